@@ -1,0 +1,34 @@
+# make demo   find the nuclei of a real image and draw them: demo/out/overlay.png
+# make test   lint, type check and every test
+# make lint   lint and type check alone
+# make train  train models/sam_vit_mini.pth anew (two cores: up to two hours)
+# make clean  remove what these have made
+
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python -m
+
+.PHONY: demo test lint train clean
+
+demo: $(VENV)/installed
+	$(RUN) demo
+
+test: lint
+	$(RUN) pytest
+
+lint: $(VENV)/installed
+	$(RUN) ruff check
+	$(RUN) mypy
+
+train: $(VENV)/installed
+	$(RUN) training.train
+
+clean:
+	rm -rf $(VENV) demo/out .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or later is needed, and $(PYTHON) is " + sys.version.split()[0] + ": name another one with make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) pip install --editable '.[server,demo,test,lint]'
+	touch $@

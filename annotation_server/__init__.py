@@ -1,0 +1,4 @@
+"""A small annotation server for one folder of images, to try and test the worker without NimbusImage.
+
+It answers the REST calls that the worker makes as a Girder server with NimbusImage's plugins would, refusals included.
+"""

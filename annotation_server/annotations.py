@@ -1,0 +1,170 @@
+"""Routes to annotations and to the connections between them."""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator
+from math import dist
+from statistics import fmean
+from typing import Annotated, Any, NotRequired
+
+from fastapi import APIRouter, Depends, Query, Response
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
+from typing_extensions import TypedDict  # pydantic takes typing's own only from Python 3.12 on
+
+from annotation_server.refusals import (
+    Body,
+    CurrentStore,
+    HasToken,
+    RefusalError,
+    parse_object,
+    require_dataset,
+    require_object_id,
+    require_token,
+)
+from annotation_server.store import LARGEST_ID, row_number
+
+router = APIRouter()
+
+# Strict: an integer is no float, no string and no boolean. Keys that are not listed are kept.
+STRICT = ConfigDict(strict=True, extra='allow', allow_inf_nan=False)
+
+
+@with_config(STRICT)
+class Point(TypedDict):
+    x: float
+    y: float
+
+
+@with_config(STRICT)
+class Location(TypedDict):
+    XY: int
+    Z: int
+    Time: int
+
+
+@with_config(STRICT)
+class Annotation(TypedDict):
+    coordinates: Annotated[list[Point], Field(min_length=1)]
+    tags: list[str]
+    channel: int
+    location: Location
+    shape: str
+    datasetId: str
+    name: NotRequired[str]
+    color: NotRequired[str | None]
+
+
+ANNOTATIONS = TypeAdapter(list[Annotation])
+TAGS = TypeAdapter(list[str], config=ConfigDict(strict=True))
+Natural = Annotated[int, Query(ge=0, le=LARGEST_ID)]
+
+
+def parse_tags(tags: str | None = None) -> list[str]:
+    try:
+        return TAGS.validate_json(tags) if tags is not None else []
+    except ValidationError:
+        raise RefusalError(400, f'Parameter tags must be a JSON array of strings, not {tags}') from None
+
+
+Tags = Annotated[list[str], Depends(parse_tags)]
+
+
+@router.get('/upenn_annotation')
+def list_annotations(
+    datasetId: str,
+    store: CurrentStore,
+    valid: HasToken,
+    tags: Tags,
+    shape: str | None = None,
+    limit: Natural = 50,
+    offset: Natural = 0,
+    sort: str = '_id',
+    afterId: str | None = None,
+) -> Response:
+    """A page of annotations, oldest first. `afterId` is an exclusive cursor, and with it `offset` is not looked at."""
+    require_dataset(store, valid, datasetId)
+    if sort != '_id':
+        raise RefusalError(400, f'Parameter sort must be "_id", not "{sort}": this server knows no other order.')
+    after = 0
+    if afterId is not None:
+        require_object_id(afterId)
+        after, offset = row_number(afterId), 0
+    page = store.annotations_json(datasetId, shape, tags, limit, offset, after)
+    return Response(page, media_type='application/json')
+
+
+@router.get('/upenn_annotation/count')
+def count_annotations(
+    datasetId: str, store: CurrentStore, valid: HasToken, tags: Tags, shape: str | None = None
+) -> int:
+    require_dataset(store, valid, datasetId)
+    return store.count_annotations(datasetId, shape, tags)
+
+
+@router.post('/upenn_annotation/multiple', dependencies=[Depends(require_token)])
+def create_annotations(store: CurrentStore, body: Body) -> Response:
+    """Save all of the annotations or none; the answer has them in the order sent, with their `_id`s."""
+    try:
+        annotations = ANNOTATIONS.validate_json(body)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = '.'.join(part for part in first['loc'] if isinstance(part, str))
+        raise RefusalError(400, f'Invalid annotation: {place or "the list"}: {first["msg"]}', 'validation') from None
+    dataset_ids = {annotation['datasetId'] for annotation in annotations}
+    for dataset_id in dataset_ids:
+        require_object_id(dataset_id)
+        if store.dataset(dataset_id) is None:
+            raise RefusalError(403, 'Dataset(s) not found', 'access')
+    ids = store.add_annotations(annotations)
+    created = [{**annotation, '_id': id} for id, annotation in zip(ids, annotations, strict=True)]
+    return Response(json.dumps(created), media_type='application/json')
+
+
+@router.post('/annotation_connection/connectTo/', dependencies=[Depends(require_token)])
+def connect_to_nearest(store: CurrentStore, body: Body) -> list[dict[str, Any]]:
+    """Connect each of the annotations to the nearest other one of its location that has the tags and the channel."""
+    wanted = parse_object(body)
+    ids, tags = wanted.get('annotationsIds'), wanted.get('tags')
+    if 'channelId' not in wanted or not isinstance(ids, list) or not isinstance(tags, list):
+        raise RefusalError(500, 'An unexpected error occurred on the server.', 'internal')
+    for annotation_id in ids:
+        require_object_id(annotation_id)
+    children = store.annotations_by_id(ids)
+    connections = []
+    for dataset_id in sorted({child['datasetId'] for child in children}):
+        parents = json.loads(store.annotations_json(dataset_id, shape=None, tags=tags, limit=0, offset=0, after=0))
+        if wanted['channelId'] is not None:
+            parents = [parent for parent in parents if parent['channel'] == wanted['channelId']]
+        same = [child for child in children if child['datasetId'] == dataset_id]
+        for parent_id, child_id in nearest_pairs(parents, same):
+            connections.append({'datasetId': dataset_id, 'parentId': parent_id, 'childId': child_id})
+    return store.add_connections(connections)
+
+
+@router.get('/annotation_connection')
+def list_connections(datasetId: str, store: CurrentStore, valid: HasToken) -> list[dict[str, Any]]:
+    require_dataset(store, valid, datasetId)
+    return store.connections(datasetId)
+
+
+def nearest_pairs(parents: list[dict[str, Any]], children: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:
+    """Yield (parent id, child id) for the parent whose centre is nearest; nothing for a child alone in its place."""
+    places = defaultdict(list)
+    for parent in parents:
+        places[place(parent)].append((centre(parent), parent['_id']))
+    for child in children:
+        middle = centre(child)
+        others = [(dist(middle, point), id) for point, id in places[place(child)] if id != child['_id']]
+        if others:
+            yield min(others)[1], child['_id']
+
+
+def centre(annotation: dict[str, Any]) -> tuple[float, float]:
+    """Return the mean (x, y) of an annotation's vertices."""
+    points = annotation['coordinates']
+    return fmean(point['x'] for point in points), fmean(point['y'] for point in points)
+
+
+def place(annotation: dict[str, Any]) -> tuple[int, int, int]:
+    location = annotation['location']
+    return location['XY'], location['Z'], location['Time']

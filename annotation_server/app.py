@@ -1,0 +1,36 @@
+"""The server as one ASGI application."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from fastapi import APIRouter, FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from annotation_server import annotations, datasets
+from annotation_server.refusals import RefusalError, answer_refusal
+from annotation_server.store import Store
+
+
+def create_app(store: Store, images: dict[str, Path], announce: Callable[[], None]) -> FastAPI:
+    """Serve the datasets of a store, whose pixels lie in `images`, {dataset name: file}, under /api/v1.
+
+    `announce` is called once, when requests are about to be answered.
+    """
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        announce()
+        yield
+
+    app = FastAPI(title='Annotation server', openapi_url=None, lifespan=lifespan)
+    app.state.store = store
+    app.state.images = images
+    api = APIRouter(prefix='/api/v1')
+    api.include_router(datasets.router)
+    api.include_router(annotations.router)
+    app.include_router(api)
+    for kind in (RefusalError, RequestValidationError, HTTPException, Exception):
+        app.add_exception_handler(kind, answer_refusal)
+    return app

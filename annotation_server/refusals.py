@@ -1,0 +1,111 @@
+"""What the server refuses, and in which words: those of a Girder server."""
+
+import json
+import re
+import secrets
+import sqlite3
+from typing import Annotated, Any, TypeVar
+
+from fastapi import Depends, Header, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from annotation_server.store import Store
+
+Record = TypeVar('Record')
+
+
+class RefusalError(Exception):
+    """An answer other than 200: a status, a message and Girder's type of the error."""
+
+    def __init__(self, status: int, message: str, type: str = 'rest'):
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.type = type
+
+
+def answer_refusal(request: Request, error: Exception) -> JSONResponse:
+    """Turn any exception of a route into a JSON body {"message", "type"}."""
+    if isinstance(error, RefusalError):
+        status, message, type = error.status, error.message, error.type
+    elif isinstance(error, RequestValidationError):
+        first = error.errors()[0]
+        status, message, type = 400, f'Parameter "{first["loc"][-1]}": {first["msg"]}.', 'rest'
+    elif isinstance(error, HTTPException):
+        status, message, type = 400, f'No matching route for "{request.method} {request.url.path}"', 'rest'
+    else:
+        status, message, type = 500, 'An unexpected error occurred on the server.', 'internal'
+    return JSONResponse({'message': message, 'type': type}, status)
+
+
+def get_store(request: Request) -> Store:
+    return request.app.state.store
+
+
+def check_token(
+    store: Annotated[Store, Depends(get_store)], token: Annotated[str, Header(alias='Girder-Token')] = ''
+) -> bool:
+    """Whether the request carries the server's token."""
+    return secrets.compare_digest(token.encode(), store.token.encode())
+
+
+def require_token(valid: Annotated[bool, Depends(check_token)]) -> None:
+    if not valid:
+        raise RefusalError(401, 'You must be logged in.', 'access')
+
+
+async def read_body(request: Request) -> bytes:
+    return await request.body()
+
+
+CurrentStore = Annotated[Store, Depends(get_store)]
+HasToken = Annotated[bool, Depends(check_token)]
+Body = Annotated[bytes, Depends(read_body)]
+
+
+def is_object_id(text: object) -> bool:
+    return isinstance(text, str) and re.fullmatch('[0-9a-f]{24}', text) is not None
+
+
+def require_object_id(text: object) -> None:
+    """Refuse a malformed id outside a path as Girder does: it is an internal error there."""
+    if not is_object_id(text):
+        raise RefusalError(500, f'An unexpected error occurred on the server: {text!r} is no ObjectId.', 'internal')
+
+
+def require_access(valid: bool, kind: str, object_id: str) -> None:
+    if not valid:
+        raise RefusalError(401, f'Read access denied for {kind} {object_id} (user None).', 'access')
+
+
+def require_found(record: Record | None, kind: str, object_id: str) -> Record:
+    """Return the record that a path names by its id, or refuse: the id may be malformed or belong to nothing."""
+    if not is_object_id(object_id):
+        raise RefusalError(400, f'Invalid ObjectId: {object_id}', 'validation')
+    if record is None:
+        raise RefusalError(400, f'Invalid {kind} id ({object_id}).')
+    return record
+
+
+def require_dataset(store: Store, valid_token: bool, dataset_id: str) -> sqlite3.Row:
+    """Return the dataset that a query parameter names, or refuse."""
+    require_object_id(dataset_id)
+    dataset = store.dataset(dataset_id)
+    if dataset is None:
+        raise RefusalError(400, f'No such folder: {dataset_id}', 'validation')
+    require_access(valid_token, 'folder', dataset_id)
+    return dataset
+
+
+def parse_object(body: bytes) -> dict[str, Any]:
+    """Return a request's body, which must be a JSON object without NaN or infinities."""
+    try:
+        value = json.loads(body)
+        json.dumps(value, allow_nan=False)
+    except (ValueError, RecursionError):
+        raise RefusalError(400, 'Invalid JSON passed in request body.') from None
+    if not isinstance(value, dict):
+        raise RefusalError(400, 'The request body must be a JSON object.')
+    return value

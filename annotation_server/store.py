@@ -1,0 +1,237 @@
+"""What has to outlive the server: datasets, configurations, annotations, connections, worker interfaces, the token."""
+
+import json
+import secrets
+import sqlite3
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+LARGEST_ID = 2**63 - 1  # SQLite's largest integer
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS token (value TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS dataset (
+    id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, item_id TEXT NOT NULL UNIQUE);
+CREATE TABLE IF NOT EXISTS configuration (
+    id TEXT PRIMARY KEY, name TEXT NOT NULL, meta TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS view (
+    id TEXT PRIMARY KEY, dataset_id TEXT NOT NULL, configuration_id TEXT NOT NULL, layer_contrasts TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS worker_interface (
+    image TEXT PRIMARY KEY, interface TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS annotation (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, dataset_id TEXT NOT NULL, shape TEXT NOT NULL, tags TEXT NOT NULL,
+    body TEXT NOT NULL);
+-- Everything a filter looks at, so that a search reads no outline that it does not answer with.
+CREATE INDEX IF NOT EXISTS annotation_search ON annotation (dataset_id, id, shape, tags);
+CREATE TABLE IF NOT EXISTS connection (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, dataset_id TEXT NOT NULL, parent_id INTEGER NOT NULL,
+    child_id INTEGER NOT NULL);
+CREATE INDEX IF NOT EXISTS connection_search ON connection (dataset_id, id);
+"""
+
+FILTER = """
+    dataset_id = :dataset AND id > :after AND (:shape IS NULL OR shape = :shape)
+    AND NOT EXISTS (SELECT 1 FROM json_each(:tags) AS wanted
+                    WHERE wanted.value NOT IN (SELECT value FROM json_each(annotation.tags)))
+"""
+
+
+def object_id(number: int) -> str:
+    """Return a row's number as 24 hexadecimal digits; ids sort as their numbers do."""
+    return f'{number:024x}'
+
+
+def row_number(object_id: str) -> int:
+    """Return the number behind an id of 24 hexadecimal digits."""
+    return min(int(object_id, 16), LARGEST_ID)
+
+
+class Store:
+    """One SQLite file. Its methods may be called from any thread; each is one transaction."""
+
+    def __init__(self, path: Path):
+        self._lock = threading.Lock()
+        self._database = sqlite3.connect(path, check_same_thread=False)
+        self._database.row_factory = sqlite3.Row
+        self._database.executescript(SCHEMA)
+        self.token = self._read_or_make_token()
+
+    def close(self) -> None:
+        with self._lock:
+            self._database.close()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._lock, self._database:
+            yield self._database
+
+    def _read_or_make_token(self) -> str:
+        with self._transaction() as database:
+            row = database.execute('SELECT value FROM token').fetchone()
+            if row:
+                return row['value']
+            token = secrets.token_hex(32)
+            database.execute('INSERT INTO token VALUES (?)', (token,))
+            return token
+
+    # Datasets and how they are shown
+
+    def add_dataset(self, name: str, layers: dict[str, Any] | None) -> str:
+        """Return the id of the dataset of that name; the first time, make it, and its configuration from `layers`.
+
+        `layers` is {'layers': [...], 'layerContrasts': {...}}, or None for a dataset without configuration and view.
+        """
+        with self._transaction() as database:
+            row = database.execute('SELECT id FROM dataset WHERE name = ?', (name,)).fetchone()
+            if row:
+                return row['id']
+            dataset_id, item_id, configuration_id, view_id = (secrets.token_hex(12) for _ in range(4))
+            database.execute('INSERT INTO dataset VALUES (?, ?, ?)', (dataset_id, name, item_id))
+            if layers is not None:
+                meta = json.dumps({'subtype': 'contrastConfiguration', 'layers': layers['layers']})
+                contrasts = json.dumps(layers.get('layerContrasts', {}))
+                database.execute('INSERT INTO configuration VALUES (?, ?, ?)', (configuration_id, name, meta))
+                database.execute(
+                    'INSERT INTO view VALUES (?, ?, ?, ?)', (view_id, dataset_id, configuration_id, contrasts)
+                )
+            return dataset_id
+
+    def dataset(self, dataset_id: str) -> sqlite3.Row | None:
+        """Return id, name and item_id of a dataset, or None."""
+        return self._row('SELECT * FROM dataset WHERE id = ?', dataset_id)
+
+    def dataset_of_item(self, item_id: str) -> sqlite3.Row | None:
+        """Return id, name and item_id of the dataset that an item belongs to, or None."""
+        return self._row('SELECT * FROM dataset WHERE item_id = ?', item_id)
+
+    def views(self, dataset_id: str) -> list[dict[str, Any]]:
+        with self._transaction() as database:
+            rows = database.execute('SELECT * FROM view WHERE dataset_id = ?', (dataset_id,)).fetchall()
+        return [
+            {
+                '_id': row['id'],
+                'datasetId': row['dataset_id'],
+                'configurationId': row['configuration_id'],
+                'layerContrasts': json.loads(row['layer_contrasts']),
+            }
+            for row in rows
+        ]
+
+    def configuration(self, configuration_id: str) -> dict[str, Any] | None:
+        row = self._row('SELECT * FROM configuration WHERE id = ?', configuration_id)
+        return {'_id': row['id'], 'name': row['name'], 'meta': json.loads(row['meta'])} if row else None
+
+    def merge_configuration(self, configuration_id: str, metadata: dict[str, Any]) -> None:
+        with self._transaction() as database:
+            row = database.execute('SELECT meta FROM configuration WHERE id = ?', (configuration_id,)).fetchone()
+            meta = json.dumps(json.loads(row['meta']) | metadata)
+            database.execute('UPDATE configuration SET meta = ? WHERE id = ?', (meta, configuration_id))
+
+    # Worker interfaces
+
+    def set_worker_interface(self, image: str, interface: dict[str, Any]) -> None:
+        with self._transaction() as database:
+            database.execute('REPLACE INTO worker_interface VALUES (?, ?)', (image, json.dumps(interface)))
+
+    def worker_interface(self, image: str) -> dict[str, Any] | None:
+        row = self._row('SELECT interface FROM worker_interface WHERE image = ?', image)
+        return json.loads(row['interface']) if row else None
+
+    # Annotations
+
+    def add_annotations(self, annotations: Sequence[Mapping[str, Any]]) -> list[str]:
+        """Save all of the annotations, or none, and return their new ids in the same order."""
+        with self._transaction() as database:
+            ids = []
+            for annotation in annotations:
+                body = {key: value for key, value in annotation.items() if key != '_id'}
+                values = (
+                    annotation['datasetId'],
+                    annotation['shape'],
+                    json.dumps(annotation['tags']),
+                    json.dumps(body, allow_nan=False, separators=(',', ':')),
+                )
+                cursor = database.execute(
+                    'INSERT INTO annotation (dataset_id, shape, tags, body) VALUES (?, ?, ?, ?)', values
+                )
+                ids.append(object_id(cursor.lastrowid or 0))
+            return ids
+
+    def annotations_json(
+        self, dataset_id: str, shape: str | None, tags: list[str], limit: int, offset: int, after: int
+    ) -> str:
+        """Return a page of annotations, oldest first, as the text of a JSON list.
+
+        Parameters
+        ----------
+        shape : only this shape; None for any.
+        tags : only annotations that carry all of these.
+        limit : the most to return; 0 for no limit.
+        offset : how many to pass over.
+        after : only annotations whose row number is larger.
+        """
+        query = f'SELECT id, body FROM annotation WHERE {FILTER} ORDER BY id LIMIT :limit OFFSET :offset'
+        values = {
+            'dataset': dataset_id,
+            'after': after,
+            'shape': shape,
+            'tags': json.dumps(tags),
+            'limit': limit or -1,
+            'offset': offset,
+        }
+        with self._transaction() as database:
+            rows = database.execute(query, values).fetchall()
+        # The bodies are JSON objects already: parsing them only to write them out again would double the time.
+        return '[' + ','.join(f'{{"_id":"{object_id(row["id"])}",{row["body"][1:]}' for row in rows) + ']'
+
+    def count_annotations(self, dataset_id: str, shape: str | None, tags: list[str]) -> int:
+        values = {'dataset': dataset_id, 'after': 0, 'shape': shape, 'tags': json.dumps(tags)}
+        row = self._row(f'SELECT COUNT(*) AS n FROM annotation WHERE {FILTER}', values)
+        return row['n'] if row else 0
+
+    def annotations_by_id(self, annotation_ids: list[str]) -> list[dict[str, Any]]:
+        """Return those of the annotations that exist, oldest first."""
+        numbers = json.dumps([row_number(annotation_id) for annotation_id in annotation_ids])
+        query = 'SELECT id, body FROM annotation WHERE id IN (SELECT value FROM json_each(?)) ORDER BY id'
+        with self._transaction() as database:
+            rows = database.execute(query, (numbers,)).fetchall()
+        return [{'_id': object_id(row['id']), **json.loads(row['body'])} for row in rows]
+
+    # Connections
+
+    def add_connections(self, connections: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Save {datasetId, parentId, childId} records and return them with their ids."""
+        with self._transaction() as database:
+            saved = []
+            for connection in connections:
+                cursor = database.execute(
+                    'INSERT INTO connection (dataset_id, parent_id, child_id) VALUES (?, ?, ?)',
+                    (
+                        connection['datasetId'],
+                        row_number(connection['parentId']),
+                        row_number(connection['childId']),
+                    ),
+                )
+                saved.append({'_id': object_id(cursor.lastrowid or 0), **connection})
+            return saved
+
+    def connections(self, dataset_id: str) -> list[dict[str, Any]]:
+        with self._transaction() as database:
+            query = 'SELECT * FROM connection WHERE dataset_id = ? ORDER BY id'
+            rows = database.execute(query, (dataset_id,)).fetchall()
+        return [
+            {
+                '_id': object_id(row['id']),
+                'datasetId': row['dataset_id'],
+                'parentId': object_id(row['parent_id']),
+                'childId': object_id(row['child_id']),
+            }
+            for row in rows
+        ]
+
+    def _row(self, query: str, values: str | dict[str, Any]) -> sqlite3.Row | None:
+        with self._transaction() as database:
+            return database.execute(query, values if isinstance(values, dict) else (values,)).fetchone()

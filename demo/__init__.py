@@ -1,0 +1,1 @@
+"""A labelled image, and what `make demo` does with it."""

@@ -1,0 +1,204 @@
+"""Which frames a job searches, and how the channels of one location become the picture that the user sees."""
+import colorsys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fewshot.parameters import BATCH_AXES, Location, Parameters, explain, parse_batch, refuse
+
+
+@dataclass(frozen=True)
+class Layer:
+    """How one channel is shown."""
+
+    channel: int
+    color: tuple[float, float, float]  # red, green, blue in 0..1
+    percentile: bool  # black and white are percentiles of the channel's own frame, else intensities
+    black: float
+    white: float
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One location as the user sees it: `rgb` is (H, W, 3) uint8."""
+
+    location: Location
+    rgb: np.ndarray
+
+
+def axis_length(tiles: Mapping, axis: str) -> int:
+    """How many positions of an axis (XY, Z, T or C) a dataset has, from its tile metadata."""
+    return tiles.get('IndexRange', {}).get(f'Index{axis}', 1)
+
+
+def has_location(tiles: Mapping, location: Location) -> bool:
+    """Whether the dataset has this location."""
+    lengths = axis_length(tiles, 'XY'), axis_length(tiles, 'Z'), axis_length(tiles, 'T')
+    return all(0 <= index < length for index, length in
+               zip((location.xy, location.z, location.time), lengths, strict=True))
+
+
+def list_locations(parameters: Parameters, tiles: Mapping) -> list[Location]:
+    """The locations to search, XY by XY, then Z, then Time.
+
+    Raises ValueError, with a note for the user, when a batch field names a position that the dataset lacks, or the
+    job's channel is not one of the dataset's.
+    """
+    channels = axis_length(tiles, 'C')
+    if parameters.channel >= channels:
+        raise refuse('The channel is not in the dataset', f'channel {parameters.channel + 1}',
+                     f'The dataset has {channels}; choose another layer for the tool.')
+    current = parameters.current
+    positions = [
+        _list_positions(name, parameters.batches[name], here, axis_length(tiles, axis))
+        for name, here, axis in zip(BATCH_AXES, (current.xy, current.z, current.time), ('XY', 'Z', 'T'), strict=True)]
+    return [Location(xy, z, time) for xy in positions[0] for z in positions[1] for time in positions[2]]
+
+
+def _list_positions(name: str, text: str, current: int, length: int) -> list[int]:
+    ranges = parse_batch(text)
+    if ranges is None:
+        return list(range(length))
+    outside = [f'{first}-{last}' if first < last else f'{first}'
+               for first, last in ranges or [(current + 1, current + 1)] if first < 1 or last > length]
+    if outside:
+        seen = ', '.join(outside) + ('' if ranges else ' (blank: where you stand)')
+        raise explain(ValueError(f'{name} names positions outside the dataset: {seen}'),
+                      f'Seen: {text!r}. The dataset has positions 1-{length}.')
+    return sorted({index - 1 for first, last in ranges for index in range(first, last + 1)}) or [current]
+
+
+def read_layers(client: Any, datasetId: str, tiles: Mapping) -> tuple[list[Layer], str | None]:
+    """The visible layers of the dataset's configuration, as the last used view shows them.
+
+    Parameters
+    ----------
+    client : girder client
+    tiles : the dataset's tile metadata
+
+    Returns
+    -------
+    layers : one or more
+    problem : None, or why every channel is shown in a colour of its own instead
+
+    Raises
+    ------
+    ValueError
+        A visible layer's colour or contrast cannot be read.
+    """
+    channels = axis_length(tiles, 'C')
+    views = client.get('dataset_view', parameters={'datasetId': datasetId})
+    if not views:
+        return _default_layers(channels), 'The dataset has no view that this job may see'
+    view = max(views, key=lambda one: one.get('lastViewed') or 0)
+    contrasts = view.get('layerContrasts') or {}
+    collection = client.get(f'upenn_collection/{view["configurationId"]}')
+    records = (collection.get('meta') or {}).get('layers') or []
+    layers = [_read_layer(record, contrasts.get(record.get('id')) or record.get('contrast')) for record in records
+              if record.get('visible') and 0 <= record.get('channel', -1) < channels]
+    if not layers:
+        return _default_layers(channels), 'No layer of the dataset is visible'
+    return layers, None
+
+
+def _read_layer(record: Mapping, contrast: Mapping) -> Layer:
+    try:
+        color = record['color'].lstrip('#')
+        if len(color) != 6:
+            raise ValueError(f'{record["color"]!r} is not a colour')
+        red, green, blue = bytes.fromhex(color)
+        if contrast['mode'] not in ('percentile', 'absolute'):
+            raise ValueError(f'{contrast["mode"]!r} is not a mode of contrast')
+        black, white = float(contrast['blackPoint']), float(contrast['whitePoint'])
+        percentile = contrast['mode'] == 'percentile'
+        if not np.isfinite([black, white]).all() or (percentile and not (0 <= black <= 100 and 0 <= white <= 100)):
+            raise ValueError(f'black point {black} and white point {white} are no contrast')
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise refuse(f'The layer {record.get("name")!r} cannot be shown: {error}', dict(record),
+                     'Set its colour and contrast again in the layer panel, or hide it.') from error
+    return Layer(record['channel'], (red / 255, green / 255, blue / 255), percentile, black, white)
+
+
+def _default_layers(channels: int) -> list[Layer]:
+    colors = [colorsys.hsv_to_rgb(channel / channels, 1, 1) for channel in range(channels)]
+    return [Layer(channel, color if channels > 1 else (1, 1, 1), True, 0.1, 99.9)
+            for channel, color in enumerate(colors)]
+
+
+def load_frame(dataset: Any, layers: list[Layer], location: Location) -> Frame:
+    """Download the channels of one location and merge them by maximum, each in its colour.
+
+    Parameters
+    ----------
+    dataset : annotation_client.tiles.UPennContrastDataset
+
+    Raises ValueError when the dataset has no such frame or a channel's image has another size than the first.
+    """
+    merged: np.ndarray | None = None
+    for layer in layers:
+        try:
+            index = dataset.coordinatesToFrameIndex(location.xy, location.z, location.time, layer.channel)
+        except KeyError:
+            raise explain(ValueError(f'The dataset has no image at {location}, channel {layer.channel + 1}'),
+                          'Leave this position out of the batch, or hide the channel.') from None
+        shown = stretch(dataset.getRegion(frame=index), layer) * np.float32(layer.color)
+        if merged is not None and merged.shape != shown.shape:
+            raise ValueError(f'The channels at {location} differ in size: {merged.shape[:2]} and {shown.shape[:2]}')
+        merged = shown if merged is None else np.maximum(merged, shown, out=merged)
+    assert merged is not None  # read_layers gives at least one
+    return Frame(location, ensure_rgb(merged))
+
+
+def stretch(image: np.ndarray, layer: Layer) -> np.ndarray:
+    """Contrast: black point → 0, white point → 1, clipped; pixels that are not finite → 0.
+
+    Where white and black are equal, what lies above is white.
+
+    Parameters
+    ----------
+    image : (H, W), (H, W, 1), (H, W, 3) or (H, W, 4; the fourth is left out), any number type
+
+    Returns
+    -------
+    (H, W, 1) or (H, W, 3) float32 in 0..1
+    """
+    image = np.atleast_3d(image)
+    image = image[..., :3] if image.shape[-1] in (3, 4) else image[..., :1]
+    finite = np.isfinite(image)
+    black, white = layer.black, layer.white
+    if layer.percentile:
+        black, white = np.percentile(image[finite], [black, white]) if finite.any() else (0, 0)
+    values = np.where(finite, image, black).astype(np.float32)
+    if white == black:
+        return (values > black).astype(np.float32)
+    return np.clip((values - np.float32(black)) / np.float32(white - black), 0, 1) * finite
+
+
+def ensure_rgb(image: np.ndarray) -> np.ndarray:
+    """Any picture as (H, W, 3) uint8.
+
+    uint8 stays; uint16 is divided by 256; floats in 0..1 are multiplied by 255, other floats clipped to 0..255, what is
+    not finite becomes 0. One band becomes three, a fourth is left out.
+
+    Parameters
+    ----------
+    image : (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) of uint8, uint16 or a float type
+
+    Raises ValueError for any other shape or type.
+    """
+    image = np.asarray(image)
+    bands = image.shape[2] if image.ndim == 3 else 1
+    if image.ndim not in (2, 3) or bands not in (1, 3, 4) or 0 in image.shape:
+        raise ValueError(f'Not a picture: shape {image.shape}, {image.dtype}; expected (H, W) or 1, 3 or 4 bands')
+    image = np.atleast_3d(image)[..., :3]
+    if image.dtype == np.uint16:
+        image = (image // 256).astype(np.uint8)
+    elif np.issubdtype(image.dtype, np.floating):
+        image = np.where(np.isfinite(image), image, 0)
+        scale = 255 if image.min() >= 0 and image.max() <= 1 else 1
+        image = np.rint(np.clip(image * scale, 0, 255)).astype(np.uint8)
+    elif image.dtype != np.uint8:
+        raise ValueError(f'Not a picture: shape {image.shape}, {image.dtype}; expected uint8, uint16 or float')
+    return np.ascontiguousarray(np.broadcast_to(image, (*image.shape[:2], 3)))

@@ -1,0 +1,261 @@
+"""The form that the user fills in and the job that comes of it: one table of fields serves both.
+
+Imports nothing heavy, for the server runs an interface request while the user waits.
+"""
+import math
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fewshot.models import KNOWN, MODELS, Checkpoint
+
+BATCH_HELP = 'For example 1-3, 5-8. Leave blank for the current position; write all for every one.'
+
+FIELDS: dict[str, dict[str, Any]] = {
+    'Training Tag': {
+        'type': 'tags', 'required': True,
+        'tooltip': 'The tag of your examples. Outline 5 to 20 typical objects, give them this tag, and choose it here.'},
+    'Batch XY': {
+        'type': 'text', 'vueAttrs': {'placeholder': 'ex. 1-3, 5-8', 'label': 'XY positions to search'},
+        'tooltip': f'The XY positions to search. {BATCH_HELP}'},
+    'Batch Z': {
+        'type': 'text', 'vueAttrs': {'placeholder': 'ex. 1-3, 5-8', 'label': 'Z slices to search'},
+        'tooltip': f'The Z slices to search. {BATCH_HELP}'},
+    'Batch Time': {
+        'type': 'text', 'vueAttrs': {'placeholder': 'ex. 1-3, 5-8', 'label': 'Time points to search'},
+        'tooltip': f'The time points to search. {BATCH_HELP}'},
+    'Model': {
+        'type': 'select', 'default': MODELS[0],
+        'tooltip': 'The SAM checkpoint that proposes the outlines and compares them with your examples.'},
+    'Similarity Threshold': {
+        'type': 'number', 'min': 0, 'max': 1, 'step': 0.01, 'default': 0.5,
+        'tooltip': 'How alike an object must be to your examples, from 0 (keep everything) to 1 (only copies). '
+                   'Raise it when wrong objects appear, lower it when objects are missing.'},
+    'Target Occupancy': {
+        'type': 'number', 'min': 0.05, 'max': 0.80, 'step': 0.01, 'default': 0.20,
+        'tooltip': 'The share of the picture around an object that the object itself fills when it is compared. '
+                   'Lower shows more of its surroundings, higher looks at the object alone.'},
+    'Points per side': {
+        'type': 'number', 'min': 16, 'max': 128, 'step': 1, 'default': 128,
+        'tooltip': 'SAM is asked at a grid of this many points by as many. More points find smaller objects; '
+                   'twice as many take four times as long.'},
+    'Min Mask Area': {
+        'type': 'number', 'min': 0, 'max': 100_000, 'step': 1, 'unit': 'pixels', 'default': 30,
+        'tooltip': 'Smaller objects are left out. About half the area of your smallest example is a good value.'},
+    'Max Mask Area': {
+        'type': 'number', 'min': 0, 'max': 100_000, 'step': 1, 'unit': 'pixels', 'default': 0,
+        'tooltip': 'Larger objects are left out; 0 means no limit. About twice the area of your largest example is a '
+                   'good value.'},
+    'Smoothing': {
+        'type': 'number', 'min': 0, 'max': 3, 'step': 0.1, 'default': 0.3,
+        'tooltip': 'How far, in pixels, an outline may be moved to make it simpler. 0 keeps every step of the mask.'},
+}
+BATCH_AXES = {'Batch XY': 'XY', 'Batch Z': 'Z', 'Batch Time': 'Time'}
+ALL = 'all'
+
+
+@dataclass(frozen=True, order=True)
+class Location:
+    """A place in the dataset, 0-based, as the server counts."""
+
+    xy: int
+    z: int
+    time: int
+
+    def __str__(self) -> str:
+        return f'XY {self.xy + 1}, Z {self.z + 1}, Time {self.time + 1}'
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """What one job is to do, every value checked."""
+
+    training_tags: tuple[str, ...]
+    batches: Mapping[str, str]  # field name → text as the user wrote it, for the three batch fields
+    checkpoint: Checkpoint
+    threshold: float  # cosine similarity, 0 to 1
+    occupancy: float  # share of a crop's area that the object fills
+    points_per_side: int
+    min_area: int  # pixels
+    max_area: int  # pixels, 0: no limit
+    smoothing: float  # pixels
+    tags: tuple[str, ...]  # what new annotations carry
+    channel: int
+    current: Location  # where the user stands
+    connect_to: Mapping[str, Any] | None  # the job's own record, None unless it names tags
+
+
+def explain(error: Exception, info: str) -> Exception:
+    """The error with a note for the user: the value seen and what to do."""
+    error.add_note(info)
+    return error
+
+
+def refuse(message: str, seen: Any, remedy: str) -> Exception:
+    """A ValueError for a setting, with the value seen and what to do in its note."""
+    return explain(ValueError(message), f'Seen: {seen!r}. {remedy}')
+
+
+def checkpoint_path(checkpoint: Checkpoint) -> str:
+    """Where the checkpoint's file should lie: in the folder of SAM_CHECKPOINT_DIR, or in / where the image has it."""
+    return os.path.join(os.environ.get('SAM_CHECKPOINT_DIR', '/'), checkpoint.file)
+
+
+def build_interface() -> dict[str, dict[str, Any]]:
+    """The form for the server: the fields in order, the models those that this machine can run."""
+    present = [name for name, checkpoint in KNOWN.items() if os.path.exists(checkpoint_path(checkpoint))]
+    interface = {name: {**field, 'displayOrder': order} for order, (name, field) in enumerate(FIELDS.items())}
+    interface['Model']['items'] = MODELS + [name for name in present if name not in MODELS]
+    return interface
+
+
+def read_parameters(params: Any) -> Parameters:
+    """Check everything about a job that can be known without the server.
+
+    Parameters
+    ----------
+    params : the job's parameters as the server sends them, the form's values under `workerInterface`
+
+    Raises
+    ------
+    ValueError
+        A setting is missing, malformed or out of range.
+    FileNotFoundError
+        The checkpoint's file is not there.
+    Both carry a note with the value seen and what to do.
+    """
+    if not isinstance(params, Mapping):
+        raise refuse('The job has no parameters', params, 'Start the job from the tool again.')
+    values = params.get('workerInterface')
+    if not isinstance(values, Mapping):
+        raise refuse('The job has no settings', values, 'Open the tool, save its settings and run it again.')
+    training_tags = _read_training_tags(values)
+    checkpoint = _read_checkpoint(values)
+    min_area, max_area = int(_read_number(values, 'Min Mask Area')), int(_read_number(values, 'Max Mask Area'))
+    if max_area and min_area > max_area:
+        raise refuse('Min Mask Area is above Max Mask Area', f'{min_area} and {max_area} pixels',
+                     'Lower Min Mask Area, or set Max Mask Area to 0 for no limit.')
+    return Parameters(
+        training_tags=training_tags,
+        batches={name: _read_batch_text(values, name) for name in BATCH_AXES},
+        checkpoint=checkpoint,
+        threshold=_read_number(values, 'Similarity Threshold'),
+        occupancy=_read_number(values, 'Target Occupancy'),
+        points_per_side=int(_read_number(values, 'Points per side')),
+        min_area=min_area,
+        max_area=max_area,
+        smoothing=_read_number(values, 'Smoothing'),
+        tags=_read_tags(params, 'tags'),
+        channel=_read_index(params, 'channel'),
+        current=_read_tile(params),
+        connect_to=_read_connection(params))
+
+
+def parse_batch(text: str) -> list[tuple[int, int]] | None:
+    """Ranges (first, last) in the user's 1-based numbers, None for all; an empty list means the current position.
+
+    Raises ValueError where the text is no such list.
+
+    >>> parse_batch('1-3, 5')
+    [(1, 3), (5, 5)]
+    """
+    if text.strip().lower() == ALL:
+        return None
+    if not text.strip():
+        return []
+    ranges = []
+    for part in text.split(','):
+        match = re.fullmatch(r'\s*([0-9]{1,12})\s*(?:-\s*([0-9]{1,12})\s*)?', part)
+        if not match:
+            raise ValueError(f'{part.strip()!r} is neither a number nor a range')
+        first, last = int(match[1]), int(match[2] or match[1])
+        if first > last:
+            raise ValueError(f'{part.strip()!r} runs backwards')
+        ranges.append((first, last))
+    return ranges
+
+
+def _read_training_tags(values: Mapping) -> tuple[str, ...]:
+    tags = _read_tags(values, 'Training Tag')
+    if not tags:
+        raise refuse('Training Tag is missing', values.get('Training Tag'),
+                     'Outline 5 to 20 objects, give them a tag, and choose that tag as Training Tag.')
+    return tags
+
+
+def _read_tags(source: Mapping, name: str) -> tuple[str, ...]:
+    tags = source.get(name, [])
+    if not isinstance(tags, list | tuple) or not all(isinstance(tag, str) and tag.strip() for tag in tags):
+        raise refuse(f'{name} is not a list of tags', tags, 'Choose one or more tags.')
+    return tuple(tags)
+
+
+def _read_checkpoint(values: Mapping) -> Checkpoint:
+    name = values.get('Model')
+    if not isinstance(name, str) or name not in KNOWN:
+        raise refuse('Model is not one that this worker knows', name, f'Choose one of: {", ".join(KNOWN)}.')
+    path = checkpoint_path(KNOWN[name])
+    if not os.path.exists(path):
+        raise explain(
+            FileNotFoundError(f'The checkpoint file of the model {name} is missing'),
+            f'Looked for: {path}. Choose another model, or ask who runs the worker to put the file there or to set '
+            'SAM_CHECKPOINT_DIR to its folder.')
+    return KNOWN[name]
+
+
+def _read_number(values: Mapping, name: str) -> float:
+    """The number of a field, from a number or its text; the field's default where the saved tool lacks the field."""
+    field = FIELDS[name]
+    value = values.get(name, field['default'])
+    low, high = field['min'], field['max']
+    remedy = f'Enter a number from {low:g} to {high:,}.'
+    number = math.nan
+    if isinstance(value, int | float | str) and not isinstance(value, bool):
+        try:
+            number = float(value)
+        except (ValueError, OverflowError):
+            number = math.nan
+    if not math.isfinite(number):
+        raise refuse(f'{name} is not a number', value, remedy)
+    if not low <= number <= high:
+        raise refuse(f'{name} is out of range', value, remedy)
+    if field['step'] == 1 and number != int(number):
+        raise refuse(f'{name} must be a whole number', value, f'Enter a whole number from {low:g} to {high:,}.')
+    return number
+
+
+def _read_batch_text(values: Mapping, name: str) -> str:
+    text = values.get(name, '')
+    remedy = BATCH_HELP
+    if isinstance(text, int) and not isinstance(text, bool):
+        text = str(text)
+    if not isinstance(text, str):
+        raise refuse(f'{name} is not a list of positions', text, remedy)
+    try:
+        parse_batch(text)
+    except ValueError as error:
+        raise refuse(f'{name} is not a list of positions: {error}', text, remedy) from None
+    return text
+
+
+def _read_index(source: Mapping, name: str, where: str = '') -> int:
+    value = source.get(name, 0)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise refuse(f'{where}{name} is not an index', value, 'Expected a whole number from 0; start the job again.')
+    return value
+
+
+def _read_tile(params: Mapping) -> Location:
+    tile = params.get('tile', {})
+    if not isinstance(tile, Mapping):
+        raise refuse('The current position is missing', tile, 'Open the dataset and start the job again.')
+    return Location(*(_read_index(tile, axis, 'The current position in ') for axis in BATCH_AXES.values()))
+
+
+def _read_connection(params: Mapping) -> Mapping | None:
+    connection = params.get('connectTo') or {}
+    if not isinstance(connection, Mapping):
+        raise refuse('The connection setting is not a record', connection, 'Save the tool again.')
+    return {'channel': None, **connection} if _read_tags(connection, 'tags') else None

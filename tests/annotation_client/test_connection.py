@@ -1,0 +1,142 @@
+import socket
+
+import girder_client
+import pytest
+
+from annotation_client import connection
+from annotation_client.annotations import UPennContrastAnnotationClient
+from annotation_client.connection import Connection, ServerError
+from annotation_client.workers import UPennContrastWorkerPreviewClient
+from tests.annotation_client.conftest import DROPPED, Answer, FakeServerStarter
+
+TOKEN = 'sEcReT0123456789'
+OK = Answer(200, {'name': 'cells'})
+
+
+@pytest.mark.parametrize('failure', [Answer(429), Answer(502), Answer(503), Answer(504), DROPPED])
+def test_a_read_is_repeated_until_the_server_is_back(
+    failure: Answer, fake_server: FakeServerStarter, pauses: list[float]
+) -> None:
+    server = fake_server(failure, failure, failure, OK)
+    assert Connection(server.apiUrl, TOKEN).get('folder/1') == OK.body
+    assert len(server.requests) == 4
+    assert pauses == [2, 4]  # the first repetition is immediate
+
+
+@pytest.mark.parametrize(('asked', 'waited'), [('7', 7), ('7200', 60)])
+def test_a_pause_is_as_long_as_the_server_asks_but_a_minute_at_most(
+    asked: str, waited: float, fake_server: FakeServerStarter, pauses: list[float]
+) -> None:
+    server = fake_server(Answer(503, headers={'Retry-After': asked}), OK)
+    Connection(server.apiUrl, TOKEN).get('folder/1')
+    assert pauses == [waited]
+
+
+def test_a_server_that_stays_away_is_an_error_with_its_last_answer(
+    fake_server: FakeServerStarter, pauses: list[float]
+) -> None:
+    server = fake_server(*[Answer(503, b'<h1>Down for\n maintenance</h1>')] * 6)
+    with pytest.raises(ServerError) as caught:
+        Connection(server.apiUrl, TOKEN).get('folder/1')
+    assert str(caught.value) == 'GET folder/1 failed with status 503: <h1>Down for maintenance</h1>.'
+    assert len(server.requests) == 6
+    assert pauses == [2, 4, 8, 16]
+
+
+@pytest.mark.parametrize('status', [400, 401, 403, 404, 500])
+def test_a_refusal_is_not_asked_again(status: int, fake_server: FakeServerStarter) -> None:
+    server = fake_server(Answer(status, {'message': 'No.', 'type': 'rest'}))
+    with pytest.raises(ServerError, match=f'GET folder/1 failed with status {status}: No\\.'):
+        Connection(server.apiUrl, TOKEN).get('folder/1')
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(('failure', 'status'), [(Answer(503, {'message': 'Busy'}), 503), (DROPPED, None)])
+def test_a_write_is_not_repeated(failure: Answer, status: int | None, fake_server: FakeServerStarter) -> None:
+    server = fake_server(failure)
+    with pytest.raises(ServerError) as caught:
+        Connection(server.apiUrl, TOKEN).post('upenn_annotation/multiple', json=[{}])
+    assert caught.value.status == status
+    assert len(server.requests) == 1
+
+
+def test_an_error_keeps_what_the_server_answered(fake_server: FakeServerStarter) -> None:
+    server = fake_server(Answer(403, {'message': 'Dataset(s) not found', 'type': 'access'}))
+    with pytest.raises(girder_client.HttpError) as caught:
+        Connection(server.apiUrl, TOKEN).get('dataset_view', {'datasetId': 'd1'})
+    assert caught.value.status == 403
+    assert caught.value.responseText == '{"message": "Dataset(s) not found", "type": "access"}'
+    assert str(caught.value) == (
+        'GET dataset_view for dataset d1 failed with status 403: Dataset(s) not found. '
+        'The user who started the job needs access to the dataset.'
+    )
+
+
+@pytest.mark.parametrize('body', [{'message': f'Bad token {TOKEN}!'}, f'Bad token {TOKEN}!'.encode(), {}, [], 'no'])
+def test_the_token_is_in_no_error(body: object, fake_server: FakeServerStarter) -> None:
+    server = fake_server(Answer(400, body))
+    with pytest.raises(ServerError) as caught:
+        Connection(server.apiUrl, TOKEN).get('folder/1', {'token': TOKEN})
+    assert 'GET folder/1 failed with status 400: ' in str(caught.value)
+    assert TOKEN not in str(caught.value) + repr(caught.value)
+    assert caught.value.__context__ is None
+
+
+@pytest.mark.parametrize('token', ['two\nlines', 'tökén'])
+def test_a_token_that_no_header_can_hold_is_refused_without_showing_it(token: str) -> None:
+    with pytest.raises(ValueError, match='token') as caught:
+        Connection('http://127.0.0.1:1/api/v1', token)
+    assert token not in str(caught.value)
+
+
+def test_a_page_that_is_not_the_api_is_named_as_the_cause(fake_server: FakeServerStarter) -> None:
+    server = fake_server(Answer(200, b'<html>Welcome</html>'))
+    with pytest.raises(ServerError, match=rf'the answer is not JSON\. Is {server.apiUrl}/ the address of the API\?'):
+        Connection(server.apiUrl, TOKEN).get('folder/1')
+
+
+@pytest.mark.parametrize('method', ['GET', 'POST'])
+def test_a_server_that_is_not_there_is_tried_for_half_a_minute(method: str, pauses: list[float]) -> None:
+    with socket.create_server(('127.0.0.1', 0)) as closed:
+        port = closed.getsockname()[1]
+    sentence = f'{method} folder did not get through to .*{port}.*Connection refused'
+    with pytest.raises(ServerError, match=sentence) as caught:
+        Connection(f'http://127.0.0.1:{port}/api/v1', TOKEN).sendRestRequest(method, 'folder')
+    assert (caught.value.status, caught.value.responseText) == (None, '')
+    assert sum(pauses) == 30
+
+
+def test_a_server_that_does_not_answer_is_given_up(
+    fake_server: FakeServerStarter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, 'TIMEOUT', (1, 0.1))
+    server = fake_server(Answer(200, delay=0.5))
+    with pytest.raises(ServerError, match='POST folder/1 did not get through .* Read timed out'):
+        Connection(server.apiUrl, TOKEN).post('folder/1')
+
+
+def test_an_answer_that_breaks_off_is_an_error(fake_server: FakeServerStarter) -> None:
+    server = fake_server(Answer(200, b'[1, 2]', headers={'Content-Length': '100'}))
+    with pytest.raises(ServerError, match='GET item/1 did not get through .*6 bytes read, 94 more expected'):
+        Connection(server.apiUrl, TOKEN).get('item/1')
+
+
+def test_an_address_without_a_scheme_is_an_error_that_says_so() -> None:
+    with pytest.raises(ServerError, match='GET folder/1 did not get through to example/api/: .*No scheme supplied'):
+        Connection('example/api', TOKEN).get('folder/1')
+
+
+def test_not_a_number_is_not_sent(fake_server: FakeServerStarter) -> None:
+    server = fake_server()
+    with pytest.raises(ServerError, match='not JSON compliant'):
+        Connection(server.apiUrl, TOKEN).post('worker_interface', json={'default': float('nan')})
+    assert server.requests == []
+
+
+def test_all_clients_use_one_connection(fake_server: FakeServerStarter) -> None:
+    server = fake_server(Answer(200, []), Answer(200, {}), Answer(200, []))
+    UPennContrastAnnotationClient(server.apiUrl, TOKEN).getAnnotationsByDatasetId('d1')
+    UPennContrastWorkerPreviewClient(server.apiUrl, TOKEN).setWorkerImageInterface('image', {})
+    UPennContrastAnnotationClient(server.apiUrl, TOKEN).getAnnotationsByDatasetId('d1')
+    assert len(server.requests) == 3
+    assert len({request.peer for request in server.requests}) == 1

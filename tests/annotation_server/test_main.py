@@ -1,0 +1,130 @@
+import json
+import signal
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.conftest import REPOSITORY
+from tests.datasets import make_layer, write_dataset
+
+PLANE = np.arange(12, dtype=np.uint8).reshape(3, 4)
+
+
+def run_server(*arguments: Any) -> subprocess.CompletedProcess[str]:
+    """Run a server that is expected to end by itself."""
+    command = [sys.executable, '-m', 'annotation_server', *map(str, arguments)]
+    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_everything_is_still_there_after_a_restart(start_server, tmp_path):
+    write_dataset(tmp_path, 'cells', PLANE, [make_layer(0)])
+    first = start_server(tmp_path)
+    dataset_id = first.datasets['cells']
+    annotation = {
+        'coordinates': [{'x': 1, 'y': 2}],
+        'tags': ['cell'],
+        'channel': 0,
+        'location': {'XY': 0, 'Z': 0, 'Time': 0},
+        'shape': 'point',
+        'datasetId': dataset_id,
+    }
+    created = first.client.post('upenn_annotation/multiple', json=[annotation, annotation])
+    first.client.post('worker_interface', {'image': 'i'}, json={'Field': {'type': 'text'}})
+    view = first.client.get('dataset_view', {'datasetId': dataset_id})
+    configuration = f'upenn_collection/{view[0]["configurationId"]}'
+    first.client.put(f'{configuration}/metadata', json={'propertyIds': ['p']})
+    body = {'annotationsIds': [created[0]['_id']], 'tags': [], 'channelId': None}
+    connections = first.client.post('annotation_connection/connectTo/', json=body)
+    assert first.stop() == 0
+    # the sidecar is read once: from then on the configuration belongs to the server
+    write_dataset(tmp_path, 'cells', PLANE, [])
+
+    second = start_server(tmp_path)
+    assert (second.datasets, second.token) == (first.datasets, first.token)
+    assert second.client.get('upenn_annotation', {'datasetId': dataset_id}) == created
+    assert second.client.get('worker_interface', {'image': 'i'}) == {'Field': {'type': 'text'}}
+    assert second.client.get('dataset_view', {'datasetId': dataset_id}) == view
+    meta = second.client.get(configuration)['meta']
+    assert (meta['propertyIds'], meta['layers']) == (['p'], [make_layer(0)])
+    assert second.client.get('annotation_connection', {'datasetId': dataset_id}) == connections
+    third = second.client.post('upenn_annotation/multiple', json=[annotation])
+    assert third[0]['_id'] > created[1]['_id']
+
+
+def test_what_was_answered_survives_a_killed_server(start_server, tmp_path):
+    write_dataset(tmp_path, 'cells', PLANE)
+    server = start_server(tmp_path)
+    server.client.post('worker_interface', {'image': 'i'}, json={'Field': {'type': 'text'}})
+    server.process.kill()
+    server.process.wait()
+    assert start_server(tmp_path).client.get('worker_interface', {'image': 'i'}) == {'Field': {'type': 'text'}}
+
+
+def test_every_image_of_the_folder_is_a_dataset_and_nothing_else_is(start_server, tmp_path):
+    write_dataset(tmp_path, 'tiff', PLANE)
+    write_dataset(tmp_path, 'joined', PLANE.reshape(1, 1, 1, 1, 3, 4))
+    Image.fromarray(PLANE).save(tmp_path / 'a b.png')
+    Image.fromarray(PLANE).save(tmp_path / 'photo.JPG')
+    (tmp_path / 'notes.txt').write_text('no image')
+    (tmp_path / 'broken.tif').write_text('no image')
+    (tmp_path / 'environment.yml').write_text('name: no image')
+    (tmp_path / 'lost.yml').write_text('sources: [{path: lost.tif}]')
+    (tmp_path / 'list.yaml').write_text('- [')
+    assert sorted(start_server(tmp_path).datasets) == ['a b', 'joined', 'photo', 'tiff']
+
+
+def test_an_image_added_later_is_served_after_a_restart(start_server, tmp_path):
+    write_dataset(tmp_path, 'first', PLANE)
+    server = start_server(tmp_path)
+    server.stop()
+    write_dataset(tmp_path, 'earlier in the alphabet', PLANE)
+    again = start_server(tmp_path)
+    assert again.datasets['first'] == server.datasets['first']
+    assert len(set(again.datasets.values())) == 2
+
+
+@pytest.mark.parametrize('stop', [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_server_cleanly(start_server, tmp_path, stop):
+    server = start_server(tmp_path)
+    server.process.send_signal(stop)
+    assert server.process.wait(20) == 0
+    assert server.process.stdout.read() == ''  # the one line of JSON was read before
+
+
+def test_the_server_listens_on_loopback_only(start_server, tmp_path):
+    assert start_server(tmp_path).apiUrl.startswith('http://127.0.0.1:')
+
+
+def test_a_port_in_use_is_refused(start_server, tmp_path):
+    port = start_server(tmp_path).apiUrl.split(':')[2].split('/')[0]
+    ended = run_server(tmp_path, '--port', port)
+    assert ended.returncode == 1
+    assert 'Address already in use' in ended.stderr
+
+
+@pytest.mark.parametrize(
+    'files, message',
+    [
+        ({'a.layers.json': '['}, 'a.layers.json is not JSON'),
+        ({'a.layers.json': '[]'}, 'a.layers.json must hold a JSON object with a list "layers"'),
+        ({'a.yml': json.dumps({'sources': [{'path': 'a.tif'}]})}, 'a.tif and a.yml'),
+    ],
+)
+def test_a_folder_that_makes_no_sense_is_refused_in_one_line(tmp_path, files, message):
+    write_dataset(tmp_path, 'a', PLANE)
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    ended = run_server(tmp_path)
+    assert (ended.returncode, ended.stdout) == (1, '')
+    assert message in ended.stderr
+    assert 'Traceback' not in ended.stderr
+
+
+def test_a_folder_that_does_not_exist_is_refused(tmp_path):
+    ended = run_server(tmp_path / 'none')
+    assert ended.returncode == 2
+    assert 'none is not a folder' in ended.stderr

@@ -1,0 +1,81 @@
+"""Fixtures of more than one folder of tests: the annotation server, as a process of its own."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import girder_client
+import hypothesis
+import pytest
+
+REPOSITORY = Path(__file__).parents[1]
+SECONDS_TO_STOP = 60
+
+# on a busy machine an example may take any time, and that says nothing about the worker
+hypothesis.settings.register_profile('patient', deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile('patient')
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running annotation server; `datasets` is {dataset name: id}, `client` carries the token."""
+
+    apiUrl: str
+    token: str
+    datasets: dict[str, str]
+    client: girder_client.GirderClient
+    process: subprocess.Popen[str]
+
+    def stop(self) -> int:
+        """End the server as a user would and return its exit status; harmless if it has ended."""
+        self.process.terminate()
+        return self.process.wait(SECONDS_TO_STOP)
+
+
+StartServer = Callable[[Path], Server]
+
+
+def start(folder: Path) -> Server:
+    """Start the annotation server on a folder and wait until it accepts connections."""
+    process = subprocess.Popen(
+        [sys.executable, '-m', 'annotation_server', str(folder)], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    if not line:
+        raise RuntimeError(f'The annotation server ended with status {process.wait()} before it was ready.')
+    ready = json.loads(line)
+    client = girder_client.GirderClient(apiUrl=ready['apiUrl'])
+    client.setToken(ready['token'])
+    return Server(ready['apiUrl'], ready['token'], ready['datasets'], client, process)
+
+
+@contextmanager
+def server_starter() -> Iterator[StartServer]:
+    """Give a function that starts a server on a folder, and stop all that it started."""
+    with ExitStack() as stack:
+
+        def start_and_remember(folder: Path) -> Server:
+            server = start(folder)
+            stack.callback(server.stop)
+            return server
+
+        yield start_and_remember
+
+
+@pytest.fixture
+def start_server() -> Iterator[StartServer]:
+    """A function that starts an annotation server on a folder; its servers end with the test."""
+    with server_starter() as starter:
+        yield starter
+
+
+@pytest.fixture(scope='module')
+def start_module_server() -> Iterator[StartServer]:
+    """The same for fixtures of module scope: its servers end with the module's last test."""
+    with server_starter() as starter:
+        yield starter

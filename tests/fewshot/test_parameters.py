@@ -1,0 +1,216 @@
+import os
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fewshot.models import KNOWN, MODELS, VIT_H, VIT_MINI
+from fewshot.parameters import FIELDS, Location, build_interface, parse_batch, read_parameters
+from tests.worker import REPOSITORY, make_params
+
+SPECIFIED = [  # name, type, default, (min, max, step)
+    ('Training Tag', 'tags', None, None),
+    ('Batch XY', 'text', None, None),
+    ('Batch Z', 'text', None, None),
+    ('Batch Time', 'text', None, None),
+    ('Model', 'select', 'sam_vit_h_4b8939', None),
+    ('Similarity Threshold', 'number', 0.5, (0, 1, 0.01)),
+    ('Target Occupancy', 'number', 0.20, (0.05, 0.80, 0.01)),
+    ('Points per side', 'number', 128, (16, 128, 1)),
+    ('Min Mask Area', 'number', 30, (0, 100_000, 1)),
+    ('Max Mask Area', 'number', 0, (0, 100_000, 1)),
+    ('Smoothing', 'number', 0.3, (0, 3, 0.1)),
+]
+
+
+@pytest.fixture(autouse=True)
+def small_model_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv('SAM_CHECKPOINT_DIR', str(REPOSITORY / 'models'))
+
+
+@pytest.mark.parametrize(('order', 'name', 'kind', 'default', 'limits'),
+                         [(order, *row) for order, row in enumerate(SPECIFIED)])
+def test_the_form_has_the_specified_field(order, name, kind, default, limits):
+    field = build_interface()[name]
+    assert (field['displayOrder'], field['type'], field.get('default')) == (order, kind, default)
+    assert len(field['tooltip']) > 30
+    if limits:
+        assert (field['min'], field['max'], field['step']) == limits
+
+
+def test_the_form_has_the_eleven_fields_and_no_other():
+    assert list(build_interface()) == [name for name, *_ in SPECIFIED]
+
+
+def test_only_the_training_tag_is_marked_as_required():
+    assert [name for name, field in build_interface().items() if field.get('required')] == ['Training Tag']
+
+
+def test_areas_are_given_in_pixels():
+    assert {FIELDS[name]['unit'] for name in ('Min Mask Area', 'Max Mask Area')} == {'pixels'}
+
+
+@pytest.mark.parametrize('name', ['Batch XY', 'Batch Z', 'Batch Time'])
+def test_a_batch_field_says_what_blank_and_all_mean(name):
+    field = build_interface()[name]
+    assert field['vueAttrs']['placeholder']
+    assert 'blank' in field['tooltip'] and 'current position' in field['tooltip'] and 'all' in field['tooltip']
+
+
+def test_other_models_are_offered_only_where_their_file_lies_in_the_checkpoint_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv('SAM_CHECKPOINT_DIR', str(tmp_path))
+    assert build_interface()['Model']['items'] == MODELS == ['sam_vit_h_4b8939']
+    (tmp_path / VIT_MINI.file).touch()
+    (tmp_path / 'sam_vit_other.pth').touch()
+    assert build_interface()['Model']['items'] == ['sam_vit_h_4b8939', 'sam_vit_mini']
+
+
+def test_building_the_form_leaves_the_table_of_fields_as_it_was():
+    build_interface()['Model']['items'].append('changed')
+    assert 'items' not in FIELDS['Model'] and MODELS == [VIT_H.name]
+
+
+def test_a_full_job_is_read_as_the_user_meant_it():
+    params = {**make_params(**{'Similarity Threshold': '0.75', 'Points per side': ' 64 ', 'Max Mask Area': 900.0}),
+              'channel': 1, 'tags': ['cell', 'found'], 'tile': {'XY': 3, 'Z': 2, 'Time': 1},
+              'connectTo': {'tags': ['nucleus'], 'channel': 2}}
+    parameters = read_parameters(params)
+    assert parameters.training_tags == ('example',)
+    assert parameters.checkpoint is VIT_MINI
+    assert (parameters.threshold, parameters.points_per_side, parameters.max_area) == (0.75, 64, 900)
+    assert (parameters.occupancy, parameters.min_area, parameters.smoothing) == (0.2, 30, 0.3)
+    assert (parameters.channel, parameters.tags) == (1, ('cell', 'found'))
+    assert parameters.current == Location(xy=3, z=2, time=1)
+    assert parameters.connect_to == {'tags': ['nucleus'], 'channel': 2}
+
+
+def test_a_tool_saved_before_a_field_existed_gets_its_default():
+    parameters = read_parameters({'workerInterface': {'Training Tag': ['a'], 'Model': 'sam_vit_mini'}})
+    assert parameters.batches == {'Batch XY': '', 'Batch Z': '', 'Batch Time': ''}
+    assert (parameters.threshold, parameters.occupancy, parameters.points_per_side) == (0.5, 0.2, 128)
+    assert (parameters.min_area, parameters.max_area, parameters.smoothing) == (30, 0, 0.3)
+    assert (parameters.channel, parameters.tags, parameters.connect_to) == (0, (), None)
+    assert parameters.current == Location(0, 0, 0)
+
+
+@pytest.mark.parametrize('connection', [{'tags': []}, {'tags': [], 'channel': 1}, {}, None])
+def test_a_connection_without_tags_is_none(connection):
+    assert read_parameters({**make_params(), 'connectTo': connection}).connect_to is None
+
+
+def test_a_connection_without_channel_means_any_channel():
+    assert read_parameters({**make_params(), 'connectTo': {'tags': ['a']}}).connect_to == {'tags': ['a'], 'channel': None}
+
+
+def without(name: str) -> dict[str, Any]:
+    params = make_params()
+    del params['workerInterface'][name]
+    return params
+
+
+REFUSED = [  # what is wrong, the job's parameters, words of the message, what the note shows
+    ('no form', {'workerInterface': None}, 'no settings', 'None'),
+    ('no parameters', None, 'no parameters', 'None'),
+    ('tag absent', without('Training Tag'), 'Training Tag is missing', 'None'),
+    ('tag null', make_params(**{'Training Tag': None}), 'Training Tag', 'None'),
+    ('tag empty', make_params(**{'Training Tag': []}), 'Training Tag is missing', '[]'),
+    ('tag blank', make_params(**{'Training Tag': [' ']}), 'Training Tag', ' '),
+    ('tag not a list', make_params(**{'Training Tag': 'cell'}), 'Training Tag', 'cell'),
+    ('model absent', without('Model'), 'Model', 'None'),
+    ('model null', make_params(Model=None), 'Model', 'sam_vit_h_4b8939'),
+    ('model unknown', make_params(Model='sam2_hiera'), 'Model', 'sam2_hiera'),
+    ('model a list', make_params(Model=['sam_vit_mini']), 'Model', 'sam_vit_mini'),
+    ('Min above Max', make_params(**{'Min Mask Area': 50, 'Max Mask Area': 49}), 'Min Mask Area is above', '50 and 49'),
+    ('tags null', {**make_params(), 'tags': None}, 'tags', 'None'),
+    ('channel text', {**make_params(), 'channel': '0'}, 'channel', "'0'"),
+    ('channel negative', {**make_params(), 'channel': -1}, 'channel', '-1'),
+    ('channel true', {**make_params(), 'channel': True}, 'channel', 'True'),
+    ('tile of floats', {**make_params(), 'tile': {'XY': 0.5, 'Z': 0, 'Time': 0}}, 'current position in XY', '0.5'),
+    ('tile null', {**make_params(), 'tile': None}, 'current position', 'None'),
+    ('connectTo text', {**make_params(), 'connectTo': 'a'}, 'connection', "'a'"),
+    *[(f'{name} {value!r}', make_params(**{name: value}), name, repr(value)) for name, values in {
+        'Similarity Threshold': [None, '', ' ', 'high', True, [], {}, float('nan'), float('inf'), -0.01, 1.01, '2'],
+        'Target Occupancy': [None, 0.04, 0.81, 'nan'],
+        'Points per side': [None, 15, 129, 64.5, '64.5', 10 ** 400],
+        'Min Mask Area': [None, -1, 100_001, 30.5],
+        'Max Mask Area': [None, '-inf', 100_001],
+        'Smoothing': [None, -0.1, 3.1],
+        'Batch XY': [None, '1-', '-1', '1.5', 'one', '1,,2', '1,', '3-1', 'all, 1', [1], True],
+        'Batch Z': [None, '1;2'],
+        'Batch Time': [None, 'now'],
+    }.items() for value in values],
+]
+
+
+@pytest.mark.parametrize(('params', 'words', 'seen'), [row[1:] for row in REFUSED], ids=[row[0] for row in REFUSED])
+def test_a_bad_setting_is_refused_with_the_value_seen(params, words, seen):
+    with pytest.raises(ValueError) as caught:
+        read_parameters(params)
+    assert words in str(caught.value)
+    assert seen in ' '.join(caught.value.__notes__)
+
+
+def test_a_missing_checkpoint_file_is_refused_with_its_path(tmp_path, monkeypatch):
+    monkeypatch.setenv('SAM_CHECKPOINT_DIR', str(tmp_path))
+    with pytest.raises(FileNotFoundError, match='checkpoint') as caught:
+        read_parameters(make_params())
+    assert str(tmp_path / 'sam_vit_mini.pth') in caught.value.__notes__[0]
+
+
+def test_the_checkpoint_folder_of_the_image_is_the_root(monkeypatch):
+    monkeypatch.delenv('SAM_CHECKPOINT_DIR')
+    asked = []
+    monkeypatch.setattr(os.path, 'exists', lambda path: bool(asked.append(path)))
+    with pytest.raises(FileNotFoundError):
+        read_parameters(make_params(Model='sam_vit_h_4b8939'))
+    assert asked == ['/sam_vit_h_4b8939.pth']
+
+
+@pytest.mark.parametrize(('text', 'ranges'), [
+    ('1-3, 5-8', [(1, 3), (5, 8)]),
+    ('4', [(4, 4)]),
+    (' 1 - 3 ,5', [(1, 3), (5, 5)]),
+    ('007', [(7, 7)]),
+    ('2-2', [(2, 2)]),
+    ('ALL', None),
+    (' All ', None),
+    ('', []),
+    ('   ', []),
+])
+def test_a_batch_text_is_read(text, ranges):
+    assert parse_batch(text) == ranges
+
+
+@given(st.lists(st.tuples(st.integers(0, 10 ** 9), st.integers(0, 100)), min_size=1), st.text(' \t', max_size=2))
+def test_any_list_of_ranges_is_read_whatever_the_spaces(pairs, space):
+    ranges = [(first, first + length) for first, length in pairs]
+    text = f'{space},{space}'.join(
+        f'{first}{space}-{space}{last}' if last > first else str(first) for first, last in ranges)
+    assert parse_batch(text) == ranges
+
+
+@given(st.text('0123456789-, alL.x', max_size=12))
+def test_any_text_is_a_batch_or_refused(text):
+    try:
+        ranges = parse_batch(text)
+    except ValueError:
+        return
+    assert ranges is None or all(0 <= first <= last for first, last in ranges)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3), max_leaves=4)
+
+
+@given(st.dictionaries(st.sampled_from([*FIELDS]), json_values, max_size=4),
+       st.dictionaries(st.sampled_from(['channel', 'tags', 'tile', 'connectTo', 'workerInterface']), json_values,
+                       max_size=2))
+def test_settings_of_any_kind_are_read_or_refused_with_a_note(form, job):
+    try:
+        parameters = read_parameters({**make_params(**form), **job})
+    except (ValueError, FileNotFoundError) as error:
+        assert error.__notes__
+    else:
+        assert parameters.checkpoint in KNOWN.values() and 0 <= parameters.threshold <= 1
