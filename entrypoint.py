@@ -61,7 +61,7 @@ class Tally:
     kept: int = 0  # of those, similar enough
     uploaded: int = 0
     highest: float = -1.0  # similarity of any candidate within the area limits
-    seconds: Counter = field(default_factory=Counter)  # by step
+    seconds: dict[str, float] = field(default_factory=dict)  # by step
 
     @contextmanager
     def time(self, step: str) -> Iterator[None]:
@@ -70,7 +70,7 @@ class Tally:
         try:
             yield
         finally:
-            self.seconds[step] += time.monotonic() - start
+            self.seconds[step] = self.seconds.get(step, 0) + time.monotonic() - start
 
 
 def interface(image: str, apiUrl: str, token: str) -> None:
@@ -165,7 +165,8 @@ def learn_prototype(dataset: Any, layers: 'list[Layer]', tagged: list[dict], pre
     by_location: dict[Location, list[dict]] = {}
     for annotation in tagged:
         by_location.setdefault(polygons.location_of(annotation), []).append(annotation)
-    vectors, skipped = [], Counter()
+    vectors: list[torch.Tensor] = []
+    skipped: Counter[str] = Counter()
     for location, group in sorted(by_location.items()):
         if not frames.has_location(dataset.tiles, location):
             skipped['on a frame that the dataset does not have'] += len(group)
@@ -250,7 +251,7 @@ def main() -> None:
     """Read the arguments as the server passes them and answer the request."""
     parser = argparse.ArgumentParser(description='SAM few-shot segmentation')
     parser.add_argument('--datasetId', help='the dataset to work on (compute)')
-    parser.add_argument('--apiUrl', required=True, help='address of the server\'s REST interface')
+    parser.add_argument('--apiUrl', required=True, help="address of the server's REST interface")
     parser.add_argument('--token', required=True, help='what the server lets the job in with')
     parser.add_argument('--request', required=True, choices=['interface', 'compute'])
     parser.add_argument('--parameters', required=True, help='JSON; for an interface request the name of the image')

@@ -13,7 +13,7 @@ import numpy as np
 
 from annotation_client.annotations import UPennContrastAnnotationClient
 from demo.dataset import NAME, SIDE, Example, choose_examples, cut, read_image, to_annotation, write_dataset
-from demo.picture import draw_picture, write_picture
+from demo.picture import draw_picture
 from demo.processes import ROOT, read_summary, run_worker, running_server
 from demo.scoring import Score, score
 
@@ -24,15 +24,16 @@ EXAMPLES = 12
 EXAMPLES_PER_POSITION = 4
 SMALL_MODEL = 'sam_vit_mini'
 SMALLEST = 30  # Min Mask Area: the default, for positions cut many nuclei and leave small parts
-POINTS_PER_SIDE = 16
-THRESHOLD = 0.5
+POINTS_PER_SIDE = 16  # one every 8 pixels, where a nucleus is 24 wide
+THRESHOLDS = {SMALL_MODEL: 0.85}  # to the small model most things look alike; else the field's default
 
 
 def choose_settings(examples: list[Example], model: str) -> dict:
     """The tool's fields as a user would fill them in who has looked at the areas of the examples."""
     return {
         'Training Tag': [EXAMPLE_TAG], 'Batch XY': 'all', 'Batch Z': '', 'Batch Time': '', 'Model': model,
-        'Similarity Threshold': THRESHOLD, 'Target Occupancy': 0.20, 'Points per side': POINTS_PER_SIDE,
+        'Similarity Threshold': THRESHOLDS.get(model, 0.5), 'Target Occupancy': 0.20,
+        'Points per side': POINTS_PER_SIDE,
         'Min Mask Area': SMALLEST, 'Max Mask Area': 2 * max(example.area for example in examples), 'Smoothing': 0.3}
 
 
@@ -95,7 +96,7 @@ def run(model: str, checkpoints: Path) -> None:
 
     result = score(found, labels_cut, SMALLEST)
     print_table(read_summary(OUT / 'worker.log'), result, time.monotonic() - start)
-    write_picture(draw_picture(image, labels_cut, examples, found, result, model), OUT / 'overlay.png')
+    draw_picture(image, labels_cut, examples, found, result, model).save(OUT / 'overlay.png', optimize=True)
     print(f'\nThe picture: {(OUT / "overlay.png").relative_to(ROOT)}')
 
 

@@ -1,6 +1,4 @@
 """The result as a picture: the image, what was found in it, what was missed."""
-from pathlib import Path
-
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
@@ -10,7 +8,7 @@ from demo.scoring import Score
 ZOOM = 3
 MARGIN, ABOVE, BELOW = 24, 138, 122  # around the text; room for the title and for the legend; pixels
 EXAMPLE, RIGHT, WRONG, MISSED = '#FFD60A', '#2EE6A6', '#FF8C42', '#FF4D8D'
-PAPER, INK, FAINT, GRID = '#12161C', '#F2F4F7', '#A4ADB8', '#3A424D'
+PAPER, INK, FAINT, GRID = '#12161C', '#F2F4F7', '#A4ADB8', '#5A6673'
 
 
 def stretch(image: np.ndarray) -> Image.Image:
@@ -60,8 +58,8 @@ def add_caption(picture: Image.Image, score: Score, examples: int, positions: in
     page = Image.new('RGB', (picture.width, ABOVE + picture.height + BELOW), PAPER)
     page.paste(picture, (0, ABOVE))
     draw = ImageDraw.Draw(page)
-    draw.text((MARGIN, 18), f'{examples} nuclei outlined by hand, {len(score.right)} found from them',
-              font=title, fill=INK)
+    draw.text((MARGIN, 18), f'{examples} nuclei shown to the worker, {len(score.right)} of '
+              f'{len(score.right) + len(score.missed)} found', font=title, fill=INK)
     draw.text((MARGIN, 82), f'Precision {score.precision:.2f}   recall {score.recall:.2f}   F1 {score.f1:.2f}   at '
               f'IoU 0.5 against expert labels.   {positions} positions, model {model}', font=text, fill=FAINT)
     legend = [
@@ -76,8 +74,3 @@ def add_caption(picture: Image.Image, score: Score, examples: int, positions: in
     draw.text((MARGIN, y + 48), 'Thin grey lines: borders of the positions. A nucleus that one cuts counts once in '
               'each position.', font=text, fill=FAINT)
     return page
-
-
-def write_picture(picture: Image.Image, path: Path) -> None:
-    """Save the picture as a PNG of few colours, a third of the size."""
-    picture.save(path, optimize=True)

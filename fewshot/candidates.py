@@ -42,7 +42,7 @@ def patch_nms() -> None:
     """
     for module in (torchvision.ops.boxes, automatic_mask_generator):
         if not hasattr(module, 'batched_nms'):
-            raise AttributeError(f'{module.__name__}.batched_nms is gone: this version of the package needs another fix')
+            raise AttributeError(f'{module.__name__}.batched_nms is gone: this version needs another fix')
         module.batched_nms = torchvision.ops.boxes._batched_nms_coordinate_trick
 
 

@@ -143,7 +143,7 @@ def load_frame(dataset: Any, layers: list[Layer], location: Location) -> Frame:
         except KeyError:
             raise explain(ValueError(f'The dataset has no image at {location}, channel {layer.channel + 1}'),
                           'Leave this position out of the batch, or hide the channel.') from None
-        shown = stretch(dataset.getRegion(frame=index), layer) * np.float32(layer.color)
+        shown = stretch(dataset.getRegion(frame=index), layer) * np.array(layer.color, np.float32)
         if merged is not None and merged.shape != shown.shape:
             raise ValueError(f'The channels at {location} differ in size: {merged.shape[:2]} and {shown.shape[:2]}')
         merged = shown if merged is None else np.maximum(merged, shown, out=merged)
@@ -171,9 +171,11 @@ def stretch(image: np.ndarray, layer: Layer) -> np.ndarray:
     if layer.percentile:
         black, white = np.percentile(image[finite], [black, white]) if finite.any() else (0, 0)
     values = np.where(finite, image, black).astype(np.float32)
-    if white == black:
-        return (values > black).astype(np.float32)
-    return np.clip((values - np.float32(black)) / np.float32(white - black), 0, 1) * finite
+    low, high = np.array([black, white], np.float32)
+    if low == high:
+        return (values > low).astype(np.float32)
+    with np.errstate(over='ignore'):  # far above a narrow contrast is white
+        return np.clip((values - low) / (high - low), 0, 1) * finite
 
 
 def ensure_rgb(image: np.ndarray) -> np.ndarray:
@@ -190,15 +192,16 @@ def ensure_rgb(image: np.ndarray) -> np.ndarray:
     """
     image = np.asarray(image)
     bands = image.shape[2] if image.ndim == 3 else 1
-    if image.ndim not in (2, 3) or bands not in (1, 3, 4) or 0 in image.shape:
-        raise ValueError(f'Not a picture: shape {image.shape}, {image.dtype}; expected (H, W) or 1, 3 or 4 bands')
+    is_float = np.issubdtype(image.dtype, np.floating)
+    if (image.ndim not in (2, 3) or bands not in (1, 3, 4) or 0 in image.shape
+            or not (is_float or image.dtype in (np.uint8, np.uint16))):
+        raise ValueError(f'Not a picture: shape {image.shape}, {image.dtype}; expected (H, W) or 1, 3 or 4 bands of '
+                         'uint8, uint16 or float')
     image = np.atleast_3d(image)[..., :3]
     if image.dtype == np.uint16:
         image = (image // 256).astype(np.uint8)
-    elif np.issubdtype(image.dtype, np.floating):
+    elif is_float:
         image = np.where(np.isfinite(image), image, 0)
         scale = 255 if image.min() >= 0 and image.max() <= 1 else 1
         image = np.rint(np.clip(image * scale, 0, 255)).astype(np.uint8)
-    elif image.dtype != np.uint8:
-        raise ValueError(f'Not a picture: shape {image.shape}, {image.dtype}; expected uint8, uint16 or float')
     return np.ascontiguousarray(np.broadcast_to(image, (*image.shape[:2], 3)))

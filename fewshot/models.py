@@ -2,7 +2,6 @@
 
 Imports neither torch nor segment_anything, for the interface needs the names alone.
 """
-import os
 from dataclasses import dataclass
 
 

@@ -16,7 +16,7 @@ BATCH_HELP = 'For example 1-3, 5-8. Leave blank for the current position; write 
 FIELDS: dict[str, dict[str, Any]] = {
     'Training Tag': {
         'type': 'tags', 'required': True,
-        'tooltip': 'The tag of your examples. Outline 5 to 20 typical objects, give them this tag, and choose it here.'},
+        'tooltip': 'The tag of your examples. Outline 5 to 20 typical objects, give them this tag, choose it here.'},
     'Batch XY': {
         'type': 'text', 'vueAttrs': {'placeholder': 'ex. 1-3, 5-8', 'label': 'XY positions to search'},
         'tooltip': f'The XY positions to search. {BATCH_HELP}'},

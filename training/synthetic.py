@@ -33,11 +33,12 @@ def _place_objects(rng) -> tuple[np.ndarray, list[tuple[slice, slice, float]]]:
             row, column = last[0] + distance * np.sin(direction), last[1] + distance * np.cos(direction)
         reach = int(radius * 1.6) + 2
         top, left = max(0, int(row) - reach), max(0, int(column) - reach)
-        window = slice(top, max(top, min(SIDE, int(row) + reach))), slice(left, max(left, min(SIDE, int(column) + reach)))
+        bottom, right = min(SIDE, int(row) + reach), min(SIDE, int(column) + reach)
+        window = slice(top, max(top, bottom)), slice(left, max(left, right))
         taken = labels[window]
         if min(taken.shape) < 3:
             continue
-        blob = _draw_blob(*taken.shape, row - top, column - left, radius, rng)
+        blob = _draw_blob(taken.shape[0], taken.shape[1], row - top, column - left, radius, rng)
         if not blob.any() or (taken[blob] > 0).mean() > (0.35 if overlapping else 0.02):
             continue
         if not overlapping or rng.random() < 0.5:  # behind the others

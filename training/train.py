@@ -58,7 +58,7 @@ def draw_crop(pool: list, rng: np.random.Generator) -> tuple[np.ndarray, np.ndar
     side = VIT_MINI.input_size
     row, column = rng.integers(0, SIDE - side + 1, 2)
     rgb, labels = rgb[row:row + side, column:column + side], labels[row:row + side, column:column + side]
-    turns = rng.integers(4)
+    turns = int(rng.integers(4))
     rgb, labels = np.rot90(rgb, turns), np.rot90(labels, turns)
     if rng.random() < 0.5:
         rgb, labels = rgb[:, ::-1], labels[:, ::-1]
@@ -68,7 +68,7 @@ def draw_crop(pool: list, rng: np.random.Generator) -> tuple[np.ndarray, np.ndar
 
 
 def draw_points(labels: np.ndarray, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-    """Points on objects and background: (P, 1, 2) x, y in pixels, and the masks they stand for, (P, 1, S, S) in 0, 1."""
+    """Points (P, 1, 2), x and y in pixels, on objects and background, and the masks they stand for (P, 1, S, S)."""
     present = np.unique(labels)
     objects = present[present > 0]
     points, masks = [], []
@@ -146,8 +146,8 @@ def train(steps: int, out: Path) -> None:
         averaged.update_parameters(model)
         if step % 100 == 0 or step == steps:
             loss, best, preferred = np.mean(history[-100 * IMAGES:], axis=0)
-            print(f'step {step} of {steps}, {time.time() - start:.0f} s: loss {loss:.3f}, IoU of the best mask {best:.3f}, '
-                  f'of the preferred {preferred:.3f}', flush=True)
+            print(f'step {step} of {steps}, {time.time() - start:.0f} s: loss {loss:.3f}, '
+                  f'IoU of the best mask {best:.3f}, of the preferred {preferred:.3f}', flush=True)
         if step % 1000 == 0 or step == steps:
             save(averaged, out)
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fewshot.models import KNOWN, MODELS, VIT_H, VIT_MINI
+from fewshot.models import KNOWN, MODELS, VIT_MINI
 from fewshot.parameters import FIELDS, Location, build_interface, parse_batch, read_parameters
 from tests.worker import REPOSITORY, make_params
 
@@ -68,7 +68,7 @@ def test_other_models_are_offered_only_where_their_file_lies_in_the_checkpoint_f
 
 def test_building_the_form_leaves_the_table_of_fields_as_it_was():
     build_interface()['Model']['items'].append('changed')
-    assert 'items' not in FIELDS['Model'] and MODELS == [VIT_H.name]
+    assert 'items' not in FIELDS['Model'] and len(MODELS) == 1
 
 
 def test_a_full_job_is_read_as_the_user_meant_it():
@@ -100,7 +100,8 @@ def test_a_connection_without_tags_is_none(connection):
 
 
 def test_a_connection_without_channel_means_any_channel():
-    assert read_parameters({**make_params(), 'connectTo': {'tags': ['a']}}).connect_to == {'tags': ['a'], 'channel': None}
+    parameters = read_parameters({**make_params(), 'connectTo': {'tags': ['a']}})
+    assert parameters.connect_to == {'tags': ['a'], 'channel': None}
 
 
 def without(name: str) -> dict[str, Any]:

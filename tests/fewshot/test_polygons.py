@@ -18,6 +18,7 @@ def annotate(points) -> dict:
 
 def trace(mask: np.ndarray, smoothing: float) -> np.ndarray:
     box = bound_mask(mask)
+    assert box is not None
     return trace_mask(box, mask[box.slices], smoothing)
 
 
@@ -113,7 +114,8 @@ def test_a_self_intersecting_polygon_covers_its_lobes():
 def test_an_annotation_is_what_the_server_accepts(monkeypatch):
     monkeypatch.setenv('SAM_CHECKPOINT_DIR', str(REPOSITORY / 'models'))
     parameters = read_parameters({**make_params(), 'channel': 2, 'tags': ['cell', 'found']})
-    made = make_annotation(np.float32([[0.5, 1], [2, 1], [2, 3]]), Location(xy=4, z=5, time=6), parameters, 'abc')
+    outline = np.array([[0.5, 1], [2, 1], [2, 3]], np.float32)
+    made = make_annotation(outline, Location(xy=4, z=5, time=6), parameters, 'abc')
     assert made == {
         'coordinates': [{'x': 0.5, 'y': 1.0}, {'x': 2.0, 'y': 1.0}, {'x': 2.0, 'y': 3.0}], 'tags': ['cell', 'found'],
         'channel': 2, 'location': {'XY': 4, 'Z': 5, 'Time': 6}, 'shape': 'polygon', 'datasetId': 'abc'}

@@ -1,0 +1,175 @@
+"""Whole jobs over HTTP: a real server, the worker in a process of its own, the small model."""
+import json
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from skimage.draw import polygon2mask
+
+from tests.datasets import make_layer, write_dataset
+from tests.small_model import draw_discs, outline_disc
+from tests.worker import Ended, make_params, run_worker
+
+RADIUS = 14
+CENTRES = [(30, 30), (34, 92), (90, 60)]
+SETTINGS = {'Min Mask Area': 200, 'Max Mask Area': 1500, 'Points per side': 16, 'Similarity Threshold': 0.7}
+
+
+def tag_disc(dataset_id: str, centre, location=(0, 0, 0), tags=('example',), **changes: Any) -> dict:
+    """An annotation around a disc of `draw_discs`."""
+    row, column = centre
+    return {'coordinates': outline_disc(row, column, RADIUS), 'tags': list(tags), 'channel': 0, 'shape': 'polygon',
+            'location': dict(zip(('XY', 'Z', 'Time'), location, strict=True)), 'datasetId': dataset_id, **changes}
+
+
+class Lab:
+    """A server with one dataset, examples in it, and the worker."""
+
+    def __init__(self, server, name: str = 'cells') -> None:
+        self.server, self.id = server, server.datasets[name]
+
+    def annotate(self, *annotations: dict) -> list[dict]:
+        return self.server.client.post('upenn_annotation/multiple', json=list(annotations))
+
+    def annotations(self, tag: str) -> list[dict]:
+        return self.server.client.get('upenn_annotation', parameters={
+            'datasetId': self.id, 'tags': json.dumps([tag]), 'limit': 0})
+
+    def run(self, params: dict) -> Ended:
+        return run_worker('compute', params, self.server.apiUrl, self.server.token, self.id)
+
+
+def locations_of(annotations: list[dict]) -> Counter:
+    return Counter(tuple(one['location'][axis] for axis in ('XY', 'Z', 'Time')) for one in annotations)
+
+
+def best_iou(annotations: list[dict], disc: np.ndarray) -> float:
+    masks = [polygon2mask(disc.shape, np.array([(p['y'] - 0.5, p['x'] - 0.5) for p in one['coordinates']]))
+             for one in annotations]
+    return max(((mask & disc).sum() / (mask | disc).sum() for mask in masks), default=0)
+
+
+@pytest.fixture(scope='module')
+def grid(start_module_server, tmp_path_factory) -> Lab:
+    """Two XY positions, two Z, two times, two channels of uint16; the discs lie elsewhere in each XY position."""
+    folder: Path = tmp_path_factory.mktemp('grid')
+    image = np.zeros((2, 2, 2, 2, 128, 128), np.uint16)  # XY, T, Z, C
+    for xy in range(2):
+        image[xy, :, :, 0] = draw_discs([(r + 4 * xy, c) for r, c in CENTRES], RADIUS)[0]
+    image[:, :, :, 1] = 100
+    write_dataset(folder, 'cells', image, [
+        make_layer(0, '#FFFFFF', mode='percentile', black=1, white=99.9), make_layer(1, visible=False)])
+    lab = Lab(start_module_server(folder))
+    lab.annotate(tag_disc(lab.id, CENTRES[0]), tag_disc(lab.id, (34, 30), (1, 1, 1)))
+    return lab
+
+
+def test_a_batch_gives_annotations_in_exactly_the_right_frames(grid):
+    ended = grid.run({**make_params(**SETTINGS, **{'Batch XY': '1-2', 'Batch Z': 'all', 'Batch Time': '2'}),
+                      'tags': ['batched'], 'channel': 1})
+    assert ended.status == 0, ended.log
+    assert not ended.of('error') and not ended.of('warning')
+    made = grid.annotations('batched')
+    assert set(locations_of(made)) == {(0, 0, 1), (0, 1, 1), (1, 0, 1), (1, 1, 1)}
+    for one in made:
+        disc_image = draw_discs([(r + 4 * one['location']['XY'], c) for r, c in CENTRES], RADIUS)[1]
+        same_frame = [other for other in made if other['location'] == one['location']]
+        for number in (1, 2, 3):
+            assert best_iou(same_frame, disc_image == number) > 0.6
+        assert one['tags'] == ['batched'] and one['channel'] == 1 and one['shape'] == 'polygon'
+    assert f'{len(made)} objects in 4 frames' in ended.of('progress')[-1]['info']
+
+
+def test_progress_only_grows_and_moves_within_a_frame(grid):
+    ended = grid.run({**make_params(**SETTINGS, **{'Points per side': 20}), 'tags': ['progress']})
+    shares = [message['progress'] for message in ended.of('progress')]
+    assert shares == sorted(shares) and shares[0] == 0 and shares[-1] == 1
+    assert len({share for share in shares if 0.05 < share < 0.5}) >= 5
+    assert all(set(message) == {'progress', 'title', 'info'} for message in ended.of('progress'))
+
+
+def test_blank_batch_fields_mean_where_the_user_stands(grid):
+    ended = grid.run({**make_params(**SETTINGS), 'tags': ['here'], 'tile': {'XY': 1, 'Z': 0, 'Time': 1}})
+    assert ended.status == 0 and set(locations_of(grid.annotations('here'))) == {(1, 0, 1)}
+
+
+def test_when_nothing_is_found_a_warning_says_what_removed_it(grid):
+    by_threshold = grid.run({**make_params(**{**SETTINGS, 'Similarity Threshold': 1}), 'tags': ['none']})
+    by_area = grid.run({**make_params(**{**SETTINGS, 'Min Mask Area': 90_000, 'Max Mask Area': 0}), 'tags': ['none']})
+    assert by_threshold.status == by_area.status == 0 and not grid.annotations('none')
+    warning, = by_threshold.of('warning')
+    counts = re.match(r'(\d+) candidates: (\d+) outside the area limits, (\d+) less similar than 1\. '
+                      r'The highest similarity was (0\.\d+)', warning['info'])
+    assert counts and int(counts[1]) == int(counts[2]) + int(counts[3]) and int(counts[3]) >= 3
+    assert 0.8 < float(counts[4]) < 1
+    warning, = by_area.of('warning')
+    counts = re.match(r'(\d+) candidates: (\d+) outside the area limits, 0 less similar', warning['info'])
+    assert counts and counts[1] == counts[2] and 'highest' not in warning['info']
+
+
+@pytest.fixture
+def single(start_server, tmp_path) -> Lab:
+    """One plane of uint8 without a view."""
+    write_dataset(tmp_path, 'cells', (draw_discs(CENTRES, RADIUS)[0] // 16).clip(0, 255).astype(np.uint8))
+    return Lab(start_server(tmp_path))
+
+
+def test_examples_that_cannot_be_used_are_left_out_with_one_warning(single):
+    single.annotate(
+        tag_disc(single.id, CENTRES[0]),
+        tag_disc(single.id, CENTRES[0], coordinates=[{'x': 1, 'y': 1}, {'x': 5, 'y': 5}]),
+        tag_disc(single.id, (400, 400)), tag_disc(single.id, (500, 400)),
+        tag_disc(single.id, CENTRES[0], location=(3, 0, 0)),
+        tag_disc(single.id, CENTRES[1], tags=['other']),
+        tag_disc(single.id, CENTRES[1], shape='point', coordinates=[{'x': 3, 'y': 3}]))
+    ended = single.run({**make_params(**SETTINGS), 'tags': ['found']})
+    assert ended.status == 0, ended.log
+    channels, examples = ended.of('warning')
+    assert 'no view' in channels['warning']
+    assert examples['warning'] == '4 of 5 examples were left out'
+    for reason in ('1 fewer than 3 points', '2 outside the image', '1 on a frame that the dataset does not have'):
+        assert reason in examples['info']
+    labels = draw_discs(CENTRES, RADIUS)[1]
+    assert all(best_iou(single.annotations('found'), labels == number) > 0.6 for number in (1, 2, 3))
+
+
+def test_a_job_whose_examples_are_all_useless_fails(single):
+    single.annotate(tag_disc(single.id, (400, 400)))
+    ended = single.run({**make_params(**SETTINGS), 'tags': ['found']})
+    error, = ended.of('error')
+    assert ended.status != 0 and 'None of the examples' in error['error'] and '1 outside the image' in error['info']
+
+
+def test_any_of_several_training_tags_counts_and_each_example_once(single):
+    single.annotate(tag_disc(single.id, CENTRES[0], tags=['a', 'b']), tag_disc(single.id, CENTRES[1], tags=['b']),
+                    tag_disc(single.id, CENTRES[2], tags=['c']))
+    ended = single.run({**make_params(**SETTINGS, **{'Training Tag': ['a', 'b']}), 'tags': ['found']})
+    summary = json.loads(re.search(r'job summary (.*)', ended.log)[1])
+    assert summary['examples'] == 2 and summary['uploaded'] == len(single.annotations('found')) >= 3
+
+
+def test_what_is_found_is_connected_where_the_tool_says_so(single):
+    parent, _ = single.annotate(tag_disc(single.id, CENTRES[0], tags=['nucleus']),
+                                tag_disc(single.id, CENTRES[0]))
+    ended = single.run({**make_params(**SETTINGS), 'tags': ['found'], 'connectTo': {'tags': ['nucleus']}})
+    assert ended.status == 0, ended.log
+    connections = single.server.client.get('annotation_connection', parameters={'datasetId': single.id})
+    assert {one['parentId'] for one in connections} == {parent['_id']}
+    assert {one['childId'] for one in connections} == {one['_id'] for one in single.annotations('found')}
+
+
+def test_a_failure_in_mid_job_says_what_is_on_the_server(start_server, tmp_path):
+    image = np.zeros((2, 1, 1, 1, 128, 128), np.uint16)
+    image[:, 0, 0, 0] = draw_discs(CENTRES, RADIUS)[0]
+    write_dataset(tmp_path, 'cells', image)
+    lab = Lab(start_server(tmp_path))
+    lab.annotate(tag_disc(lab.id, CENTRES[0]))
+    (tmp_path / 'cells' / 'xy1_t0_z0_c0.tif').unlink()  # the second frame cannot be read any more
+    ended = lab.run({**make_params(**SETTINGS, **{'Batch XY': 'all'}), 'tags': ['found']})
+    error, = ended.of('error')
+    made = lab.annotations('found')
+    assert ended.status != 0 and set(locations_of(made)) == {(0, 0, 0)}
+    assert f'{len(made)} objects of 1 frames are on the server' in error['info']

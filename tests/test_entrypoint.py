@@ -1,0 +1,180 @@
+"""The worker as a process: what it answers, what it refuses, and what it loads to do so."""
+import json
+import subprocess
+import sys
+from copy import deepcopy
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+
+import entrypoint
+from fewshot.models import VIT_H
+from fewshot.parameters import FIELDS, build_interface
+from tests.datasets import write_dataset
+from tests.worker import NOWHERE, REPOSITORY, make_params, run_worker
+
+HEAVY = {'torch', 'torchvision', 'segment_anything', 'skimage', 'shapely', 'cv2'}
+NO_ID = '0' * 24
+
+
+def loaded_by(code: str) -> set[str]:
+    """Names of the modules that a fresh Python has loaded after running some code."""
+    code += '\nimport sys; print("\\n" + " ".join(sys.modules))'
+    printed = subprocess.run([sys.executable, '-c', code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    return {name.partition('.')[0] for name in printed.stdout.splitlines()[-1].split()}
+
+
+def test_importing_the_entrypoint_loads_nothing_heavy():
+    assert not loaded_by('import entrypoint') & {*HEAVY, 'numpy'}
+
+
+def test_answering_an_interface_request_loads_nothing_heavy():
+    assert not loaded_by(
+        'import sys, unittest.mock as mock, entrypoint\n'
+        'sys.argv[1:] = ["--apiUrl", "http://a", "--token", "t", "--request", "interface", "--parameters",'
+        ' \'{"image": "i"}\']\n'
+        'with mock.patch("annotation_client.workers.UPennContrastWorkerPreviewClient"): entrypoint.main()'
+    ) & {*HEAVY, 'numpy'}
+
+
+@pytest.mark.parametrize('name', ['encode_image_with_sam1', 'pool_features_with_mask', 'annotation_to_mask',
+                                  'ensure_rgb', 'extract_crop_with_context'])
+def test_a_step_of_the_pipeline_can_be_taken_from_the_entrypoint(name):
+    assert callable(getattr(entrypoint, name))
+    assert name in entrypoint.__all__
+
+
+def test_an_unknown_name_of_the_entrypoint_is_an_attribute_error():
+    with pytest.raises(AttributeError, match='nonsense'):
+        entrypoint.nonsense  # noqa: B018
+
+
+def test_the_form_reaches_the_server(start_server, tmp_path):
+    write_dataset(tmp_path, 'cells', np.zeros((8, 8), np.uint8))
+    server = start_server(tmp_path)
+    ended = run_worker('interface', {'image': 'lab/sam few-shot:latest'}, server.apiUrl, server.token)
+    assert (ended.status, ended.messages) == (0, [])
+    stored = server.client.get('worker_interface', parameters={'image': 'lab/sam few-shot:latest'})
+    assert list(stored) == list(FIELDS)
+    assert stored['Model']['items'] == ['sam_vit_h_4b8939', 'sam_vit_mini']
+    assert {**stored['Model'], 'items': None} == {**build_interface()['Model'], 'items': None}
+
+
+def test_an_interface_request_that_the_server_refuses_fails(start_server, tmp_path):
+    write_dataset(tmp_path, 'cells', np.zeros((8, 8), np.uint8))
+    ended = run_worker('interface', {'image': 'a'}, start_server(tmp_path).apiUrl, 'wrong-token')
+    assert ended.status != 0 and '401' in ended.log and 'wrong-token' not in ended.log
+
+
+def form_without(name: str) -> dict:
+    params = deepcopy(make_params())
+    del params['workerInterface'][name]
+    return params
+
+
+REFUSED_BEFORE_ANY_REQUEST = [  # job, words of the message, words of the info
+    (form_without('Training Tag'), 'Training Tag is missing', 'Outline 5 to 20 objects'),
+    (make_params(**{'Training Tag': []}), 'Training Tag is missing', '[]'),
+    (make_params(**{'Training Tag': None}), 'Training Tag', 'None'),
+    (form_without('Model'), 'Model', 'Choose one of'),
+    (make_params(Model=None), 'Model', 'None'),
+    (make_params(Model='sam2_large'), 'Model', 'sam2_large'),
+    (make_params(Model=VIT_H.name), 'checkpoint', VIT_H.file),
+    (make_params(**{'Similarity Threshold': None}), 'Similarity Threshold is not a number', 'None'),
+    (make_params(**{'Similarity Threshold': ''}), 'Similarity Threshold is not a number', "''"),
+    (make_params(**{'Similarity Threshold': float('nan')}), 'Similarity Threshold is not a number', 'nan'),
+    (make_params(**{'Similarity Threshold': '1.2'}), 'Similarity Threshold is out of range', 'from 0 to 1'),
+    (make_params(**{'Target Occupancy': 'half'}), 'Target Occupancy is not a number', 'from 0.05 to 0.8'),
+    (make_params(**{'Points per side': 20.5}), 'Points per side must be a whole number', '20.5'),
+    (make_params(**{'Points per side': 256}), 'Points per side is out of range', 'from 16 to 128'),
+    (make_params(**{'Min Mask Area': float('inf')}), 'Min Mask Area is not a number', 'inf'),
+    (make_params(**{'Max Mask Area': -1}), 'Max Mask Area is out of range', '-1'),
+    (make_params(Smoothing=[]), 'Smoothing is not a number', '[]'),
+    (make_params(**{'Min Mask Area': 200, 'Max Mask Area': 100}), 'Min Mask Area is above Max', '200 and 100'),
+    (make_params(**{'Batch XY': '1-'}), 'Batch XY is not a list of positions', '1-3, 5-8'),
+    (make_params(**{'Batch Z': None}), 'Batch Z is not a list of positions', 'None'),
+    (make_params(**{'Batch Time': 'first'}), 'Batch Time is not a list of positions', 'first'),
+]
+
+
+@pytest.mark.parametrize(('params', 'message', 'info'), REFUSED_BEFORE_ANY_REQUEST)
+def test_a_bad_setting_ends_the_job_with_one_error_before_any_request(params, message, info):
+    ended = run_worker('compute', params, NOWHERE, 'no-token', NO_ID)  # a request would fail in another way
+    assert ended.status != 0
+    assert len(ended.messages) == 1
+    error, = ended.of('error')
+    assert message in error['error'] and info in error['info'] and error['type'] == 'error'
+    assert len(error['error']) < 100
+
+
+REFUSED_BY_THE_DATASET = [
+    (make_params(**{'Batch XY': '1-3, 7'}), 'Batch XY names positions outside the dataset: 1-3, 7', 'positions 1-2'),
+    (make_params(**{'Batch Z': '0'}), 'Batch Z names positions outside the dataset: 0', 'positions 1-1'),
+    (make_params(**{'Batch Time': '2'}), 'Batch Time names positions outside the dataset: 2', 'positions 1-1'),
+    ({**make_params(), 'tile': {'XY': 5, 'Z': 0, 'Time': 0}}, 'Batch XY names positions outside', 'positions 1-2'),
+    ({**make_params(), 'channel': 1}, 'The channel is not in the dataset', 'channel 2'),
+    (make_params(), 'No polygon carries the Training Tag', 'example'),
+]
+
+
+@pytest.fixture(scope='module')
+def plain_server(start_module_server, tmp_path_factory):
+    folder = tmp_path_factory.mktemp('plain')
+    write_dataset(folder, 'cells', np.zeros((2, 1, 1, 1, 16, 16), np.uint8))
+    return start_module_server(folder)
+
+
+@pytest.mark.parametrize(('params', 'message', 'info'), REFUSED_BY_THE_DATASET)
+def test_a_job_that_does_not_fit_its_dataset_ends_with_one_error(plain_server, params, message, info):
+    ended = run_worker('compute', params, plain_server.apiUrl, plain_server.token, plain_server.datasets['cells'])
+    assert ended.status != 0
+    error, = ended.of('error')
+    assert message in error['error'] and info in error['info']
+    assert not ended.of('progress')
+
+
+@pytest.mark.parametrize(('token', 'datasetId', 'words'), [
+    ('wrong-token', None, '401'), (None, NO_ID, 'Invalid folder id'), (None, 'nonsense', 'nonsense')])
+def test_a_dataset_that_cannot_be_read_ends_the_job_with_one_error(plain_server, token, datasetId, words):
+    ended = run_worker('compute', make_params(), plain_server.apiUrl, token or plain_server.token,
+                       datasetId or plain_server.datasets['cells'])
+    assert ended.status != 0
+    error, = ended.of('error')
+    assert words in error['error'] and 'wrong-token' not in json.dumps(ended.messages) + ended.log
+
+
+@pytest.mark.parametrize('text', ['', '{', '{"workerInterface": '])
+def test_parameters_that_are_no_json_end_the_job_with_one_error(text):
+    ended = run_worker('compute', text, NOWHERE, 'no-token', NO_ID)
+    error, = ended.of('error')
+    assert ended.status != 0 and 'not JSON' in error['error']
+
+
+@pytest.mark.parametrize('params', [
+    make_params(**{'Points per side': 3}),
+    {**make_params(), 'channel': 9},  # only the dataset's metadata tells that this is wrong
+])
+def test_torch_is_not_loaded_before_the_job_is_checked(params):
+    assert not loaded_by(
+        'import entrypoint, os, unittest.mock as mock\n'
+        f'os.environ["SAM_CHECKPOINT_DIR"] = {str(REPOSITORY / "models")!r}\n'
+        'with mock.patch("annotation_client.tiles.UPennContrastDataset", return_value=mock.Mock(tiles={})):\n'
+        f'    try: entrypoint.compute("d", "http://a", "t", {params!r})\n'
+        '    except ValueError as error: print(error)\n'
+        '    else: raise AssertionError') & HEAVY
+
+
+def test_errors_go_out_through_the_name_in_the_entrypoint():
+    with patch('entrypoint.sendError') as sent, pytest.raises(ValueError):
+        entrypoint.compute('d', NOWHERE, 't', make_params(**{'Training Tag': []}))
+    sent.assert_called_once()
+
+
+def test_the_checkpoint_is_looked_for_before_the_server_is_asked():
+    with (patch('os.path.exists', return_value=False), patch('entrypoint.sendError') as sent,
+          patch('annotation_client.tiles.UPennContrastDataset') as dataset,
+          pytest.raises(FileNotFoundError, match='checkpoint')):
+        entrypoint.compute('d', NOWHERE, 't', make_params())
+    sent.assert_called_once()
+    dataset.assert_not_called()
