@@ -11,7 +11,7 @@ import argparse
 import importlib
 import json
 import logging
-import os
+import os  # noqa: F401 - tests patch it here
 import resource
 import time
 from collections import Counter
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from fewshot.frames import Frame, Layer
 
 __all__ = ['MODELS', 'annotation_to_mask', 'compute', 'encode_image_with_sam1', 'ensure_rgb',
-           'extract_crop_with_context', 'interface', 'os', 'pool_features_with_mask', 'sendError', 'sendProgress',
+           'extract_crop_with_context', 'interface', 'pool_features_with_mask', 'sendError', 'sendProgress',
            'sendWarning']
 UPLOAD_SIZE = 1_000  # annotations a request
 EXAMPLES_SHARE = 0.05  # of the progress bar
@@ -121,12 +121,7 @@ def run(datasetId: str, apiUrl: str, token: str, params: dict, tally: Tally) -> 
         prototype = learn_prototype(dataset, layers, tagged, predictor, parameters, tally)
 
     for number, location in enumerate(locations):
-        title = f'{location} ({number + 1} of {len(locations)})'
-
-        def report(share: float, info: str, number: int = number, title: str = title) -> None:
-            done = EXAMPLES_SHARE + (1 - EXAMPLES_SHARE) * (number + share) / len(locations)
-            sendProgress(round(done, 4), title, info)
-
+        report = make_reporter(location, number, len(locations))
         report(0, 'Loading the image')
         with tally.time('download'):
             frame = frames.load_frame(dataset, layers, location)
@@ -134,9 +129,17 @@ def run(datasetId: str, apiUrl: str, token: str, params: dict, tally: Tally) -> 
         with tally.time('upload'):
             upload(store, datasetId, location, kept, parameters, tally)
         tally.frames += 1
-        log.info('%s: %d kept, %d candidates so far, %d MB', title, len(kept), tally.candidates,
+        log.info('%s (%d of %d): %d objects, %d MB at most so far', location, tally.frames, len(locations), len(kept),
                  resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
     finish(tally, parameters)
+
+
+def make_reporter(location: Location, number: int, total: int) -> Callable[[float, str], None]:
+    """A function that tells the user how far (0 to 1) and with what the worker is in frame `number` of `total`."""
+    def report(share: float, info: str) -> None:
+        done = EXAMPLES_SHARE + (1 - EXAMPLES_SHARE) * (number + share) / total
+        sendProgress(round(done, 4), f'{location} ({number + 1} of {total})', info)
+    return report
 
 
 def fetch_tagged_polygons(store: Any, datasetId: str, parameters: Parameters) -> list[dict]:

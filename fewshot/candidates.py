@@ -78,6 +78,8 @@ def propose_candidates(
         points_per_batch=max(1, min(POINTS_PER_BATCH, BATCH_PIXELS // (rgb.shape[0] * rgb.shape[1]))),
         pred_iou_thresh=parameters.checkpoint.pred_iou_thresh,
         stability_score_thresh=parameters.checkpoint.stability_score_thresh,
+        box_nms_thresh=parameters.checkpoint.box_nms_thresh,
+        crop_nms_thresh=parameters.checkpoint.box_nms_thresh,  # the clean-up of small regions takes the larger of both
         min_mask_region_area=parameters.min_area,
         output_mode='uncompressed_rle')  # full-size masks of all candidates at once would fill the memory
     candidates = []

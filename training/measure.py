@@ -20,7 +20,7 @@ from demo.scoring import match
 from fewshot.candidates import propose_candidates
 from fewshot.encoder import load_predictor
 from fewshot.frames import ensure_rgb
-from fewshot.models import VIT_MINI
+from fewshot.models import VIT_MINI, Checkpoint
 from fewshot.parameters import Location, Parameters
 from training.synthetic import make_image
 from training.train import OUT
@@ -74,12 +74,12 @@ def measure_points(predictor: SamPredictor, images: list[tuple[np.ndarray, np.nd
 
 
 def measure_generator(predictor: SamPredictor, images: list[tuple[np.ndarray, np.ndarray]],
-                      pred_iou_thresh: float, stability_score_thresh: float) -> str:
+                      checkpoint: Checkpoint) -> str:
     """Precision, recall and F1 at IoU 0.5 of the automatic masks, as a line of text."""
     parameters = Parameters(
         training_tags=(), batches={}, threshold=0, occupancy=0.2, points_per_side=24, min_area=SMALLEST,
         max_area=256 ** 2 // 8, smoothing=0, tags=(), channel=0, current=Location(0, 0, 0), connect_to=None,
-        checkpoint=replace(VIT_MINI, pred_iou_thresh=pred_iou_thresh, stability_score_thresh=stability_score_thresh))
+        checkpoint=checkpoint)
     right = found = truth = 0
     for rgb, labels in images:
         masks = []
@@ -90,8 +90,9 @@ def measure_generator(predictor: SamPredictor, images: list[tuple[np.ndarray, np
                 masks.append(mask)
         objects = masks_of(labels)
         right, found, truth = right + len(match(masks, objects)), found + len(masks), truth + len(objects)
-    return (f'predicted IoU {pred_iou_thresh:.2f}, stability {stability_score_thresh:.2f}: precision '
-            f'{right / max(found, 1):.2f}, recall {right / truth:.2f}, F1 {2 * right / (found + truth):.3f}')
+    return (f'predicted IoU {checkpoint.pred_iou_thresh}, stability {checkpoint.stability_score_thresh}, box NMS '
+            f'{checkpoint.box_nms_thresh}: precision {right / max(found, 1):.2f}, recall {right / truth:.2f}, '
+            f'F1 {2 * right / (found + truth):.3f}')
 
 
 if __name__ == '__main__':
@@ -105,5 +106,8 @@ if __name__ == '__main__':
         print('labelled image, squares of 128:', measure_points(predictor, load_nuclei(128)), flush=True)
         print('labelled image, squares of 256:', measure_points(predictor, load_nuclei(256)), flush=True)
         if arguments.thresholds:
-            for cuts in itertools.product((0.5, 0.6, 0.7, 0.8), (0.6, 0.7, 0.8, 0.9)):
-                print('synthetic,', measure_generator(predictor, load_synthetic(12), *cuts), flush=True)
+            images = load_synthetic(8)
+            for iou, stability, nms in itertools.product((0.6, 0.7, 0.8), (0.6, 0.75, 0.9), (0.3, 0.5, 0.7)):
+                checkpoint = replace(
+                    VIT_MINI, pred_iou_thresh=iou, stability_score_thresh=stability, box_nms_thresh=nms)
+                print(measure_generator(predictor, images, checkpoint), flush=True)

@@ -49,7 +49,9 @@ def test_the_candidates_are_the_stock_generators_masks():
     stock = SamAutomaticMaskGenerator(
         small_predictor().model, points_per_side=16, min_mask_region_area=30,
         pred_iou_thresh=parameters.checkpoint.pred_iou_thresh,
-        stability_score_thresh=parameters.checkpoint.stability_score_thresh).generate(rgb)
+        stability_score_thresh=parameters.checkpoint.stability_score_thresh,
+        box_nms_thresh=parameters.checkpoint.box_nms_thresh,
+        crop_nms_thresh=parameters.checkpoint.box_nms_thresh).generate(rgb)
     found = propose_candidates(small_predictor().model, rgb, parameters, ignore)
     assert len(found) == len(stock) > 0
     for candidate, record in zip(found, stock, strict=True):

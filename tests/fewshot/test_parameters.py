@@ -110,7 +110,19 @@ def without(name: str) -> dict[str, Any]:
     return params
 
 
-REFUSED = [  # what is wrong, the job's parameters, words of the message, what the note shows
+BAD_VALUES: dict[str, list[Any]] = {
+    'Similarity Threshold': [None, '', ' ', 'high', True, [], {}, float('nan'), float('inf'), -0.01, 1.01, '2'],
+    'Target Occupancy': [None, 0.04, 0.81, 'nan'],
+    'Points per side': [None, 15, 129, 64.5, '64.5', 10 ** 400],
+    'Min Mask Area': [None, -1, 100_001, 30.5],
+    'Max Mask Area': [None, '-inf', 100_001],
+    'Smoothing': [None, -0.1, 3.1],
+    'Batch XY': [None, '1-', '-1', '1.5', 'one', '1,,2', '1,', '3-1', 'all, 1', [1], True],
+    'Batch Z': [None, '1;2'],
+    'Batch Time': [None, 'now'],
+}
+# what is wrong, the job's parameters, words of the message, what the note shows
+REFUSED: list[tuple[str, Any, str, str]] = [
     ('no form', {'workerInterface': None}, 'no settings', 'None'),
     ('no parameters', None, 'no parameters', 'None'),
     ('tag absent', without('Training Tag'), 'Training Tag is missing', 'None'),
@@ -130,17 +142,8 @@ REFUSED = [  # what is wrong, the job's parameters, words of the message, what t
     ('tile of floats', {**make_params(), 'tile': {'XY': 0.5, 'Z': 0, 'Time': 0}}, 'current position in XY', '0.5'),
     ('tile null', {**make_params(), 'tile': None}, 'current position', 'None'),
     ('connectTo text', {**make_params(), 'connectTo': 'a'}, 'connection', "'a'"),
-    *[(f'{name} {value!r}', make_params(**{name: value}), name, repr(value)) for name, values in {
-        'Similarity Threshold': [None, '', ' ', 'high', True, [], {}, float('nan'), float('inf'), -0.01, 1.01, '2'],
-        'Target Occupancy': [None, 0.04, 0.81, 'nan'],
-        'Points per side': [None, 15, 129, 64.5, '64.5', 10 ** 400],
-        'Min Mask Area': [None, -1, 100_001, 30.5],
-        'Max Mask Area': [None, '-inf', 100_001],
-        'Smoothing': [None, -0.1, 3.1],
-        'Batch XY': [None, '1-', '-1', '1.5', 'one', '1,,2', '1,', '3-1', 'all, 1', [1], True],
-        'Batch Z': [None, '1;2'],
-        'Batch Time': [None, 'now'],
-    }.items() for value in values],
+    *[(f'{name} {value!r}', make_params(**{name: value}), name, repr(value))
+      for name, values in BAD_VALUES.items() for value in values],
 ]
 
 

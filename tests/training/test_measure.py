@@ -1,0 +1,22 @@
+import numpy as np
+
+from tests.small_model import small_predictor
+from training.measure import cut, load_nuclei, masks_of, measure_points
+
+
+def test_an_image_is_cut_into_squares_row_by_row():
+    squares = cut(np.arange(16).reshape(4, 4), 2)
+    assert [square[0, 0] for square in squares] == [0, 2, 8, 10]
+
+
+def test_fragments_are_no_objects_to_be_found():
+    labels = np.zeros((40, 40), np.int32)
+    labels[:10, :10], labels[20:22, 20:22] = 1, 2
+    mask, = masks_of(labels)
+    assert mask.sum() == 100
+
+
+def test_one_point_finds_most_nuclei_of_the_labelled_image():
+    line = measure_points(small_predictor(), load_nuclei(128)[:4])
+    preferred = float(line.split('preferred ')[1].split()[0])
+    assert preferred > 0.5, line
