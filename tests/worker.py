@@ -44,6 +44,6 @@ def run_worker(request: str, parameters: Any, apiUrl: str = NOWHERE, token: str 
     text = parameters if isinstance(parameters, str) else json.dumps(parameters)
     command = [sys.executable, 'entrypoint.py', '--apiUrl', apiUrl, '--token', token, '--request', request,
                '--parameters', text, *(['--datasetId', datasetId] if datasetId else [])]
-    ended = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=300, check=False,
+    ended = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=600, check=False,
                            env={**os.environ, 'SAM_CHECKPOINT_DIR': str(checkpoints)})
     return Ended(ended.returncode, [json.loads(line) for line in ended.stdout.splitlines()], ended.stderr)

@@ -8,32 +8,23 @@ generator on synthetic images, at several cuts of predicted IoU and stability: t
 import argparse
 import itertools
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
-import tifffile
 import torch
 from segment_anything import SamPredictor
-from skimage.exposure import rescale_intensity
 
+from demo.dataset import BLACK, WHITE, cut, read_image
 from demo.scoring import match
 from fewshot.candidates import propose_candidates
 from fewshot.encoder import load_predictor
-from fewshot.frames import ensure_rgb
+from fewshot.frames import Layer, ensure_rgb, stretch
 from fewshot.models import VIT_MINI, Checkpoint
 from fewshot.parameters import Location, Parameters
 from training.synthetic import make_image
 from training.train import OUT
 
 SEED = 2026  # training uses another
-DEMO = Path(__file__).parents[1] / 'demo'
 SMALLEST = 60  # pixels; fragments at a border are left out
-
-
-def cut(image: np.ndarray, side: int) -> list[np.ndarray]:
-    """The image in squares of `side` pixels."""
-    return [image[row:row + side, column:column + side]
-            for row in range(0, image.shape[0], side) for column in range(0, image.shape[1], side)]
 
 
 def load_synthetic(count: int) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -44,11 +35,10 @@ def load_synthetic(count: int) -> list[tuple[np.ndarray, np.ndarray]]:
 
 
 def load_nuclei(side: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """The labelled image in squares of `side` pixels, contrast from percentile 1 to 99.8."""
-    image = tifffile.imread(DEMO / 'nuclei.tif')
-    low, high = np.percentile(image, [1, 99.8])
-    rgb = ensure_rgb(rescale_intensity(image.astype(np.float32), (low, high), (0, 1)))
-    return list(zip(cut(rgb, side), cut(tifffile.imread(DEMO / 'nuclei_labels.tif'), side), strict=True))
+    """The labelled image in squares of `side` pixels, each with the demo's contrast."""
+    layer = Layer(0, (1, 1, 1), True, BLACK, WHITE)
+    image, labels = (cut(whole, side) for whole in read_image())
+    return [(ensure_rgb(stretch(square, layer)), numbers) for square, numbers in zip(image, labels, strict=True)]
 
 
 def masks_of(labels: np.ndarray) -> list[np.ndarray]:

@@ -1,12 +1,7 @@
 import numpy as np
 
 from tests.small_model import small_predictor
-from training.measure import cut, load_nuclei, masks_of, measure_points
-
-
-def test_an_image_is_cut_into_squares_row_by_row():
-    squares = cut(np.arange(16).reshape(4, 4), 2)
-    assert [square[0, 0] for square in squares] == [0, 2, 8, 10]
+from training.measure import load_nuclei, masks_of, measure_points
 
 
 def test_fragments_are_no_objects_to_be_found():
