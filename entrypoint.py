@@ -89,10 +89,10 @@ def compute(datasetId: str, apiUrl: str, token: str, params: dict) -> None:
     try:
         run(datasetId, apiUrl, token, params, tally)
     except Exception as error:
-        done = f'{tally.uploaded} objects of {tally.frames} frames are on the server.' if tally.frames else ''
-        notes = getattr(error, '__notes__', None) or [f'{type(error).__name__}: the log of the job tells more.']
-        sendError(str(error) or type(error).__name__, title='SAM few-shot segmentation',
-                  info=' '.join([*notes, done]).strip())
+        info = getattr(error, '__notes__', None) or [f'{type(error).__name__}: the log of the job tells more.']
+        if tally.frames:
+            info = [*info, f'On the server: {count(tally.uploaded, "object")} of {count(tally.frames, "frame")}.']
+        sendError(str(error) or type(error).__name__, title='SAM few-shot segmentation', info=' '.join(info))
         raise
 
 
@@ -239,7 +239,7 @@ def finish(tally: Tally, parameters: Parameters) -> None:
     """The job's last message and its summary in the log; a warning that says why when nothing was found."""
     seconds = {step: round(spent, 2) for step, spent in tally.seconds.items()}
     log.info('job summary %s', json.dumps({**vars(tally), 'seconds': seconds}))
-    frames = f'{tally.frames} frame{"s" if tally.frames != 1 else ""}'
+    frames = count(tally.frames, 'frame')
     if not tally.uploaded:
         by_area, by_threshold = tally.candidates - tally.in_area, tally.in_area - tally.kept
         highest = f' The highest similarity was {tally.highest:.3f}.' if tally.in_area else ''
@@ -247,7 +247,12 @@ def finish(tally: Tally, parameters: Parameters) -> None:
             f'No object was found in {frames}', title='Nothing found',
             info=f'{tally.candidates} candidates: {by_area} outside the area limits, {by_threshold} less similar than '
                  f'{parameters.threshold:g}.{highest}')
-    sendProgress(1.0, 'Done', f'{tally.uploaded} objects in {frames}')
+    sendProgress(1.0, 'Done', f'{count(tally.uploaded, "object")} in {frames}')
+
+
+def count(number: int, thing: str) -> str:
+    """A number of things in words: 1 frame, 2 frames."""
+    return f'{number} {thing}{"" if number == 1 else "s"}'
 
 
 def main() -> None:

@@ -182,4 +182,5 @@ def test_when_the_server_goes_away_the_error_says_what_is_on_it(start_server, tm
     error, = ended.of('error')
     made = locations_of(Lab(start_server(tmp_path)).annotations('found'))
     assert ended.status != 0 and 1 <= len(made) < 4
-    assert f'{made.total()} objects of {len(made)} frames are on the server' in error['info']
+    frames = f'{len(made)} frame{"s" if len(made) > 1 else ""}'
+    assert f'On the server: {made.total()} objects of {frames}.' in error['info']

@@ -1,70 +1,15 @@
-"""The worker as a process: what it answers, what it refuses, and what it loads to do so."""
+"""Jobs that cannot run: the worker as a process prints one error line for the page and exits with a failure."""
 import json
-import subprocess
-import sys
 from copy import deepcopy
-from unittest.mock import patch
 
 import numpy as np
 import pytest
 
-import entrypoint
 from fewshot.models import VIT_H
-from fewshot.parameters import FIELDS, build_interface
 from tests.datasets import write_dataset
-from tests.worker import NOWHERE, REPOSITORY, make_params, run_worker
+from tests.worker import NOWHERE, make_params, run_worker
 
-HEAVY = {'torch', 'torchvision', 'segment_anything', 'skimage', 'shapely', 'cv2'}
 NO_ID = '0' * 24
-
-
-def loaded_by(code: str) -> set[str]:
-    """Names of the modules that a fresh Python has loaded after running some code."""
-    code += '\nimport sys; print("\\n" + " ".join(sys.modules))'
-    printed = subprocess.run([sys.executable, '-c', code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
-    return {name.partition('.')[0] for name in printed.stdout.splitlines()[-1].split()}
-
-
-def test_importing_the_entrypoint_loads_nothing_heavy():
-    assert not loaded_by('import entrypoint') & {*HEAVY, 'numpy'}
-
-
-def test_answering_an_interface_request_loads_nothing_heavy():
-    assert not loaded_by(
-        'import sys, unittest.mock as mock, entrypoint\n'
-        'sys.argv[1:] = ["--apiUrl", "http://a", "--token", "t", "--request", "interface", "--parameters",'
-        ' \'{"image": "i"}\']\n'
-        'with mock.patch("annotation_client.workers.UPennContrastWorkerPreviewClient"): entrypoint.main()'
-    ) & {*HEAVY, 'numpy'}
-
-
-@pytest.mark.parametrize('name', ['encode_image_with_sam1', 'pool_features_with_mask', 'annotation_to_mask',
-                                  'ensure_rgb', 'extract_crop_with_context'])
-def test_a_step_of_the_pipeline_can_be_taken_from_the_entrypoint(name):
-    assert callable(getattr(entrypoint, name))
-    assert name in entrypoint.__all__
-
-
-def test_an_unknown_name_of_the_entrypoint_is_an_attribute_error():
-    with pytest.raises(AttributeError, match='nonsense'):
-        entrypoint.nonsense  # noqa: B018
-
-
-def test_the_form_reaches_the_server(start_server, tmp_path):
-    write_dataset(tmp_path, 'cells', np.zeros((8, 8), np.uint8))
-    server = start_server(tmp_path)
-    ended = run_worker('interface', {'image': 'lab/sam few-shot:latest'}, server.apiUrl, server.token)
-    assert (ended.status, ended.messages) == (0, [])
-    stored = server.client.get('worker_interface', parameters={'image': 'lab/sam few-shot:latest'})
-    assert list(stored) == list(FIELDS)
-    assert stored['Model']['items'] == ['sam_vit_h_4b8939', 'sam_vit_mini']
-    assert {**stored['Model'], 'items': None} == {**build_interface()['Model'], 'items': None}
-
-
-def test_an_interface_request_that_the_server_refuses_fails(start_server, tmp_path):
-    write_dataset(tmp_path, 'cells', np.zeros((8, 8), np.uint8))
-    ended = run_worker('interface', {'image': 'a'}, start_server(tmp_path).apiUrl, 'wrong-token')
-    assert ended.status != 0 and '401' in ended.log and 'wrong-token' not in ended.log
 
 
 def form_without(name: str) -> dict:
@@ -149,32 +94,3 @@ def test_parameters_that_are_no_json_end_the_job_with_one_error(text):
     ended = run_worker('compute', text, NOWHERE, 'no-token', NO_ID)
     error, = ended.of('error')
     assert ended.status != 0 and 'not JSON' in error['error']
-
-
-@pytest.mark.parametrize('params', [
-    make_params(**{'Points per side': 3}),
-    {**make_params(), 'channel': 9},  # only the dataset's metadata tells that this is wrong
-])
-def test_torch_is_not_loaded_before_the_job_is_checked(params):
-    assert not loaded_by(
-        'import entrypoint, os, unittest.mock as mock\n'
-        f'os.environ["SAM_CHECKPOINT_DIR"] = {str(REPOSITORY / "models")!r}\n'
-        'with mock.patch("annotation_client.tiles.UPennContrastDataset", return_value=mock.Mock(tiles={})):\n'
-        f'    try: entrypoint.compute("d", "http://a", "t", {params!r})\n'
-        '    except ValueError as error: print(error)\n'
-        '    else: raise AssertionError') & HEAVY
-
-
-def test_errors_go_out_through_the_name_in_the_entrypoint():
-    with patch('entrypoint.sendError') as sent, pytest.raises(ValueError):
-        entrypoint.compute('d', NOWHERE, 't', make_params(**{'Training Tag': []}))
-    sent.assert_called_once()
-
-
-def test_the_checkpoint_is_looked_for_before_the_server_is_asked():
-    with (patch('os.path.exists', return_value=False), patch('entrypoint.sendError') as sent,
-          patch('annotation_client.tiles.UPennContrastDataset') as dataset,
-          pytest.raises(FileNotFoundError, match='checkpoint')):
-        entrypoint.compute('d', NOWHERE, 't', make_params())
-    sent.assert_called_once()
-    dataset.assert_not_called()
