@@ -60,6 +60,7 @@ Natural = Annotated[int, Query(ge=0, le=LARGEST_ID)]
 
 
 def parse_tags(tags: str | None = None) -> list[str]:
+    """The tags of a query: a JSON array of strings, [] where the parameter is absent."""
     try:
         return TAGS.validate_json(tags) if tags is not None else []
     except ValidationError:
@@ -97,6 +98,7 @@ def list_annotations(
 def count_annotations(
     datasetId: str, store: CurrentStore, valid: HasToken, tags: Tags, shape: str | None = None
 ) -> int:
+    """How many annotations the same filters let through."""
     require_dataset(store, valid, datasetId)
     return store.count_annotations(datasetId, shape, tags)
 
@@ -143,6 +145,7 @@ def connect_to_nearest(store: CurrentStore, body: Body) -> list[dict[str, Any]]:
 
 @router.get('/annotation_connection')
 def list_connections(datasetId: str, store: CurrentStore, valid: HasToken) -> list[dict[str, Any]]:
+    """All of a dataset's connections."""
     require_dataset(store, valid, datasetId)
     return store.connections(datasetId)
 
@@ -166,5 +169,6 @@ def centre(annotation: dict[str, Any]) -> tuple[float, float]:
 
 
 def place(annotation: dict[str, Any]) -> tuple[int, int, int]:
+    """Where an annotation lies: XY, Z, Time."""
     location = annotation['location']
     return location['XY'], location['Z'], location['Time']

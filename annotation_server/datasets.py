@@ -28,6 +28,7 @@ Edge = Annotated[FiniteFloat | None, Query()]
 
 @router.get('/folder/{folderId}')
 def get_folder(folderId: str, store: CurrentStore, valid: HasToken) -> dict[str, Any]:
+    """The dataset itself: its name, and which item it shows."""
     dataset = require_found(store.dataset(folderId), 'folder', folderId)
     require_access(valid, 'folder', folderId)
     return {
@@ -66,6 +67,7 @@ def find_image(itemId: str, request: Request, store: CurrentStore, valid: HasTok
 
 @router.get('/item/{itemId}/tiles')
 def get_tiles(path: Annotated[Path, Depends(find_image)]) -> dict[str, Any]:
+    """large_image's metadata of the image."""
     return read_metadata(path)
 
 
@@ -80,6 +82,7 @@ def get_region(
     bottom: Edge = None,
     units: Literal['base_pixels'] = 'base_pixels',
 ) -> Response:
+    """Pixels of one frame: the exact array as a pickle, or a TIFF file."""
     edges = {'left': left, 'top': top, 'right': right, 'bottom': bottom}
     box = {name: edge for name, edge in edges.items() if edge is not None}
     try:
@@ -98,6 +101,7 @@ def list_views(datasetId: str, store: CurrentStore, valid: HasToken) -> list[dic
 
 @router.get('/upenn_collection/{configurationId}')
 def get_configuration(configurationId: str, store: CurrentStore, valid: HasToken) -> dict[str, Any]:
+    """A configuration; its layers stand under `meta`."""
     configuration = require_found(store.configuration(configurationId), 'upenn_collection', configurationId)
     require_access(valid, 'upenn_collection', configurationId)
     return configuration
@@ -105,6 +109,7 @@ def get_configuration(configurationId: str, store: CurrentStore, valid: HasToken
 
 @router.put('/upenn_collection/{configurationId}/metadata', dependencies=[Depends(require_token)])
 def merge_metadata(configurationId: str, store: CurrentStore, body: Body) -> dict[str, Any]:
+    """Put the body's keys into `meta`, in place of those of the same name."""
     require_found(store.configuration(configurationId), 'upenn_collection', configurationId)
     store.merge_configuration(configurationId, parse_object(body))
     return require_found(store.configuration(configurationId), 'upenn_collection', configurationId)
@@ -112,12 +117,14 @@ def merge_metadata(configurationId: str, store: CurrentStore, body: Body) -> dic
 
 @router.get('/worker_interface')
 def get_worker_interface(image: str, store: CurrentStore, valid: HasToken) -> dict[str, Any] | None:
+    """The form of the worker that this image holds; null where none was stored."""
     require_access(valid, 'worker_interface', image)
     return store.worker_interface(image)
 
 
 @router.post('/worker_interface', dependencies=[Depends(require_token)])
 def set_worker_interface(image: str, store: CurrentStore, body: Body) -> dict[str, Any]:
+    """Store the form of a worker in place of its last one."""
     interface = parse_object(body)
     store.set_worker_interface(image, interface)
     return {'image': image, 'interface': interface}

@@ -41,6 +41,7 @@ def answer_refusal(request: Request, error: Exception) -> JSONResponse:
 
 
 def get_store(request: Request) -> Store:
+    """The store of the running server."""
     return request.app.state.store
 
 
@@ -52,11 +53,13 @@ def check_token(
 
 
 def require_token(valid: Annotated[bool, Depends(check_token)]) -> None:
+    """Refuse a write that lacks the token."""
     if not valid:
         raise RefusalError(401, 'You must be logged in.', 'access')
 
 
 async def read_body(request: Request) -> bytes:
+    """The request's body as it came."""
     return await request.body()
 
 
@@ -66,6 +69,7 @@ Body = Annotated[bytes, Depends(read_body)]
 
 
 def is_object_id(text: object) -> bool:
+    """Whether this is an id as Girder makes them."""
     return isinstance(text, str) and re.fullmatch('[0-9a-f]{24}', text) is not None
 
 
@@ -76,6 +80,7 @@ def require_object_id(text: object) -> None:
 
 
 def require_access(valid: bool, kind: str, object_id: str) -> None:
+    """Refuse a read that lacks the token."""
     if not valid:
         raise RefusalError(401, f'Read access denied for {kind} {object_id} (user None).', 'access')
 

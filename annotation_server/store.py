@@ -60,6 +60,7 @@ class Store:
         self.token = self._read_or_make_token()
 
     def close(self) -> None:
+        """Close the database; the store cannot be used after it."""
         with self._lock:
             self._database.close()
 
@@ -108,6 +109,7 @@ class Store:
         return self._row('SELECT * FROM dataset WHERE item_id = ?', item_id)
 
     def views(self, dataset_id: str) -> list[dict[str, Any]]:
+        """A dataset's views."""
         with self._transaction() as database:
             rows = database.execute('SELECT * FROM view WHERE dataset_id = ?', (dataset_id,)).fetchall()
         return [
@@ -121,10 +123,12 @@ class Store:
         ]
 
     def configuration(self, configuration_id: str) -> dict[str, Any] | None:
+        """The configuration of this id, or None."""
         row = self._row('SELECT * FROM configuration WHERE id = ?', configuration_id)
         return {'_id': row['id'], 'name': row['name'], 'meta': json.loads(row['meta'])} if row else None
 
     def merge_configuration(self, configuration_id: str, metadata: dict[str, Any]) -> None:
+        """Put keys into a configuration's `meta`."""
         with self._transaction() as database:
             row = database.execute('SELECT meta FROM configuration WHERE id = ?', (configuration_id,)).fetchone()
             meta = json.dumps(json.loads(row['meta']) | metadata)
@@ -133,10 +137,12 @@ class Store:
     # Worker interfaces
 
     def set_worker_interface(self, image: str, interface: dict[str, Any]) -> None:
+        """Store the form of the worker that an image holds."""
         with self._transaction() as database:
             database.execute('REPLACE INTO worker_interface VALUES (?, ?)', (image, json.dumps(interface)))
 
     def worker_interface(self, image: str) -> dict[str, Any] | None:
+        """The form of the worker that an image holds, or None."""
         row = self._row('SELECT interface FROM worker_interface WHERE image = ?', image)
         return json.loads(row['interface']) if row else None
 
@@ -188,6 +194,7 @@ class Store:
         return '[' + ','.join(f'{{"_id":"{object_id(row["id"])}",{row["body"][1:]}' for row in rows) + ']'
 
     def count_annotations(self, dataset_id: str, shape: str | None, tags: list[str]) -> int:
+        """How many annotations of a dataset have this shape and all of these tags."""
         values = {'dataset': dataset_id, 'after': 0, 'shape': shape, 'tags': json.dumps(tags)}
         row = self._row(f'SELECT COUNT(*) AS n FROM annotation WHERE {FILTER}', values)
         return row['n'] if row else 0
@@ -219,6 +226,7 @@ class Store:
             return saved
 
     def connections(self, dataset_id: str) -> list[dict[str, Any]]:
+        """A dataset's connections, oldest first."""
         with self._transaction() as database:
             query = 'SELECT * FROM connection WHERE dataset_id = ? ORDER BY id'
             rows = database.execute(query, (dataset_id,)).fetchall()
