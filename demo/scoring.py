@@ -43,7 +43,11 @@ def match(found: list[np.ndarray], truth: list[np.ndarray]) -> list[tuple[int, i
     """Pairs (found, truth) of masks with an IoU of at least 0.5, as many as can be, each mask at most once."""
     if not found or not truth:
         return []
-    iou = np.array([[(a & b).sum() / max(1, (a | b).sum()) for b in truth] for a in found])
+    return match_iou(np.array([[(a & b).sum() / max(1, (a | b).sum()) for b in truth] for a in found]))
+
+
+def match_iou(iou: np.ndarray) -> list[tuple[int, int]]:
+    """Pairs (row, column) of a table of IoUs with at least 0.5, as many as can be, each row and column at most once."""
     good = iou >= IOU
     pairs = zip(*linear_sum_assignment(good + iou / 1e3, maximize=True), strict=True)
     return [(int(i), int(j)) for i, j in pairs if good[i, j]]

@@ -8,23 +8,36 @@ generator on synthetic images, at several cuts of predicted IoU and stability: t
 import argparse
 import itertools
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from segment_anything import SamPredictor
+from torchvision.ops import nms
 
 from demo.dataset import BLACK, WHITE, cut, read_image
-from demo.scoring import match
+from demo.scoring import match_iou
 from fewshot.candidates import propose_candidates
 from fewshot.encoder import load_predictor
 from fewshot.frames import Layer, ensure_rgb, stretch
-from fewshot.models import VIT_MINI, Checkpoint
+from fewshot.models import VIT_MINI
 from fewshot.parameters import Location, Parameters
 from training.synthetic import make_image
 from training.train import OUT
 
 SEED = 2026  # training uses another
-SMALLEST = 60  # pixels; fragments at a border are left out
+SMALLEST, LARGEST = 60, 256 ** 2 // 8  # pixels; fragments at a border and the background are no objects
+POINTS_PER_SIDE = 16
+IOU_CUTS, STABILITY_CUTS, NMS_CUTS = (0.4, 0.5, 0.55, 0.6, 0.65, 0.7), (0.5, 0.6, 0.7, 0.8, 0.85), (0.2, 0.3, 0.5, 0.7)
+
+
+class Proposals(NamedTuple):
+    """What the mask generator proposes for an image, best predicted IoU first, against its labels."""
+
+    iou: np.ndarray  # (proposals, objects)
+    boxes: torch.Tensor  # (proposals, 4), as the generator's NMS sees them
+    predicted: torch.Tensor  # (proposals,) predicted IoU
+    stability: torch.Tensor  # (proposals,)
 
 
 def load_synthetic(count: int) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -63,26 +76,33 @@ def measure_points(predictor: SamPredictor, images: list[tuple[np.ndarray, np.nd
             f'({(preferred > 0.5).mean():.0%} above 0.5), predicted {claimed.mean():.3f}')
 
 
-def measure_generator(predictor: SamPredictor, images: list[tuple[np.ndarray, np.ndarray]],
-                      checkpoint: Checkpoint) -> str:
-    """Precision, recall and F1 at IoU 0.5 of the automatic masks, as a line of text."""
+def propose_all(predictor: SamPredictor, rgb: np.ndarray, labels: np.ndarray) -> Proposals:
+    """All masks of an image that any of the cuts could let through, near doubles among them."""
     parameters = Parameters(
-        training_tags=(), batches={}, threshold=0, occupancy=0.2, points_per_side=24, min_area=SMALLEST,
-        max_area=256 ** 2 // 8, smoothing=0, tags=(), channel=0, current=Location(0, 0, 0), connect_to=None,
-        checkpoint=checkpoint)
+        training_tags=(), batches={}, threshold=0, occupancy=0.2, points_per_side=POINTS_PER_SIDE, min_area=SMALLEST,
+        max_area=0, smoothing=0, tags=(), channel=0, current=Location(0, 0, 0), connect_to=None, checkpoint=replace(
+            VIT_MINI, pred_iou_thresh=min(IOU_CUTS), stability_score_thresh=min(STABILITY_CUTS), box_nms_thresh=1))
+    proposed = propose_candidates(predictor.model, np.ascontiguousarray(rgb), parameters, lambda share: None)
+    proposed = [candidate for candidate in proposed if candidate.area <= LARGEST]
+    objects = masks_of(labels)
+    iou = np.zeros((len(proposed), len(objects)))
+    for row, candidate in enumerate(proposed):
+        for column, mask in enumerate(objects):
+            shared = (mask[candidate.box.slices] & candidate.mask).sum()
+            iou[row, column] = shared / (mask.sum() + candidate.area - shared)
+    return Proposals(
+        iou, torch.tensor([(c.box.left, c.box.top, c.box.right - 1, c.box.bottom - 1) for c in proposed]).float(),
+        torch.tensor([c.predicted_iou for c in proposed]), torch.tensor([c.stability_score for c in proposed]))
+
+
+def score_cuts(images: list[Proposals], iou_cut: float, stability_cut: float, nms_cut: float) -> tuple[float, ...]:
+    """F1, precision and recall at IoU 0.5 of what the generator gives with these three cuts."""
     right = found = truth = 0
-    for rgb, labels in images:
-        masks = []
-        for candidate in propose_candidates(predictor.model, rgb, parameters, lambda share: None):
-            if candidate.area <= parameters.max_area:
-                mask = np.zeros(labels.shape, bool)
-                mask[candidate.box.slices] = candidate.mask
-                masks.append(mask)
-        objects = masks_of(labels)
-        right, found, truth = right + len(match(masks, objects)), found + len(masks), truth + len(objects)
-    return (f'predicted IoU {checkpoint.pred_iou_thresh}, stability {checkpoint.stability_score_thresh}, box NMS '
-            f'{checkpoint.box_nms_thresh}: precision {right / max(found, 1):.2f}, recall {right / truth:.2f}, '
-            f'F1 {2 * right / (found + truth):.3f}')
+    for image in images:
+        good = torch.nonzero((image.predicted > iou_cut) & (image.stability >= stability_cut))[:, 0]
+        kept = good[nms(image.boxes[good], image.predicted[good], nms_cut)].numpy()
+        right, found, truth = right + len(match_iou(image.iou[kept])), found + len(kept), truth + image.iou.shape[1]
+    return 2 * right / (found + truth), right / max(found, 1), right / truth
 
 
 if __name__ == '__main__':
@@ -96,8 +116,8 @@ if __name__ == '__main__':
         print('labelled image, squares of 128:', measure_points(predictor, load_nuclei(128)), flush=True)
         print('labelled image, squares of 256:', measure_points(predictor, load_nuclei(256)), flush=True)
         if arguments.thresholds:
-            images = load_synthetic(8)
-            for iou, stability, nms in itertools.product((0.6, 0.7, 0.8), (0.6, 0.75, 0.9), (0.3, 0.5, 0.7)):
-                checkpoint = replace(
-                    VIT_MINI, pred_iou_thresh=iou, stability_score_thresh=stability, box_nms_thresh=nms)
-                print(measure_generator(predictor, images, checkpoint), flush=True)
+            images = [propose_all(predictor, *image) for image in load_synthetic(24)]
+            cuts = itertools.product(IOU_CUTS, STABILITY_CUTS, NMS_CUTS)
+            for scores, used in sorted(((score_cuts(images, *used), used) for used in cuts), reverse=True)[:10]:
+                print('F1 {:.3f}, precision {:.2f}, recall {:.2f}'.format(*scores),
+                      'at predicted IoU {}, stability {}, box NMS {}'.format(*used))
