@@ -44,7 +44,8 @@ VIT_H = Checkpoint(
 VIT_MINI = Checkpoint(
     name='sam_vit_mini', title='a small SAM, 4 million parameters, for trying and testing', input_size=256, width=192,
     depth=6, heads=6, global_blocks=(1, 3, 5), window=8, channels=128, decoder_width=512,
-    pred_iou_thresh=0.6, stability_score_thresh=0.7, box_nms_thresh=0.3, size=0, sha256='')
+    pred_iou_thresh=0.55, stability_score_thresh=0.7, box_nms_thresh=0.2, size=7_822_095,
+    sha256='8eec4169e7307911cdf64ce22f7fd6da77c56d99d51fecdb6e7eadca9f3ceb89')
 
 KNOWN = {checkpoint.name: checkpoint for checkpoint in (VIT_H, VIT_MINI)}
 MODELS = [VIT_H.name]  # always offered, for the image carries this file
