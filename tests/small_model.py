@@ -10,6 +10,7 @@ from fewshot.models import VIT_MINI
 from fewshot.parameters import Parameters, read_parameters
 from tests.worker import REPOSITORY, make_params
 
+CENTRES = [(30, 30), (34, 92), (94, 62)]  # of three discs, row and column, in a picture of 128×128
 CHECKPOINT = REPOSITORY / 'models' / VIT_MINI.file
 
 

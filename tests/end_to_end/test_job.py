@@ -12,11 +12,10 @@ import pytest
 from skimage.draw import polygon2mask
 
 from tests.datasets import make_layer, write_dataset
-from tests.small_model import draw_discs, outline_disc
+from tests.small_model import CENTRES, draw_discs, outline_disc
 from tests.worker import Ended, make_params, run_worker
 
 RADIUS = 14
-CENTRES = [(30, 30), (34, 92), (90, 60)]
 SETTINGS = {'Min Mask Area': 200, 'Max Mask Area': 1500, 'Points per side': 16, 'Similarity Threshold': 0.7}
 
 

@@ -10,10 +10,8 @@ from fewshot import candidates
 from fewshot.candidates import Candidate, has_allowed_area, patch_nms, propose_candidates
 from fewshot.crops import Box
 from fewshot.frames import ensure_rgb
-from tests.small_model import draw_discs, small_parameters, small_predictor
+from tests.small_model import CENTRES, draw_discs, small_parameters, small_predictor
 from tests.worker import REPOSITORY
-
-CENTRES = [(30, 30), (34, 92), (90, 60)]
 
 
 @pytest.fixture(autouse=True)
