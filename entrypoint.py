@@ -118,13 +118,13 @@ def run(datasetId: str, apiUrl: str, token: str, params: dict, tally: Tally) -> 
         if predictor.device.type == 'cpu' and parameters.checkpoint.name in MODELS:
             sendWarning('No GPU was found', title='Slow', info='This model needs minutes an object without one.')
     with tally.time('prototype'):
-        prototype = learn_prototype(dataset, layers, tagged, predictor, parameters, tally)
+        prototype = learn_prototype(dataset, datasetId, layers, tagged, predictor, parameters, tally)
 
     for number, location in enumerate(locations):
         report = make_reporter(location, number, len(locations))
         report(0, 'Loading the image')
         with tally.time('download'):
-            frame = frames.load_frame(dataset, layers, location)
+            frame = frames.load_frame(dataset, datasetId, layers, location)
         kept = find_objects(frame, predictor, prototype, parameters, tally, report)
         with tally.time('upload'):
             upload(store, datasetId, location, kept, parameters, tally)
@@ -158,8 +158,8 @@ def fetch_tagged_polygons(store: Any, datasetId: str, parameters: Parameters) ->
     return list(found.values())
 
 
-def learn_prototype(dataset: Any, layers: 'list[Layer]', tagged: list[dict], predictor: 'SamPredictor',
-                    parameters: Parameters, tally: Tally) -> 'torch.Tensor':
+def learn_prototype(dataset: Any, datasetId: str, layers: 'list[Layer]', tagged: list[dict],
+                    predictor: 'SamPredictor', parameters: Parameters, tally: Tally) -> 'torch.Tensor':
     """The vector that stands for the examples; each location is downloaded once.
 
     Polygons that cannot be used are left out, with one warning. Raises ValueError when none is left.
@@ -174,7 +174,7 @@ def learn_prototype(dataset: Any, layers: 'list[Layer]', tagged: list[dict], pre
         if not frames.has_location(dataset.tiles, location):
             skipped['on a frame that the dataset does not have'] += len(group)
             continue
-        frame = frames.load_frame(dataset, layers, location)
+        frame = frames.load_frame(dataset, datasetId, layers, location)
         for annotation in group:
             sendProgress(EXAMPLES_SHARE * len(vectors) / len(tagged), 'Learning from the examples',
                          f'{len(vectors) + 1} of {len(tagged)}, at {location}')

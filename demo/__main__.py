@@ -108,5 +108,5 @@ if __name__ == '__main__':
     run(arguments.model, arguments.checkpoints.resolve())
     if arguments.model == SMALL_MODEL:
         print('\nThis was the small model, which is for trying the worker, not for results. With SAM ViT-H, on a GPU:'
-              '\n  python -m demo --model sam_vit_h_4b8939 --checkpoints FOLDER    FOLDER holds sam_vit_h_4b8939.pth'
-              '\nThe Docker image has that file and uses it.')
+              '\n  .venv/bin/python -m demo --model sam_vit_h_4b8939 --checkpoints FOLDER'
+              '\nwhere FOLDER holds sam_vit_h_4b8939.pth. The Docker image has that file and uses it.')

@@ -30,7 +30,7 @@ class Frame:
 
 def axis_length(tiles: Mapping, axis: str) -> int:
     """How many positions of an axis (XY, Z, T or C) a dataset has, from its tile metadata."""
-    return tiles.get('IndexRange', {}).get(f'Index{axis}', 1)
+    return (tiles.get('IndexRange') or {}).get(f'Index{axis}', 1)
 
 
 def has_location(tiles: Mapping, location: Location) -> bool:
@@ -127,7 +127,7 @@ def _default_layers(channels: int) -> list[Layer]:
             for channel, color in enumerate(colors)]
 
 
-def load_frame(dataset: Any, layers: list[Layer], location: Location) -> Frame:
+def load_frame(dataset: Any, datasetId: str, layers: list[Layer], location: Location) -> Frame:
     """Download the channels of one location and merge them by maximum, each in its colour.
 
     Parameters
@@ -143,7 +143,7 @@ def load_frame(dataset: Any, layers: list[Layer], location: Location) -> Frame:
         except KeyError:
             raise explain(ValueError(f'The dataset has no image at {location}, channel {layer.channel + 1}'),
                           'Leave this position out of the batch, or hide the channel.') from None
-        shown = stretch(dataset.getRegion(frame=index), layer) * np.array(layer.color, np.float32)
+        shown = stretch(dataset.getRegion(datasetId, frame=index), layer) * np.array(layer.color, np.float32)
         if merged is not None and merged.shape != shown.shape:
             raise ValueError(f'The channels at {location} differ in size: {merged.shape[:2]} and {shown.shape[:2]}')
         merged = shown if merged is None else np.maximum(merged, shown, out=merged)

@@ -70,13 +70,13 @@ class Spied:
         self.coordinatesToFrameIndex = self.dataset.coordinatesToFrameIndex
         self.downloaded: list[int] = []
 
-    def getRegion(self, **region):
+    def getRegion(self, datasetId, **region):
         self.downloaded.append(region['frame'])
-        return self.dataset.getRegion(**region)
+        return self.dataset.getRegion(datasetId, **region)
 
     def load(self, location: Location = ORIGIN) -> tuple[np.ndarray, str | None]:
         layers, problem = read_layers(self.client, self.id, self.tiles)
-        return load_frame(self, layers, location).rgb, problem
+        return load_frame(self, self.id, layers, location).rgb, problem
 
 
 @pytest.fixture(scope='module')
