@@ -185,7 +185,7 @@ def learn_prototype(dataset: Any, datasetId: str, layers: 'list[Layer]', tagged:
                 continue
             crop_image, crop_mask = crops.extract_crop(frame.rgb, box, mask, parameters.occupancy)
             vectors.append(encoder.describe_object(predictor, crop_image, crop_mask))
-    reasons = ', '.join(f'{count} {reason}' for reason, count in skipped.items())
+    reasons = ', '.join(f'{times} {reason}' for reason, times in skipped.items())
     if not vectors:
         raise explain(ValueError('None of the examples can be used'),
                       f'Seen: {reasons}. Outline the examples again, inside the image.')

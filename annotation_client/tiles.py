@@ -95,6 +95,7 @@ class ArrayUnpickler(pickle.Unpickler):
     """Reads arrays of numbers. A pickle is a program: every other name that it asks for is refused, not imported."""
 
     def find_class(self, module: str, name: str) -> Any:
+        """The array, dtype or rebuilding function of that name. Raises pickle.UnpicklingError for any other."""
         import numpy as np
 
         # numpy 1 has these two in numpy.core, numpy 2 in numpy._core; here they come from the numpy that is installed

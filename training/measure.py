@@ -17,7 +17,7 @@ from torchvision.ops import nms
 
 from demo.dataset import BLACK, WHITE, cut, read_image
 from demo.scoring import match_iou
-from fewshot.candidates import propose_candidates
+from fewshot.candidates import has_allowed_area, propose_candidates
 from fewshot.encoder import load_predictor
 from fewshot.frames import Layer, ensure_rgb, stretch
 from fewshot.models import VIT_MINI
@@ -78,12 +78,14 @@ def measure_points(predictor: SamPredictor, images: list[tuple[np.ndarray, np.nd
 
 def propose_all(predictor: SamPredictor, rgb: np.ndarray, labels: np.ndarray) -> Proposals:
     """All masks of an image that any of the cuts could let through, near doubles among them."""
+    loosest = replace(
+        VIT_MINI, pred_iou_thresh=min(IOU_CUTS), stability_score_thresh=min(STABILITY_CUTS), box_nms_thresh=1)
     parameters = Parameters(
-        training_tags=(), batches={}, threshold=0, occupancy=0.2, points_per_side=POINTS_PER_SIDE, min_area=SMALLEST,
-        max_area=0, smoothing=0, tags=(), channel=0, current=Location(0, 0, 0), connect_to=None, checkpoint=replace(
-            VIT_MINI, pred_iou_thresh=min(IOU_CUTS), stability_score_thresh=min(STABILITY_CUTS), box_nms_thresh=1))
+        training_tags=(), batches={}, checkpoint=loosest, threshold=0, occupancy=0.2, points_per_side=POINTS_PER_SIDE,
+        min_area=SMALLEST, max_area=LARGEST, smoothing=0, tags=(), channel=0, current=Location(0, 0, 0),
+        connect_to=None)
     proposed = propose_candidates(predictor.model, np.ascontiguousarray(rgb), parameters, lambda share: None)
-    proposed = [candidate for candidate in proposed if candidate.area <= LARGEST]
+    proposed = [candidate for candidate in proposed if has_allowed_area(candidate, parameters)]
     objects = masks_of(labels)
     iou = np.zeros((len(proposed), len(objects)))
     for row, candidate in enumerate(proposed):
