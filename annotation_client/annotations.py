@@ -1,4 +1,4 @@
-"""The annotations of a dataset: read, create, connect."""
+"""The annotations of a dataset: read, create, connect, and say what was measured of them."""
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 from annotation_client.connection import Connection
 
 PAGE_SIZE = 5000  # annotations a request; with 60 vertices each about 16 MB and 3 s
+PROPERTY_VALUES_A_CALL = 10_000  # the server refuses more
 
 
 class UPennContrastAnnotationClient:
@@ -59,3 +60,18 @@ class UPennContrastAnnotationClient:
         tags, channel = connectTo['tags'], connectTo.get('channel')
         body = {'annotationsIds': list(annotationsIds), 'tags': tags, 'channelId': channel}
         return self.client.post('annotation_connection/connectTo/', json=body)
+
+    def createNewProperty(self, property: Mapping) -> dict:
+        """Store a property, {name, shape, image, tags: {tags, exclusive}, workerInterface}; the same with its `_id`."""
+        return self.client.post('annotation_property', json=property)
+
+    def addMultipleAnnotationPropertyValues(self, entries: Sequence[Mapping]) -> None:
+        """Store values, {datasetId, annotationId, values: {property's `_id`: {key: number}}}. [] asks nothing.
+
+        What an annotation has of a property already stays. Entries go in calls of at most PROPERTY_VALUES_A_CALL, each
+        stored as a whole or not at all; those before a call that fails remain.
+        """
+        for start in range(0, len(entries), PROPERTY_VALUES_A_CALL):
+            batch = list(entries[start:start + PROPERTY_VALUES_A_CALL])
+            self.client.sendRestRequest(
+                'POST', 'annotation_property_values/multiple', json=batch, datasetId=batch[0].get('datasetId'))

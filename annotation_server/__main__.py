@@ -1,4 +1,4 @@
-"""python -m annotation_server FOLDER [--port N]"""
+"""python -m annotation_server FOLDER [--port N] [--no-properties]"""
 
 import argparse
 import json
@@ -22,6 +22,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog='python -m annotation_server', description=__doc__)
     parser.add_argument('folder', type=Path, help='folder of images; annotations.sqlite is kept in it')
     parser.add_argument('--port', type=int, default=0, help='port on 127.0.0.1 (default: a free one)')
+    parser.add_argument(
+        '--no-properties',
+        dest='may_write_properties',
+        action='store_false',
+        help='refuse to store properties, their values and the metadata of configurations with 403, '
+        'as for a user who may only annotate',
+    )
     arguments = parser.parse_args()
     if not arguments.folder.is_dir():
         parser.error(f'{arguments.folder} is not a folder')
@@ -35,14 +42,20 @@ def main() -> None:
         parser.exit(1, f'annotation_server: {error}\n')
     with closing(Store(arguments.folder / 'annotations.sqlite')) as store, listener:
         datasets = {name: store.add_dataset(name, layers[name]) for name in images}
-        serve(store, images, datasets, listener)
+        serve(store, images, datasets, listener, arguments.may_write_properties)
 
 
-def serve(store: Store, images: dict[str, Path], datasets: dict[str, str], listener: socket.socket) -> None:
+def serve(
+    store: Store,
+    images: dict[str, Path],
+    datasets: dict[str, str],
+    listener: socket.socket,
+    may_write_properties: bool,
+) -> None:
     """Answer requests until a signal ends the process."""
     api_url = f'http://127.0.0.1:{listener.getsockname()[1]}/api/v1'
     ready = json.dumps({'apiUrl': api_url, 'token': store.token, 'datasets': datasets})
-    app = create_app(store, images, announce=lambda: print(ready, flush=True))
+    app = create_app(store, images, lambda: print(ready, flush=True), may_write_properties)
     # uvicorn raises the signal again once it has shut down: let that end the process with status 0.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     signal.signal(signal.SIGINT, lambda *_: sys.exit(0))

@@ -7,26 +7,27 @@ from math import dist
 from statistics import fmean
 from typing import Annotated, Any, NotRequired
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Depends, Response
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict  # pydantic takes typing's own only from Python 3.12 on
 
 from annotation_server.refusals import (
+    STRICT,
     Body,
     CurrentStore,
     HasToken,
+    Natural,
     RefusalError,
+    explain_invalid,
     parse_object,
     require_dataset,
+    require_datasets_found,
     require_object_id,
     require_token,
 )
-from annotation_server.store import LARGEST_ID, row_number
+from annotation_server.store import row_number
 
 router = APIRouter()
-
-# Strict: an integer is no float, no string and no boolean. Keys that are not listed are kept.
-STRICT = ConfigDict(strict=True, extra='allow', allow_inf_nan=False)
 
 
 @with_config(STRICT)
@@ -56,7 +57,6 @@ class Annotation(TypedDict):
 
 ANNOTATIONS = TypeAdapter(list[Annotation])
 TAGS = TypeAdapter(list[str], config=ConfigDict(strict=True))
-Natural = Annotated[int, Query(ge=0, le=LARGEST_ID)]
 
 
 def parse_tags(tags: str | None = None) -> list[str]:
@@ -109,14 +109,8 @@ def create_annotations(store: CurrentStore, body: Body) -> Response:
     try:
         annotations = ANNOTATIONS.validate_json(body)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = '.'.join(part for part in first['loc'] if isinstance(part, str))
-        raise RefusalError(400, f'Invalid annotation: {place or "the list"}: {first["msg"]}', 'validation') from None
-    dataset_ids = {annotation['datasetId'] for annotation in annotations}
-    for dataset_id in dataset_ids:
-        require_object_id(dataset_id)
-        if store.dataset(dataset_id) is None:
-            raise RefusalError(403, 'Dataset(s) not found', 'access')
+        raise explain_invalid('annotation', error) from None
+    require_datasets_found(store, {annotation['datasetId'] for annotation in annotations})
     ids = store.add_annotations(annotations)
     created = [{**annotation, '_id': id} for id, annotation in zip(ids, annotations, strict=True)]
     return Response(json.dumps(created), media_type='application/json')

@@ -8,15 +8,18 @@ from fastapi import APIRouter, FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from annotation_server import annotations, datasets
+from annotation_server import annotations, datasets, properties
 from annotation_server.refusals import RefusalError, answer_refusal
 from annotation_server.store import Store
 
 
-def create_app(store: Store, images: dict[str, Path], announce: Callable[[], None]) -> FastAPI:
+def create_app(
+    store: Store, images: dict[str, Path], announce: Callable[[], None], may_write_properties: bool
+) -> FastAPI:
     """Serve the datasets of a store, whose pixels lie in `images`, {dataset name: file}, under /api/v1.
 
-    `announce` is called once, when requests are about to be answered.
+    `announce` is called once, when requests are about to be answered. Without `may_write_properties`, properties,
+    their values and the metadata of configurations can only be read.
     """
 
     @asynccontextmanager
@@ -27,9 +30,11 @@ def create_app(store: Store, images: dict[str, Path], announce: Callable[[], Non
     app = FastAPI(title='Annotation server', openapi_url=None, lifespan=lifespan)
     app.state.store = store
     app.state.images = images
+    app.state.may_write_properties = may_write_properties
     api = APIRouter(prefix='/api/v1')
     api.include_router(datasets.router)
     api.include_router(annotations.router)
+    api.include_router(properties.router)
     app.include_router(api)
     for kind in (RefusalError, RequestValidationError, HTTPException, Exception):
         app.add_exception_handler(kind, answer_refusal)

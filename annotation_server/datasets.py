@@ -18,6 +18,7 @@ from annotation_server.refusals import (
     require_dataset,
     require_found,
     require_object_id,
+    require_property_right,
     require_token,
 )
 
@@ -107,7 +108,10 @@ def get_configuration(configurationId: str, store: CurrentStore, valid: HasToken
     return configuration
 
 
-@router.put('/upenn_collection/{configurationId}/metadata', dependencies=[Depends(require_token)])
+@router.put(
+    '/upenn_collection/{configurationId}/metadata',
+    dependencies=[Depends(require_token), Depends(require_property_right)],
+)
 def merge_metadata(configurationId: str, store: CurrentStore, body: Body) -> dict[str, Any]:
     """Put the body's keys into `meta`, in place of those of the same name."""
     require_found(store.configuration(configurationId), 'upenn_collection', configurationId)

@@ -6,14 +6,18 @@ import secrets
 import sqlite3
 from typing import Annotated, Any, TypeVar
 
-from fastapi import Depends, Header, Request
+from fastapi import Depends, Header, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from pydantic import ConfigDict, ValidationError
 from starlette.exceptions import HTTPException
 
-from annotation_server.store import Store
+from annotation_server.store import LARGEST_ID, Store
 
 Record = TypeVar('Record')
+
+# Strict: an integer is no float, no string and no boolean. Keys that are not listed are kept.
+STRICT = ConfigDict(strict=True, extra='allow', allow_inf_nan=False)
 
 
 class RefusalError(Exception):
@@ -58,6 +62,12 @@ def require_token(valid: Annotated[bool, Depends(check_token)]) -> None:
         raise RefusalError(401, 'You must be logged in.', 'access')
 
 
+def require_property_right(request: Request) -> None:
+    """Refuse what a user who may only annotate must not write, if the server was started for such a user."""
+    if not request.app.state.may_write_properties:
+        raise RefusalError(403, 'Write access denied: this user may only annotate.', 'access')
+
+
 async def read_body(request: Request) -> bytes:
     """The request's body as it came."""
     return await request.body()
@@ -66,6 +76,7 @@ async def read_body(request: Request) -> bytes:
 CurrentStore = Annotated[Store, Depends(get_store)]
 HasToken = Annotated[bool, Depends(check_token)]
 Body = Annotated[bytes, Depends(read_body)]
+Natural = Annotated[int, Query(ge=0, le=LARGEST_ID)]
 
 
 def is_object_id(text: object) -> bool:
@@ -104,11 +115,26 @@ def require_dataset(store: Store, valid_token: bool, dataset_id: str) -> sqlite3
     return dataset
 
 
+def require_datasets_found(store: Store, dataset_ids: set[str]) -> None:
+    """Refuse a batch of records if one of their datasets does not exist."""
+    for dataset_id in dataset_ids:
+        require_object_id(dataset_id)
+        if store.dataset(dataset_id) is None:
+            raise RefusalError(403, 'Dataset(s) not found', 'access')
+
+
+def explain_invalid(kind: str, error: ValidationError) -> RefusalError:
+    """The refusal of a body: the first thing that is wrong with it, but not in which entry of a list."""
+    first = error.errors()[0]
+    place = '.'.join(part for part in first['loc'] if isinstance(part, str))
+    return RefusalError(400, f'Invalid {kind}: {place or "the body"}: {first["msg"]}', 'validation')
+
+
 def parse_object(body: bytes) -> dict[str, Any]:
-    """Return a request's body, which must be a JSON object without NaN or infinities."""
+    """Return a request's body, which must be a JSON object without NaN, infinities and halves of surrogate pairs."""
     try:
         value = json.loads(body)
-        json.dumps(value, allow_nan=False)
+        json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
         raise RefusalError(400, 'Invalid JSON passed in request body.') from None
     if not isinstance(value, dict):

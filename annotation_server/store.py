@@ -1,4 +1,4 @@
-"""What has to outlive the server: datasets, configurations, annotations, connections, worker interfaces, the token."""
+"""What has to outlive the server: datasets, configurations, annotations, connections, properties, interfaces, token."""
 
 import json
 import secrets
@@ -30,10 +30,17 @@ CREATE TABLE IF NOT EXISTS connection (
     id INTEGER PRIMARY KEY AUTOINCREMENT, dataset_id TEXT NOT NULL, parent_id INTEGER NOT NULL,
     child_id INTEGER NOT NULL);
 CREATE INDEX IF NOT EXISTS connection_search ON connection (dataset_id, id);
+CREATE TABLE IF NOT EXISTS property (
+    id TEXT PRIMARY KEY, body TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS property_value (
+    dataset_id TEXT NOT NULL, annotation_id TEXT NOT NULL, property_id TEXT NOT NULL, value TEXT NOT NULL,
+    PRIMARY KEY (dataset_id, annotation_id, property_id)) WITHOUT ROWID;
 """
 
+# instr reads a row in an eighth of the time that json_each needs; it lets a few too many through, and never too few.
 FILTER = """
     dataset_id = :dataset AND id > :after AND (:shape IS NULL OR shape = :shape)
+    AND instr(tags, :first_tag) AND instr(tags, :last_tag)
     AND NOT EXISTS (SELECT 1 FROM json_each(:tags) AS wanted
                     WHERE wanted.value NOT IN (SELECT value FROM json_each(annotation.tags)))
 """
@@ -47,6 +54,19 @@ def object_id(number: int) -> str:
 def row_number(object_id: str) -> int:
     """Return the number behind an id of 24 hexadecimal digits."""
     return min(int(object_id, 16), LARGEST_ID)
+
+
+def filter_values(dataset_id: str, shape: str | None, tags: list[str], after: int) -> dict[str, Any]:
+    """What FILTER looks for; a single tag is searched for as the text that `add_annotations` writes for it."""
+    texts = [json.dumps(tag) for tag in tags] or ['']  # the empty text is in every other
+    return {
+        'dataset': dataset_id,
+        'after': after,
+        'shape': shape,
+        'tags': json.dumps(tags),
+        'first_tag': texts[0],
+        'last_tag': texts[-1],
+    }
 
 
 class Store:
@@ -180,14 +200,7 @@ class Store:
         after : only annotations whose row number is larger.
         """
         query = f'SELECT id, body FROM annotation WHERE {FILTER} ORDER BY id LIMIT :limit OFFSET :offset'
-        values = {
-            'dataset': dataset_id,
-            'after': after,
-            'shape': shape,
-            'tags': json.dumps(tags),
-            'limit': limit or -1,
-            'offset': offset,
-        }
+        values = {**filter_values(dataset_id, shape, tags, after), 'limit': limit or -1, 'offset': offset}
         with self._transaction() as database:
             rows = database.execute(query, values).fetchall()
         # The bodies are JSON objects already: parsing them only to write them out again would double the time.
@@ -195,7 +208,7 @@ class Store:
 
     def count_annotations(self, dataset_id: str, shape: str | None, tags: list[str]) -> int:
         """How many annotations of a dataset have this shape and all of these tags."""
-        values = {'dataset': dataset_id, 'after': 0, 'shape': shape, 'tags': json.dumps(tags)}
+        values = filter_values(dataset_id, shape, tags, after=0)
         row = self._row(f'SELECT COUNT(*) AS n FROM annotation WHERE {FILTER}', values)
         return row['n'] if row else 0
 
@@ -237,6 +250,48 @@ class Store:
                 'parentId': object_id(row['parent_id']),
                 'childId': object_id(row['child_id']),
             }
+            for row in rows
+        ]
+
+    # Properties and their values
+
+    def add_property(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Save a property and return it with its new id."""
+        created = {**body, '_id': secrets.token_hex(12)}
+        with self._transaction() as database:
+            database.execute('INSERT INTO property VALUES (?, ?)', (created['_id'], json.dumps(created)))
+        return created
+
+    def properties(self) -> list[dict[str, Any]]:
+        """All properties, oldest first."""
+        with self._transaction() as database:
+            rows = database.execute('SELECT body FROM property ORDER BY rowid').fetchall()
+        return [json.loads(row['body']) for row in rows]
+
+    def add_property_values(self, entries: Sequence[Mapping[str, Any]]) -> None:
+        """Save {datasetId, annotationId, values: {property id: {key: number}}} records, all or none.
+
+        Where an annotation has something of a property, that stays and what is handed over is passed over.
+        """
+        rows = [
+            (entry['datasetId'], entry['annotationId'], property_id, json.dumps(value, allow_nan=False))
+            for entry in entries
+            for property_id, value in entry['values'].items()
+        ]
+        with self._transaction() as database:
+            database.executemany('INSERT INTO property_value VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING', rows)
+
+    def property_values(self, dataset_id: str, limit: int, offset: int) -> list[dict[str, Any]]:
+        """A page of a dataset's values as records of that form, one an annotation, by the annotations' age.
+
+        `limit` is the most to return, 0 for no limit; `offset` is how many to pass over.
+        """
+        query = """SELECT annotation_id, json_group_object(property_id, json(value)) AS found FROM property_value
+            WHERE dataset_id = ? GROUP BY annotation_id ORDER BY annotation_id LIMIT ? OFFSET ?"""
+        with self._transaction() as database:
+            rows = database.execute(query, (dataset_id, limit or -1, offset)).fetchall()
+        return [
+            {'datasetId': dataset_id, 'annotationId': row['annotation_id'], 'values': json.loads(row['found'])}
             for row in rows
         ]
 

@@ -14,7 +14,7 @@ ODD_TAGS = ['say "cheese"', 'a&b=c', '#1', 'Größe µm', '[x]', "it's", 'a+b c%
 @pytest.fixture(scope='module')
 def server(start_module_server: StartServer, tmp_path_factory: pytest.TempPathFactory) -> Server:
     folder = tmp_path_factory.mktemp('images')
-    for name in ('listed', 'tagged', 'stored', 'connected', 'refused'):
+    for name in ('listed', 'tagged', 'stored', 'connected', 'refused', 'measured'):
         write_dataset(folder, name, np.zeros((8, 8), np.uint8))
     return start_module_server(folder)
 
@@ -112,6 +112,7 @@ def test_nothing_is_posted_when_there_is_nothing(fake_server: FakeServerStarter)
     client = UPennContrastAnnotationClient(server.apiUrl, 'token')
     assert client.createMultipleAnnotations([]) == []
     assert client.connectToNearest({'tags': ['a']}, []) == []
+    client.addMultipleAnnotationPropertyValues([])
     assert server.requests == []
 
 
@@ -163,3 +164,44 @@ def test_a_wrong_token_is_an_error_that_says_what_to_do(server: Server) -> None:
     assert token not in str(caught.value)
     with pytest.raises(ServerError, match=f'{datasetId} failed with status 401: You must be logged in. The token'):
         client.createMultipleAnnotations([polygon(datasetId, [])])
+
+
+PROPERTY = {'name': 'Similarity', 'shape': 'polygon', 'image': 'worker:latest',
+            'tags': {'tags': ['Größe "µm"'], 'exclusive': False}, 'workerInterface': {}}
+
+
+def test_a_property_is_stored_and_comes_back_with_its_id(client: UPennContrastAnnotationClient) -> None:
+    created = client.createNewProperty(PROPERTY)
+    assert created == {**PROPERTY, '_id': created['_id']}
+    assert created in client.client.get('annotation_property')
+
+
+def test_more_values_than_a_call_takes_are_all_stored(server: Server, client: UPennContrastAnnotationClient) -> None:
+    datasetId, propertyId = server.datasets['measured'], client.createNewProperty(PROPERTY)['_id']
+    entries = [
+        {'datasetId': datasetId, 'annotationId': f'{n:024x}', 'values': {propertyId: {'Similarity': n / 7}}}
+        for n in range(20_001)]
+    client.addMultipleAnnotationPropertyValues(entries)
+    assert client.client.get('annotation_property_values', {'datasetId': datasetId, 'limit': 0}) == entries
+
+
+@pytest.mark.parametrize(('count', 'calls'), [(1, 1), (10_000, 1), (10_001, 2)])
+def test_values_go_in_as_few_calls_as_the_server_takes(
+    count: int, calls: int, fake_server: FakeServerStarter
+) -> None:
+    server = fake_server(*[Answer()] * calls)
+    client = UPennContrastAnnotationClient(server.apiUrl, 'token')
+    client.addMultipleAnnotationPropertyValues([{'datasetId': 'd1'}] * count)
+    paths = [f'{request.method} {request.path}' for request in server.requests]
+    assert paths == ['POST /api/v1/annotation_property_values/multiple'] * calls
+
+
+def test_refused_values_are_an_error_that_names_their_dataset(
+    server: Server, client: UPennContrastAnnotationClient
+) -> None:
+    datasetId, propertyId = server.datasets['refused'], client.createNewProperty(PROPERTY)['_id']
+    entry = {'datasetId': datasetId, 'annotationId': '0' * 24, 'values': {propertyId: {'Similarity': 'high'}}}
+    refused = f'POST annotation_property_values/multiple for dataset {datasetId} failed with status 400: Invalid'
+    with pytest.raises(ServerError, match=refused):
+        client.addMultipleAnnotationPropertyValues([entry])
+    assert client.client.get('annotation_property_values', {'datasetId': datasetId}) == []

@@ -186,6 +186,15 @@ def test_shape_and_tags_filter_the_list_and_the_count_alike(server, dataset_id):
             assert count == len(expected), parameters
 
 
+def test_a_tag_is_found_by_all_of_its_characters_and_by_no_part_of_it(server, dataset_id):
+    # written as JSON, these hold one another
+    tags = ['', 'a', 'x"a', '"a"', ', ', '], [', '\\', '\\"', '"', 'é', '\\u00e9', '💡', '%', '_', 'A', 'a ', '\n']
+    ids = create(server, [make_annotation(dataset_id, tags=['x', tag, 'y']) for tag in tags])
+    for id, tag in zip(ids, tags, strict=True):
+        for wanted in ([tag], ['y', tag], [tag, 'x'], ['x', tag, 'y']):
+            assert find_ids(server, dataset_id, tags=json.dumps(wanted)) == [id], wanted
+
+
 @pytest.mark.parametrize('tags', ['cell', '"cell"', '["cell"', '[1]', '[null]', ''])
 def test_tags_that_are_no_json_array_of_strings_are_refused(server, tags):
     parameters = {'datasetId': server.datasets['plane 0'], 'tags': tags}

@@ -112,7 +112,7 @@ def test_a_request_without_a_token_is_refused(server):
     assert answer.status_code == 401
 
 
-@pytest.mark.parametrize('body', ['{"a": NaN}', '{"a": 1e999}', '{', '', '[1]', '"text"'])
+@pytest.mark.parametrize('body', ['{"a": NaN}', '{"a": 1e999}', '{"a": "\\ud83d"}', '{', '', '[1]', '"text"'])
 def test_an_interface_that_is_not_a_json_object_is_refused(server, body):
     status, _, kind = refusal(server.client.post, 'worker_interface', {'image': 'bad'}, data=body)
     assert (status, kind) == (400, 'rest')

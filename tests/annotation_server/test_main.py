@@ -37,6 +37,10 @@ def test_everything_is_still_there_after_a_restart(start_server, tmp_path):
     view = first.client.get('dataset_view', {'datasetId': dataset_id})
     configuration = f'upenn_collection/{view[0]["configurationId"]}'
     first.client.put(f'{configuration}/metadata', json={'propertyIds': ['p']})
+    measured = {'name': 'p', 'shape': 'point', 'image': 'i', 'tags': {'tags': [], 'exclusive': False}}
+    measured = first.client.post('annotation_property', json={**measured, 'workerInterface': {}})
+    values = [{'datasetId': dataset_id, 'annotationId': created[0]['_id'], 'values': {measured['_id']: {'p': 0.5}}}]
+    first.client.post('annotation_property_values/multiple', json=values)
     body = {'annotationsIds': [created[0]['_id']], 'tags': [], 'channelId': None}
     connections = first.client.post('annotation_connection/connectTo/', json=body)
     assert first.stop() == 0
@@ -51,6 +55,8 @@ def test_everything_is_still_there_after_a_restart(start_server, tmp_path):
     meta = second.client.get(configuration)['meta']
     assert (meta['propertyIds'], meta['layers']) == (['p'], [make_layer(0)])
     assert second.client.get('annotation_connection', {'datasetId': dataset_id}) == connections
+    assert second.client.get('annotation_property') == [measured]
+    assert second.client.get('annotation_property_values', {'datasetId': dataset_id}) == values
     third = second.client.post('upenn_annotation/multiple', json=[annotation])
     assert third[0]['_id'] > created[1]['_id']
 

@@ -1,0 +1,99 @@
+"""Routes to what is measured of annotations: the properties, and their values."""
+
+import json
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Response
+from pydantic import Field, TypeAdapter, ValidationError, with_config
+from typing_extensions import TypedDict  # pydantic takes typing's own only from Python 3.12 on
+
+from annotation_server.refusals import (
+    STRICT,
+    Body,
+    CurrentStore,
+    HasToken,
+    Natural,
+    RefusalError,
+    explain_invalid,
+    parse_object,
+    require_access,
+    require_dataset,
+    require_datasets_found,
+    require_property_right,
+    require_token,
+)
+
+router = APIRouter()
+
+LARGEST_BATCH = 10_000  # property values a call, each of one annotation
+
+MAY_WRITE = [Depends(require_token), Depends(require_property_right)]
+
+
+@with_config(STRICT)
+class PropertyTags(TypedDict):
+    tags: list[str]
+    exclusive: bool
+
+
+@with_config(STRICT)
+class Property(TypedDict):
+    name: str
+    shape: str
+    image: str
+    tags: PropertyTags
+    workerInterface: dict[str, Any]
+
+
+ObjectId = Annotated[str, Field(pattern='^[0-9a-f]{24}$')]
+
+
+@with_config(STRICT)
+class PropertyValues(TypedDict):
+    datasetId: str
+    annotationId: ObjectId
+    values: dict[ObjectId, dict[str, float]]
+
+
+PROPERTY = TypeAdapter(Property)
+ALL_VALUES = TypeAdapter(list[PropertyValues])
+
+
+@router.post('/annotation_property', dependencies=MAY_WRITE)
+def create_property(store: CurrentStore, body: Body) -> dict[str, Any]:
+    """Save a property, also if there is one of the same name; the answer has its `_id`."""
+    try:
+        created = PROPERTY.validate_python(parse_object(body))
+    except ValidationError as error:
+        raise explain_invalid('annotation property', error) from None
+    return store.add_property(dict(created))
+
+
+@router.get('/annotation_property')
+def list_properties(store: CurrentStore, valid: HasToken) -> list[dict[str, Any]]:
+    """All properties, oldest first."""
+    require_access(valid, 'annotation_property', 'list')
+    return store.properties()
+
+
+@router.post('/annotation_property_values/multiple', dependencies=MAY_WRITE)
+def add_property_values(store: CurrentStore, body: Body) -> None:
+    """Save all of the values or none. What an annotation has of a property already stays, whatever is sent."""
+    try:
+        entries = ALL_VALUES.validate_json(body)
+    except ValidationError as error:
+        raise explain_invalid('annotation property values', error) from None
+    if len(entries) > LARGEST_BATCH:
+        message = f'At most {LARGEST_BATCH} annotation property values may be sent in a call, not {len(entries)}'
+        raise RefusalError(400, message, 'validation')
+    require_datasets_found(store, {entry['datasetId'] for entry in entries})
+    store.add_property_values(entries)
+
+
+@router.get('/annotation_property_values')
+def list_property_values(
+    datasetId: str, store: CurrentStore, valid: HasToken, limit: Natural = 50, offset: Natural = 0
+) -> Response:
+    """A page of a dataset's values, in the form in which they are sent: one entry an annotation, oldest first."""
+    require_dataset(store, valid, datasetId)
+    return Response(json.dumps(store.property_values(datasetId, limit, offset)), media_type='application/json')

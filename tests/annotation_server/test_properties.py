@@ -1,0 +1,288 @@
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from itertools import count
+from typing import Any
+
+import girder_client
+import numpy as np
+import pytest
+
+from tests.annotation_server.conftest import ABSENT_ID, refusal
+from tests.conftest import REPOSITORY, SECONDS_TO_STOP, Server
+from tests.datasets import make_layer, write_dataset
+
+PLANE = np.zeros((4, 4), np.uint8)
+PROPERTY = {
+    'name': 'Similarity',
+    'shape': 'polygon',
+    'image': 'worker:latest',
+    'tags': {'tags': ['cell'], 'exclusive': False},
+    'workerInterface': {'Größe': {'type': 'text', 'value': 'µm "x"'}},
+}
+FORBIDDEN = (403, 'Write access denied: this user may only annotate.', 'access')
+
+
+@pytest.fixture(scope='module')
+def server(start_module_server, tmp_path_factory) -> Server:
+    folder = tmp_path_factory.mktemp('images')
+    for number in range(20):
+        write_dataset(folder, f'plane {number}', PLANE)
+    return start_module_server(folder)
+
+
+@pytest.fixture(scope='module')
+def unused_ids(server) -> Iterator[str]:
+    return iter(server.datasets.values())
+
+
+@pytest.fixture
+def dataset_id(unused_ids) -> str:
+    """A dataset without values."""
+    return next(unused_ids)
+
+
+@pytest.fixture(scope='module')
+def property_ids(server) -> tuple[str, str]:
+    """Two stored properties."""
+    first, second = (server.client.post('annotation_property', json=PROPERTY)['_id'] for _ in range(2))
+    return first, second
+
+
+@pytest.fixture
+def annotator(tmp_path) -> Iterator[Server]:
+    """A server started with --no-properties, on one dataset with layers."""
+    write_dataset(tmp_path, 'cells', PLANE, [make_layer(0)])
+    command = [sys.executable, '-m', 'annotation_server', str(tmp_path), '--no-properties']
+    process = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    ready = json.loads(process.stdout.readline())
+    client = girder_client.GirderClient(apiUrl=ready['apiUrl'])
+    client.setToken(ready['token'])
+    yield Server(ready['apiUrl'], ready['token'], ready['datasets'], client, process)
+    process.terminate()
+    process.wait(SECONDS_TO_STOP)
+
+
+numbers = count(1)
+
+
+def make_entry(dataset_id: str, values: dict[str, Any], annotation_id: str | None = None) -> dict[str, Any]:
+    """Return values of one annotation, by default of one that has none yet."""
+    return {'datasetId': dataset_id, 'annotationId': annotation_id or f'{next(numbers):024x}', 'values': values}
+
+
+def add_values(server: Server, entries: list[dict[str, Any]]) -> None:
+    assert server.client.post('annotation_property_values/multiple', json=entries) is None
+
+
+def find_values(server: Server, dataset_id: str, **parameters: Any) -> list[dict[str, Any]]:
+    return server.client.get('annotation_property_values', {'datasetId': dataset_id, **parameters})
+
+
+def test_created_properties_are_listed_with_ids_of_their_own(server):
+    before = server.client.get('annotation_property')
+    sent = [PROPERTY, {**PROPERTY, 'note': 'a key that the server does not know'}, {**PROPERTY, '_id': ABSENT_ID}]
+    created = [server.client.post('annotation_property', json=body) for body in sent]
+    ids = [record['_id'] for record in created]
+    assert len({*ids, ABSENT_ID}) == 4
+    assert all(len(id) == 24 and int(id, 16) for id in ids)
+    assert created == [{**body, '_id': id} for body, id in zip(sent, ids, strict=True)]
+    assert server.client.get('annotation_property') == before + created
+
+
+def test_all_properties_are_listed_however_many(server):
+    ids = [server.client.post('annotation_property', json=PROPERTY)['_id'] for _ in range(60)]
+    assert [record['_id'] for record in server.client.get('annotation_property')][-60:] == ids
+
+
+@pytest.mark.parametrize(
+    'bad',
+    [
+        *({key: ...} for key in PROPERTY),
+        {'name': None},
+        {'name': 1},
+        {'shape': ['polygon']},
+        {'image': None},
+        {'tags': ['cell']},
+        {'tags': {'tags': ['cell']}},
+        {'tags': {'exclusive': True}},
+        {'tags': {'tags': 'cell', 'exclusive': True}},
+        {'tags': {'tags': [1], 'exclusive': True}},
+        {'tags': {'tags': [], 'exclusive': 0}},
+        {'tags': {'tags': [], 'exclusive': 'no'}},
+        {'workerInterface': []},
+        {'workerInterface': {'a': float('nan')}},
+        {'workerInterface': {'half a pair': '\ud83d'}},
+    ],
+    ids=ascii,
+)
+def test_a_property_that_is_not_as_it_should_be_is_refused(server, bad):
+    before = server.client.get('annotation_property')
+    wrong = {key: value for key, value in {**PROPERTY, **bad}.items() if value is not ...}
+    status, message, _ = refusal(server.client.post, 'annotation_property', data=json.dumps(wrong))
+    assert status == 400
+    assert message.startswith(('Invalid annotation property: ' + next(iter(bad)), 'Invalid JSON'))
+    assert server.client.get('annotation_property') == before
+
+
+@pytest.mark.parametrize('body', ['{', '', '[]', 'null', '{"a": 1e999}'])
+def test_a_body_that_is_no_json_object_is_no_property(server, body):
+    assert refusal(server.client.post, 'annotation_property', data=body)[0] == 400
+
+
+def test_values_are_listed_as_they_were_sent_and_by_the_age_of_their_annotations(server, dataset_id, property_ids):
+    first, second = property_ids
+    tricky = [0.1 + 0.2, 5e-324, 1.7976931348623157e308, -1e16, 2**53 + 2, 0, 1 / 3]
+    entries = [
+        make_entry(dataset_id, {first: {'Similarity': 0.875}, second: {'area': 12, 'Größe "µm"': -3.5}}),
+        make_entry(dataset_id, {first: {f'number {n}': number for n, number in enumerate(tricky)}}),
+        make_entry(dataset_id, {second: {}}),
+    ]
+    add_values(server, entries[::-1])
+    assert find_values(server, dataset_id) == entries
+
+
+def test_the_first_value_that_an_annotation_has_of_a_property_stays(server, dataset_id, property_ids):
+    first, second = property_ids
+    entry = make_entry(dataset_id, {first: {'Similarity': 0.5}})
+    annotation_id = entry['annotationId']
+    add_values(server, [entry])
+    add_values(server, [make_entry(dataset_id, {first: {'Similarity': 0.9}}, annotation_id)])
+    add_values(server, [make_entry(dataset_id, {first: {'Area': 7}, second: {'Area': 8}}, annotation_id)])
+    add_values(server, [make_entry(dataset_id, {second: {'Area': n}}, annotation_id) for n in range(3)])
+    assert find_values(server, dataset_id) == [{**entry, 'values': {first: {'Similarity': 0.5}, second: {'Area': 8}}}]
+
+
+def test_a_dataset_lists_its_own_values_alone(server, unused_ids, property_ids):
+    one, other = next(unused_ids), next(unused_ids)
+    entry = make_entry(one, {property_ids[0]: {'Similarity': 1}})
+    add_values(server, [entry, make_entry(other, {property_ids[0]: {'Similarity': 0}})])
+    assert find_values(server, one) == [entry]
+
+
+def test_a_page_of_values_has_50_annotations_unless_told_otherwise(server, dataset_id, property_ids):
+    entries = [make_entry(dataset_id, {id: {'n': n} for id in property_ids}) for n in range(60)]
+    add_values(server, entries)
+    assert find_values(server, dataset_id) == entries[:50]
+    assert find_values(server, dataset_id, limit=0) == entries
+    assert find_values(server, dataset_id, limit=7, offset=10) == entries[10:17]
+    assert find_values(server, dataset_id, limit=0, offset=58) == entries[58:]
+    assert find_values(server, dataset_id, offset=60) == []
+
+
+@pytest.mark.parametrize('parameters', [{'limit': -1}, {'limit': 'all'}, {'offset': 2**70}])
+def test_a_page_of_values_that_cannot_be_is_refused(server, parameters):
+    parameters = {'datasetId': server.datasets['plane 0'], **parameters}
+    assert refusal(server.client.get, 'annotation_property_values', parameters)[0] == 400
+
+
+def test_ten_thousand_annotations_are_taken_in_a_call_and_no_more(server, dataset_id, property_ids):
+    entries = [make_entry(dataset_id, {property_ids[0]: {'n': n}}) for n in range(10_001)]
+    message = 'At most 10000 annotation property values may be sent in a call, not 10001'
+    path = 'annotation_property_values/multiple'
+    assert refusal(server.client.post, path, json=entries) == (400, message, 'validation')
+    assert find_values(server, dataset_id) == []
+    add_values(server, entries[1:])
+    assert find_values(server, dataset_id, limit=0) == entries[1:]
+
+
+def test_an_empty_list_adds_no_values(server, dataset_id):
+    add_values(server, [])
+    assert find_values(server, dataset_id) == []
+
+
+@pytest.mark.parametrize(
+    'bad',
+    [
+        *({key: ...} for key in ('datasetId', 'annotationId', 'values')),
+        {'annotationId': None},
+        {'annotationId': 1},
+        {'annotationId': 'abc'},
+        {'annotationId': 'F' * 24},
+        {'values': None},
+        {'values': []},
+        {'values': {'Similarity': {'Similarity': 0.5}}},
+        {'values': {ABSENT_ID: 0.5}},
+        {'values': {ABSENT_ID: None}},
+        {'values': {ABSENT_ID: {'Similarity': '0.5'}}},
+        {'values': {ABSENT_ID: {'Similarity': None}}},
+        {'values': {ABSENT_ID: {'Similarity': True}}},
+        {'values': {ABSENT_ID: {'Similarity': [0.5]}}},
+        {'values': {ABSENT_ID: {'Similarity': float('nan')}}},
+        {'values': {ABSENT_ID: {'Similarity': float('inf')}}},
+        {'values': {ABSENT_ID: {'Similarity': 10**400}}},
+    ],
+    ids=lambda bad: str(bad)[:60],
+)
+def test_one_bad_entry_has_all_the_values_refused(server, property_ids, bad):
+    dataset_id = server.datasets['plane 0']
+    before = find_values(server, dataset_id, limit=0)
+    good = make_entry(dataset_id, {property_ids[0]: {'Similarity': 0.5}})
+    wrong = {key: value for key, value in {**good, **bad}.items() if value is not ...}
+    body = json.dumps([good, wrong])
+    status, message, kind = refusal(server.client.post, 'annotation_property_values/multiple', data=body)
+    assert (status, kind) == (400, 'validation')
+    assert message.startswith('Invalid annotation property values: ' + next(iter(bad)))
+    assert find_values(server, dataset_id, limit=0) == before
+
+
+@pytest.mark.parametrize('body', ['{}', 'null', '[', '', '[1]', '[[]]'])
+def test_a_body_that_is_no_list_of_values_is_refused(server, body):
+    status, message, kind = refusal(server.client.post, 'annotation_property_values/multiple', data=body)
+    assert (status, kind) == (400, 'validation')
+    assert message.startswith('Invalid annotation property values: the body: ')
+
+
+def test_values_for_an_absent_dataset_are_refused_with_all_the_others(server, dataset_id, property_ids):
+    batch = [make_entry(id, {property_ids[0]: {'Similarity': 1}}) for id in (dataset_id, ABSENT_ID)]
+    expected = (403, 'Dataset(s) not found', 'access')
+    assert refusal(server.client.post, 'annotation_property_values/multiple', json=batch) == expected
+    assert find_values(server, dataset_id) == []
+
+
+def test_the_values_of_an_absent_dataset_are_refused(server):
+    expected = (400, 'No such folder: ID', 'validation')
+    assert refusal(server.client.get, 'annotation_property_values', {'datasetId': ABSENT_ID}) == expected
+
+
+def test_an_unknown_token_neither_reads_nor_writes_properties(server, stranger, dataset_id):
+    denied = 'Read access denied for {} (user None).'
+    expected = (401, denied.format('annotation_property list'), 'access')
+    assert refusal(stranger.get, 'annotation_property') == expected
+    expected = (401, denied.format('folder ID'), 'access')
+    assert refusal(stranger.get, 'annotation_property_values', {'datasetId': dataset_id}) == expected
+
+    before = server.client.get('annotation_property')
+    entry = make_entry(dataset_id, {ABSENT_ID: {'Similarity': 1}})
+    expected = (401, 'You must be logged in.', 'access')
+    assert refusal(stranger.post, 'annotation_property', json=PROPERTY) == expected
+    assert refusal(stranger.post, 'annotation_property_values/multiple', json=[entry]) == expected
+    assert server.client.get('annotation_property') == before
+    assert find_values(server, dataset_id) == []
+
+
+def test_a_user_who_may_only_annotate_stores_annotations_but_no_properties(annotator):
+    dataset_id, client = annotator.datasets['cells'], annotator.client
+    (view,) = client.get('dataset_view', {'datasetId': dataset_id})
+    configuration = f'upenn_collection/{view["configurationId"]}'
+    meta = client.get(configuration)['meta']
+    entry = make_entry(dataset_id, {ABSENT_ID: {'Similarity': 1}})
+    assert refusal(client.post, 'annotation_property', json=PROPERTY) == FORBIDDEN
+    assert refusal(client.post, 'annotation_property_values/multiple', json=[entry]) == FORBIDDEN
+    assert refusal(client.put, f'{configuration}/metadata', json={'propertyIds': [ABSENT_ID]}) == FORBIDDEN
+    assert client.get('annotation_property') == []
+    assert find_values(annotator, dataset_id) == []
+    assert client.get(configuration)['meta'] == meta
+
+    annotation = {
+        'coordinates': [{'x': 1, 'y': 2}],
+        'tags': ['cell'],
+        'channel': 0,
+        'location': {'XY': 0, 'Z': 0, 'Time': 0},
+        'shape': 'point',
+        'datasetId': dataset_id,
+    }
+    created = client.post('upenn_annotation/multiple', json=[annotation])
+    assert client.get('upenn_annotation', {'datasetId': dataset_id}) == created
