@@ -13,30 +13,33 @@ import json
 import logging
 import os  # noqa: F401 - tests patch it here
 import resource
-import time
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from annotation_client import annotations, tiles, workers
 from annotation_client.utils import sendError, sendProgress, sendWarning
 from fewshot.models import MODELS
 from fewshot.parameters import Location, Parameters, build_interface, checkpoint_path, explain, read_parameters
+from fewshot.tally import Tally, count
 
 if TYPE_CHECKING:
     import torch
     from segment_anything import SamPredictor
 
     from fewshot.candidates import Candidate
-    from fewshot.frames import Frame, Layer
+    from fewshot.crops import CutMask
+    from fewshot.examples import Examples
+    from fewshot.frames import Frame
 
 __all__ = ['MODELS', 'annotation_to_mask', 'compute', 'encode_image_with_sam1', 'ensure_rgb',
            'extract_crop_with_context', 'interface', 'pool_features_with_mask', 'sendError', 'sendProgress',
            'sendWarning']
 UPLOAD_SIZE = 1_000  # annotations a request
 EXAMPLES_SHARE = 0.05  # of the progress bar
+SMALLEST_IN_FRAME = 32  # two cells of the feature grid, pixels of the model's input
 
 log = logging.getLogger('sam_fewshot')
 
@@ -48,29 +51,6 @@ def __getattr__(name: str) -> Any:
     if name not in homes:
         raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
     return getattr(importlib.import_module(f'fewshot.{homes[name]}'), name)
-
-
-@dataclass
-class Tally:
-    """What a job has done so far, for its messages and its log."""
-
-    examples: int = 0
-    frames: int = 0
-    candidates: int = 0
-    in_area: int = 0  # candidates within the area limits
-    kept: int = 0  # of those, similar enough
-    uploaded: int = 0
-    highest: float = -1.0  # similarity of any candidate within the area limits
-    seconds: dict[str, float] = field(default_factory=dict)  # by step
-
-    @contextmanager
-    def time(self, step: str) -> Iterator[None]:
-        """Count the seconds of the block under a step's name."""
-        start = time.monotonic()
-        try:
-            yield
-        finally:
-            self.seconds[step] = self.seconds.get(step, 0) + time.monotonic() - start
 
 
 def interface(image: str, apiUrl: str, token: str) -> None:
@@ -110,33 +90,70 @@ def run(datasetId: str, apiUrl: str, token: str, params: dict, tally: Tally) -> 
                     '0.1 to 99.9. Open the dataset and set its layers if the result is poor.')
     tagged = fetch_tagged_polygons(store, datasetId, parameters)
 
-    with tally.time('load'):
-        from fewshot import encoder
-        log.info('model: %s (%s)', parameters.checkpoint.name, parameters.checkpoint.title)
-        sendProgress(0.0, 'Loading the model', parameters.checkpoint.title)
-        predictor = encoder.load_predictor(parameters.checkpoint, checkpoint_path(parameters.checkpoint))
-        if predictor.device.type == 'cpu' and parameters.checkpoint.name in MODELS:
-            sendWarning('No GPU was found', title='Slow', info='This model needs minutes an object without one.')
-    with tally.time('prototype'):
-        prototype = learn_prototype(dataset, datasetId, layers, tagged, predictor, parameters, tally)
+    from fewshot.examples import Examples
+    examples = Examples(tagged, dataset.tiles)
 
-    for number, location in enumerate(locations):
-        report = make_reporter(location, number, len(locations))
-        report(0, 'Loading the image')
-        with tally.time('download'):
-            frame = frames.load_frame(dataset, datasetId, layers, location)
-        kept = find_objects(frame, predictor, prototype, parameters, tally, report)
-        with tally.time('upload'):
+    def load(location: Location) -> 'Frame':
+        with naming(f'loading the image of {location}'):
+            return frames.load_frame(dataset, datasetId, layers, location)
+
+    def send(location: Location, kept: 'list[Candidate]') -> None:
+        with naming(f'uploading the objects of {location}'):
             upload(store, datasetId, location, kept, parameters, tally)
-        tally.frames += 1
-        log.info('%s (%d of %d): %d objects, %d MB at most so far', location, tally.frames, len(locations), len(kept),
-                 resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+
+    with tally.time('load'):
+        predictor = load_model(parameters)
+    with ThreadPoolExecutor(1) as background:  # one thread, so that one connection to the server is enough
+        incoming = frames.load_ahead(load, [*examples.by_location, *locations], background)
+        with tally.time('prototype'):
+            prototype = learn_prototype(incoming, examples, predictor, parameters, tally)
+        outgoing: Future | None = None
+        for number, location in enumerate(locations):
+            report = make_reporter(location, number, len(locations), outgoing)
+            report(0, 'Loading the image')
+            with tally.time('download'):
+                frame = next(incoming)
+            kept = find_objects(frame, predictor, prototype, parameters, tally, report)
+            with tally.time('upload'):
+                if outgoing:
+                    outgoing.result()
+            outgoing = background.submit(send, location, kept)
+        with tally.time('upload'):
+            if outgoing:
+                outgoing.result()
     finish(tally, parameters)
 
 
-def make_reporter(location: Location, number: int, total: int) -> Callable[[float, str], None]:
-    """A function that tells the user how far (0 to 1) and with what the worker is in frame `number` of `total`."""
+@contextmanager
+def naming(doing: str) -> Iterator[None]:
+    """Say in the note of an error that leaves the block what was being done."""
+    try:
+        yield
+    except Exception as error:
+        error.add_note(f'It happened while {doing}.')
+        raise
+
+
+def load_model(parameters: Parameters) -> 'SamPredictor':
+    """The model, on a GPU if there is one. Raises ValueError for a checkpoint file of something else."""
+    from fewshot import encoder
+    checkpoint = parameters.checkpoint
+    log.info('model: %s (%s), encoder in %s', checkpoint.name, checkpoint.title, parameters.precision)
+    sendProgress(0.0, 'Loading the model', checkpoint.title)
+    predictor = encoder.load_predictor(checkpoint, checkpoint_path(checkpoint), parameters.precision)
+    if predictor.device.type == 'cpu' and checkpoint.name in MODELS:
+        sendWarning('No GPU was found', title='Slow', info='This model needs minutes an object without one.')
+    return predictor
+
+
+def make_reporter(location: Location, number: int, total: int, outgoing: Future | None) -> Callable[[float, str], None]:
+    """A function that tells the user how far (0 to 1) and with what the worker is in frame `number` of `total`.
+
+    It raises what has become of the upload of the frame before, `outgoing`, if that has failed.
+    """
     def report(share: float, info: str) -> None:
+        if outgoing and outgoing.done():
+            outgoing.result()
         done = EXAMPLES_SHARE + (1 - EXAMPLES_SHARE) * (number + share) / total
         sendProgress(round(done, 4), f'{location} ({number + 1} of {total})', info)
     return report
@@ -158,65 +175,90 @@ def fetch_tagged_polygons(store: Any, datasetId: str, parameters: Parameters) ->
     return list(found.values())
 
 
-def learn_prototype(dataset: Any, datasetId: str, layers: 'list[Layer]', tagged: list[dict],
-                    predictor: 'SamPredictor', parameters: Parameters, tally: Tally) -> 'torch.Tensor':
-    """The vector that stands for the examples; each location is downloaded once.
+def learn_prototype(incoming: 'Iterator[Frame]', examples: 'Examples', predictor: 'SamPredictor',
+                    parameters: Parameters, tally: Tally) -> 'torch.Tensor':
+    """The vector (C,) that stands for the examples, whose frames are the next of `incoming`.
 
     Polygons that cannot be used are left out, with one warning. Raises ValueError when none is left.
     """
-    from fewshot import crops, encoder, frames, polygons, prototype
-    by_location: dict[Location, list[dict]] = {}
-    for annotation in tagged:
-        by_location.setdefault(polygons.location_of(annotation), []).append(annotation)
+    import torch
+
+    from fewshot import prototype
+
+    def report(before: int, done: int) -> None:
+        sendProgress(EXAMPLES_SHARE * (before + done) / examples.count, 'Learning from the examples',
+                     f'{before + done} of {examples.count}')
+
     vectors: list[torch.Tensor] = []
-    skipped: Counter[str] = Counter()
-    for location, group in sorted(by_location.items()):
-        if not frames.has_location(dataset.tiles, location):
-            skipped['on a frame that the dataset does not have'] += len(group)
-            continue
-        frame = frames.load_frame(dataset, datasetId, layers, location)
-        for annotation in group:
-            sendProgress(EXAMPLES_SHARE * len(vectors) / len(tagged), 'Learning from the examples',
-                         f'{len(vectors) + 1} of {len(tagged)}, at {location}')
-            try:
-                box, mask = polygons.cut_annotation(annotation, frame.rgb.shape)
-            except ValueError as error:
-                skipped[str(error)] += 1
-                continue
-            crop_image, crop_mask = crops.extract_crop(frame.rgb, box, mask, parameters.occupancy)
-            vectors.append(encoder.describe_object(predictor, crop_image, crop_mask))
-    reasons = ', '.join(f'{times} {reason}' for reason, times in skipped.items())
-    if not vectors:
-        raise explain(ValueError('None of the examples can be used'),
-                      f'Seen: {reasons}. Outline the examples again, inside the image.')
-    if skipped:
-        sendWarning(f'{skipped.total()} of {len(tagged)} examples were left out', title='Examples', info=f'{reasons}.')
-    tally.examples = len(vectors)
-    return prototype.make_prototype(vectors)
+    sides: list[float] = []  # of the examples' boxes, pixels of the model's input
+    for location in examples.by_location:
+        frame = next(incoming)
+        objects = examples.cut(location, frame.rgb.shape)
+        vectors.append(describe(frame, objects, predictor, parameters, partial(report, len(sides))))
+        sides += [parameters.checkpoint.input_size / max(frame.rgb.shape) * max(one.mask.shape) for one in objects]
+    if not sides:
+        examples.refuse()
+    warn_of_examples(examples, sides, parameters)
+    tally.examples = len(sides)
+    return prototype.make_prototype(torch.cat(vectors))
+
+
+def warn_of_examples(examples: 'Examples', sides: list[float], parameters: Parameters) -> None:
+    """Say which examples were left out, and when they are too small to be described in the whole frame.
+
+    `sides` are the longer sides of the others' boxes in pixels of the model's input.
+    """
+    if examples.skipped:
+        sendWarning(f'{examples.skipped.total()} of {examples.skipped.total() + len(sides)} examples were left out',
+                    title='Examples', info=f'{examples.reasons}.')
+    small = sum(side < SMALLEST_IN_FRAME for side in sides)
+    if parameters.whole_frame and small:
+        sendWarning(f'{small} of {len(sides)} examples are small for the Feature Source whole frame', title='Examples',
+                    info=f'The model sees the frame shrunk to {parameters.checkpoint.input_size} pixels, and these '
+                    f'examples at less than {SMALLEST_IN_FRAME}, so that what it says of them is largely about their '
+                    'surroundings. Choose object crops if wrong objects are kept.')
+
+
+def describe(frame: 'Frame', objects: 'Sequence[CutMask | Candidate]', predictor: 'SamPredictor',
+             parameters: Parameters, report: Callable[[int], None],
+             features: 'torch.Tensor | None' = None) -> 'torch.Tensor':
+    """The vectors (n, C) of objects in a frame, from the source that the user chose.
+
+    Parameters
+    ----------
+    report : called with the number of objects done
+    features : of the whole frame, if they are known
+    """
+    from fewshot import encoder
+    if not parameters.whole_frame:
+        return encoder.describe_objects(predictor, frame.rgb, objects, parameters.occupancy, report)
+    if features is None:
+        features = encoder.encode_image_with_sam1(predictor, frame.rgb)
+    return encoder.pool_objects(features, frame.rgb.shape, objects)
 
 
 def find_objects(frame: 'Frame', predictor: 'SamPredictor', prototype: 'torch.Tensor', parameters: Parameters,
                  tally: Tally, report: Callable[[float, str], None]) -> 'list[Candidate]':
     """The candidates of a frame that have the right size and are like the prototype."""
-    from fewshot import candidates, crops, encoder
-    from fewshot.prototype import measure_similarity
+    from fewshot import candidates, encoder
+    from fewshot.prototype import measure_similarities
     with tally.time('propose'):
+        features = encoder.encode_image_with_sam1(predictor, frame.rgb)
         proposed = candidates.propose_candidates(
-            predictor.model, frame.rgb, parameters, lambda share: report(share / 2, f'Proposing outlines: {share:.0%}'))
+            predictor.model, features, frame.rgb.shape, parameters,
+            lambda share: report(share / 2, f'Proposing outlines: {share:.0%}'))
     in_area = [candidate for candidate in proposed if candidates.has_allowed_area(candidate, parameters)]
-    kept = []
     with tally.time('describe'):
-        for number, candidate in enumerate(in_area):
-            report((1 + number / len(in_area)) / 2, f'Comparing with the examples: {number + 1} of {len(in_area)}')
-            crop_image, crop_mask = crops.extract_crop(frame.rgb, candidate.box, candidate.mask, parameters.occupancy)
-            vector = encoder.describe_object(predictor, crop_image, crop_mask)
-            similarity = measure_similarity(vector, prototype)
-            tally.highest = max(tally.highest, similarity)
-            if similarity >= parameters.threshold:
-                kept.append(candidate)
+        vectors = describe(
+            frame, in_area, predictor, parameters, lambda done: report(
+                (1 + done / len(in_area)) / 2, f'Comparing with the examples: {done} of {len(in_area)}'), features)
+        similarities = measure_similarities(vectors, prototype).tolist()
+    kept = [candidate for candidate, similarity in zip(in_area, similarities, strict=True)
+            if similarity >= parameters.threshold]
     tally.candidates += len(proposed)
     tally.in_area += len(in_area)
     tally.kept += len(kept)
+    tally.highest = max([tally.highest, *similarities])
     return kept
 
 
@@ -233,6 +275,9 @@ def upload(store: Any, datasetId: str, location: Location, kept: 'list[Candidate
         tally.uploaded += len(made)
         if parameters.connect_to:
             store.connectToNearest(parameters.connect_to, [annotation['_id'] for annotation in made])
+    tally.frames += 1
+    log.info('%s: %d objects, %d MB at most so far', location, len(kept),
+             resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 
 
 def finish(tally: Tally, parameters: Parameters) -> None:
@@ -250,11 +295,6 @@ def finish(tally: Tally, parameters: Parameters) -> None:
     sendProgress(1.0, 'Done', f'{count(tally.uploaded, "object")} in {frames}')
 
 
-def count(number: int, thing: str) -> str:
-    """A number of things in words: 1 frame, 2 frames."""
-    return f'{number} {thing}{"" if number == 1 else "s"}'
-
-
 def main() -> None:
     """Read the arguments as the server passes them and answer the request."""
     parser = argparse.ArgumentParser(description='SAM few-shot segmentation')
@@ -265,6 +305,7 @@ def main() -> None:
     parser.add_argument('--parameters', required=True, help='JSON; for an interface request the name of the image')
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format='%(asctime)s %(levelname)s %(message)s')
+    logging.captureWarnings(True)
     try:
         params = json.loads(arguments.parameters)
     except json.JSONDecodeError as error:

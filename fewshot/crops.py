@@ -18,6 +18,17 @@ class Box(NamedTuple):
         """To index an image with."""
         return slice(self.top, self.bottom), slice(self.left, self.right)
 
+    def shift(self, down: int, right: int) -> 'Box':
+        """The box so many pixels further down and to the right."""
+        return Box(self.top + down, self.left + right, self.bottom + down, self.right + right)
+
+
+class CutMask(NamedTuple):
+    """An object: the smallest box around it and its mask, cut to the box."""
+
+    box: Box
+    mask: np.ndarray  # (box height, box width) bool
+
 
 def bound_mask(mask: np.ndarray) -> Box | None:
     """The smallest box around the set pixels of an (H, W) mask; None when none is set."""

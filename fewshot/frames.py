@@ -1,12 +1,17 @@
 """Which frames a job searches, and how the channels of one location become the picture that the user sees."""
 import colorsys
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from fewshot.parameters import BATCH_AXES, Location, Parameters, explain, parse_batch, refuse
+
+SLAB_PIXELS = 2 ** 20  # of a channel coloured at a time
+KEPT_BYTES = 2 ** 28  # of frames that are needed again and not downloaded twice
 
 
 @dataclass(frozen=True)
@@ -136,19 +141,79 @@ def load_frame(dataset: Any, datasetId: str, layers: list[Layer], location: Loca
 
     Raises ValueError when the dataset has no such frame or a channel's image has another size than the first.
     """
-    merged: np.ndarray | None = None
+    rgb: np.ndarray | None = None
     for layer in layers:
         try:
             index = dataset.coordinatesToFrameIndex(location.xy, location.z, location.time, layer.channel)
         except KeyError:
             raise explain(ValueError(f'The dataset has no image at {location}, channel {layer.channel + 1}'),
                           'Leave this position out of the batch, or hide the channel.') from None
-        shown = stretch(dataset.getRegion(datasetId, frame=index), layer) * np.array(layer.color, np.float32)
-        if merged is not None and merged.shape != shown.shape:
-            raise ValueError(f'The channels at {location} differ in size: {merged.shape[:2]} and {shown.shape[:2]}')
-        merged = shown if merged is None else np.maximum(merged, shown, out=merged)
-    assert merged is not None  # read_layers gives at least one
-    return Frame(location, ensure_rgb(merged))
+        image = dataset.getRegion(datasetId, frame=index)
+        if rgb is None:
+            rgb = np.zeros((*image.shape[:2], 3), np.uint8)
+        elif rgb.shape[:2] != image.shape[:2]:
+            raise ValueError(f'The channels at {location} differ in size: {rgb.shape[:2]} and {image.shape[:2]}')
+        merge_channel(rgb, image, layer)
+    assert rgb is not None  # read_layers gives at least one
+    return Frame(location, rgb)
+
+
+def load_ahead(load: Callable[[Location], Frame], locations: Sequence[Location],
+               background: Executor) -> Iterator[Frame]:
+    """The frames of the locations in their order; while the caller works on one, the next is loaded, and no more.
+
+    A location that comes again is kept and not loaded twice, as long as all that is kept fits KEPT_BYTES. What `load`
+    raises is raised when it is that frame's turn.
+
+    Parameters
+    ----------
+    background : of one thread
+    """
+    needed = Counter(locations)
+    kept: dict[Location, Frame] = {}
+
+    def fetch(location: Location) -> Frame:
+        frame = kept.pop(location, None) or load(location)
+        needed[location] -= 1
+        if needed[location] and frame.rgb.nbytes + sum(one.rgb.nbytes for one in kept.values()) <= KEPT_BYTES:
+            kept[location] = frame
+        return frame
+
+    coming = background.submit(fetch, locations[0])
+    for following in [*locations[1:], None]:
+        frame = coming.result()
+        if following is not None:
+            coming = background.submit(fetch, following)
+        yield frame
+
+
+def merge_channel(rgb: np.ndarray, image: np.ndarray, layer: Layer) -> None:
+    """Draw a channel into a picture: where it is brighter, in a colour, it shows.
+
+    Rows are taken a slab at a time, for the steps between pixel and colour need many times the room of both.
+
+    Parameters
+    ----------
+    rgb : (H, W, 3) uint8, changed in place
+    image : the channel, as for `stretch`
+    """
+    image = np.atleast_3d(image)
+    layer = fix_contrast(image, layer)
+    step = max(1, SLAB_PIXELS // image.shape[1])
+    for top in range(0, len(image), step):
+        rows = slice(top, top + step)
+        shown = ensure_rgb(stretch(image[rows], layer) * np.array(layer.color, np.float32))
+        np.maximum(rgb[rows], shown, out=rgb[rows])
+
+
+def fix_contrast(image: np.ndarray, layer: Layer) -> Layer:
+    """The layer with intensities as black and white point: its percentiles are those of this image (any shape)."""
+    if not layer.percentile:
+        return layer
+    bands = image[..., :3] if image.ndim == 3 else image
+    values = bands[np.isfinite(bands)]
+    black, white = np.percentile(values, [layer.black, layer.white]) if values.size else (0, 0)
+    return replace(layer, percentile=False, black=float(black), white=float(white))
 
 
 def stretch(image: np.ndarray, layer: Layer) -> np.ndarray:
@@ -159,6 +224,7 @@ def stretch(image: np.ndarray, layer: Layer) -> np.ndarray:
     Parameters
     ----------
     image : (H, W), (H, W, 1), (H, W, 3) or (H, W, 4; the fourth is left out), any number type
+    layer : black and white point as intensities, see `fix_contrast`
 
     Returns
     -------
@@ -167,11 +233,8 @@ def stretch(image: np.ndarray, layer: Layer) -> np.ndarray:
     image = np.atleast_3d(image)
     image = image[..., :3] if image.shape[-1] in (3, 4) else image[..., :1]
     finite = np.isfinite(image)
-    black, white = layer.black, layer.white
-    if layer.percentile:
-        black, white = np.percentile(image[finite], [black, white]) if finite.any() else (0, 0)
-    values = np.where(finite, image, black).astype(np.float32)
-    low, high = np.array([black, white], np.float32)
+    values = np.where(finite, image, layer.black).astype(np.float32)
+    low, high = np.array([layer.black, layer.white], np.float32)
     if low == high:
         return (values > low).astype(np.float32)
     with np.errstate(over='ignore'):  # far above a narrow contrast is white

@@ -10,7 +10,7 @@ import numpy as np
 import shapely
 from skimage import draw, measure
 
-from fewshot.crops import Box, bound_mask
+from fewshot.crops import Box, CutMask, bound_mask
 from fewshot.parameters import Location, Parameters
 
 
@@ -32,8 +32,8 @@ def annotation_to_mask(annotation: Mapping, image_shape: Sequence[int]) -> np.nd
     return mask
 
 
-def cut_annotation(annotation: Mapping, image_shape: Sequence[int]) -> tuple[Box, np.ndarray]:
-    """The box of an annotation's pixels and its mask, cut to the box.
+def cut_annotation(annotation: Mapping, image_shape: Sequence[int]) -> CutMask:
+    """The object under an annotation.
 
     Raises ValueError, with the reason as a phrase, where there is nothing to cut.
     """
@@ -45,7 +45,7 @@ def cut_annotation(annotation: Mapping, image_shape: Sequence[int]) -> tuple[Box
     mask = annotation_to_mask(annotation, image_shape)
     box = bound_mask(mask)
     if box is not None:
-        return box, mask[box.slices]
+        return CutMask(box, mask[box.slices].copy())
     outside = (points.max(0) <= 0).any() or (points.min(0) >= (image_shape[1], image_shape[0])).any()
     raise ValueError('outside the image' if outside else 'too thin to cover a pixel')
 

@@ -5,6 +5,7 @@ Whole jobs are in end_to_end/. A stand-in for the server serves here only where 
 import logging
 import subprocess
 import sys
+from concurrent.futures import Future
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import Mock, patch
@@ -15,6 +16,7 @@ import pytest
 import entrypoint
 from fewshot.candidates import Candidate
 from fewshot.crops import Box
+from fewshot.masks import pack_mask
 from fewshot.parameters import FIELDS, Location, build_interface
 from tests.datasets import write_dataset
 from tests.worker import NOWHERE, REPOSITORY, make_params, run_worker
@@ -128,7 +130,7 @@ def test_the_time_of_a_step_adds_up_and_counts_where_it_fails():
 def test_progress_runs_from_the_examples_share_to_one_over_all_frames(capsys):
     with patch('entrypoint.sendProgress') as sent:
         for number in range(3):
-            report = entrypoint.make_reporter(Location(number, 0, 4), number, 3)
+            report = entrypoint.make_reporter(Location(number, 0, 4), number, 3, None)
             report(0, 'a')
             report(1, 'b')
     shares = [call.args[0] for call in sent.call_args_list]
@@ -136,9 +138,24 @@ def test_progress_runs_from_the_examples_share_to_one_over_all_frames(capsys):
     assert sent.call_args_list[2].args[1:] == ('XY 2, Z 1, Time 5 (2 of 3)', 'a')
 
 
+def test_an_upload_that_has_failed_surfaces_at_the_next_step_of_the_next_frame():
+    outgoing: Future = Future()
+    report = entrypoint.make_reporter(Location(1, 0, 0), 1, 3, outgoing)
+    report(0.1, 'the upload of the first frame is under way')
+    outgoing.set_exception(ConnectionError('gone'))
+    with pytest.raises(ConnectionError, match='gone'):
+        report(0.2, 'it has failed')
+
+
+def test_an_error_says_what_was_being_done():
+    with pytest.raises(ZeroDivisionError) as caught, entrypoint.naming('loading the image of XY 3'):
+        1 / 0  # noqa: B018
+    assert caught.value.__notes__ == ['It happened while loading the image of XY 3.']
+
+
 def keep(count: int) -> list[Candidate]:
     """So many candidates of 2 × 2 pixels."""
-    return [Candidate(Box(0, 0, 2, 2), np.ones((2, 2), bool), 0.9, 0.9)] * count
+    return [Candidate(Box(0, 0, 2, 2), pack_mask(np.ones((2, 2), bool)), 4, 0.9, 0.9)] * count
 
 
 def store_that_accepts() -> Mock:

@@ -18,7 +18,7 @@ from torchvision.ops import nms
 from demo.dataset import BLACK, WHITE, cut, read_image
 from demo.scoring import match_iou
 from fewshot.candidates import has_allowed_area, propose_candidates
-from fewshot.encoder import load_predictor
+from fewshot.encoder import encode_image_with_sam1, load_predictor
 from fewshot.frames import Layer, ensure_rgb, stretch
 from fewshot.models import VIT_MINI
 from fewshot.parameters import Location, Parameters
@@ -82,9 +82,10 @@ def propose_all(predictor: SamPredictor, rgb: np.ndarray, labels: np.ndarray) ->
         VIT_MINI, pred_iou_thresh=min(IOU_CUTS), stability_score_thresh=min(STABILITY_CUTS), box_nms_thresh=1)
     parameters = Parameters(
         training_tags=(), batches={}, checkpoint=loosest, threshold=0, occupancy=0.2, points_per_side=POINTS_PER_SIDE,
-        min_area=SMALLEST, max_area=LARGEST, smoothing=0, tags=(), channel=0, current=Location(0, 0, 0),
-        connect_to=None)
-    proposed = propose_candidates(predictor.model, np.ascontiguousarray(rgb), parameters, lambda share: None)
+        min_area=SMALLEST, max_area=LARGEST, smoothing=0, precision='float32', whole_frame=False, tags=(), channel=0,
+        current=Location(0, 0, 0), connect_to=None)
+    features = encode_image_with_sam1(predictor, np.ascontiguousarray(rgb))
+    proposed = propose_candidates(predictor.model, features, rgb.shape, parameters, lambda share: None)
     proposed = [candidate for candidate in proposed if has_allowed_area(candidate, parameters)]
     objects = masks_of(labels)
     iou = np.zeros((len(proposed), len(objects)))

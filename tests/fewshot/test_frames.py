@@ -1,3 +1,5 @@
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
 
@@ -8,7 +10,20 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from annotation_client.tiles import UPennContrastDataset
-from fewshot.frames import Layer, ensure_rgb, has_location, list_locations, load_frame, read_layers, stretch
+from fewshot import frames
+from fewshot.frames import (
+    Frame,
+    Layer,
+    ensure_rgb,
+    fix_contrast,
+    has_location,
+    list_locations,
+    load_ahead,
+    load_frame,
+    merge_channel,
+    read_layers,
+    stretch,
+)
 from fewshot.parameters import Location
 from tests.datasets import make_layer, write_dataset
 
@@ -201,11 +216,83 @@ def test_a_location_without_image_is_named_in_the_users_numbers(shown):
 def test_where_white_equals_black_what_lies_above_is_white(percentile):
     image = np.array([[1.0, 5.0, 9.0]])
     layer = Layer(0, (1, 1, 1), percentile, *((50.0, 50.0) if percentile else (5.0, 5.0)))
-    assert stretch(image, layer).ravel().tolist() == [0, 0, 1]
+    assert stretch(image, fix_contrast(image, layer)).ravel().tolist() == [0, 0, 1]
 
 
 def test_an_image_of_one_value_is_black_under_percentiles():
-    assert not stretch(np.full((3, 3), 7, np.uint16), Layer(0, (1, 1, 1), True, 0.1, 99.9)).any()
+    image = np.full((3, 3), 7, np.uint16)
+    assert not stretch(image, fix_contrast(image, Layer(0, (1, 1, 1), True, 0.1, 99.9))).any()
+
+
+@pytest.mark.parametrize('percentile', [True, False])
+def test_a_channel_is_drawn_the_same_in_slabs_as_at_once(monkeypatch, percentile):
+    image = np.random.default_rng(1).integers(0, 4000, (37, 20)).astype(np.uint16)
+    layer = Layer(0, (1, 0.5, 0), percentile, *((5.0, 90.0) if percentile else (500.0, 3000.0)))
+    before = np.random.default_rng(2).integers(0, 255, (37, 20, 3)).astype(np.uint8)
+    whole, in_slabs = before.copy(), before.copy()
+    merge_channel(whole, image, layer)
+    monkeypatch.setattr(frames, 'SLAB_PIXELS', 100)
+    merge_channel(in_slabs, image, layer)
+    np.testing.assert_array_equal(in_slabs, whole)
+    shown = stretch(image, fix_contrast(image, layer)) * (1, 0.5, 0)
+    np.testing.assert_array_equal(whole, np.maximum(before, np.rint(shown * 255)))
+
+
+class Loader:
+    """Gives grey frames of 10,000 pixels and notes, in order, when it was asked and when the caller got one."""
+
+    def __init__(self, locations, fails=()):
+        self.fails, self.events = fails, []
+        self.asked_for_second = threading.Event()
+        self.background = ThreadPoolExecutor(1)
+        self.frames = load_ahead(self.load, locations, self.background)
+
+    def load(self, location: Location) -> Frame:
+        self.events.append(('load', location.xy))
+        if location.xy == 1:
+            self.asked_for_second.set()
+        if location.xy in self.fails:
+            raise ConnectionError(f'no frame {location.xy}')
+        return Frame(location, np.full((100, 100, 3), location.xy, np.uint8))
+
+    def take(self) -> int:
+        frame = next(self.frames)
+        self.events.append(('take', frame.location.xy))
+        assert (frame.rgb == frame.location.xy).all()
+        return frame.location.xy
+
+
+def places(*numbers: int) -> list[Location]:
+    return [Location(number, 0, 0) for number in numbers]
+
+
+def test_the_next_frame_is_loaded_while_the_caller_works_and_no_more():
+    loader = Loader(places(0, 1, 2, 3))
+    assert loader.take() == 0
+    assert loader.asked_for_second.wait(10)  # the caller has asked for one frame only
+    loader.background.shutdown()
+    assert {xy for event, xy in loader.events if event == 'load'} == {0, 1}
+
+
+def test_a_frame_that_comes_again_is_loaded_once():
+    loader = Loader(places(0, 2, 0, 1, 2, 2))
+    assert [loader.take() for _ in range(6)] == [0, 2, 0, 1, 2, 2]
+    assert [xy for event, xy in loader.events if event == 'load'] == [0, 2, 1]
+
+
+def test_a_frame_that_comes_again_is_loaded_again_when_there_is_no_room_to_keep_it(monkeypatch):
+    monkeypatch.setattr(frames, 'KEPT_BYTES', 45_000)  # one of two
+    loader = Loader(places(0, 2, 0, 1, 2))
+    assert [loader.take() for _ in range(5)] == [0, 2, 0, 1, 2]
+    assert [xy for event, xy in loader.events if event == 'load'] == [0, 2, 1, 2]
+
+
+def test_a_frame_that_cannot_be_loaded_is_an_error_when_its_turn_comes():
+    loader = Loader(places(0, 1, 2), fails=[1])
+    assert loader.take() == 0 and loader.asked_for_second.wait(10)
+    with pytest.raises(ConnectionError, match='no frame 1'):
+        loader.take()
+    loader.background.shutdown()
 
 
 intensities = st.floats(-2.0 ** 99, 2.0 ** 99, width=32) | st.sampled_from([np.nan, np.inf, -np.inf])
@@ -214,7 +301,7 @@ intensities = st.floats(-2.0 ** 99, 2.0 ** 99, width=32) | st.sampled_from([np.n
 @given(arrays(np.float32, array_shapes(min_dims=2, max_dims=2, max_side=6), elements=intensities), st.floats(0, 100),
        st.floats(0, 100), st.booleans())
 def test_any_contrast_of_any_image_lies_between_black_and_white(image, black, white, percentile):
-    shown = stretch(image, Layer(0, (1, 1, 1), percentile, black, white))
+    shown = stretch(image, fix_contrast(image, Layer(0, (1, 1, 1), percentile, black, white)))
     assert shown.shape == (*image.shape, 1) and ((shown >= 0) & (shown <= 1)).all()
     assert (shown[~np.isfinite(image)] == 0).all()
 

@@ -21,6 +21,9 @@ SPECIFIED = [  # name, type, default, (min, max, step)
     ('Min Mask Area', 'number', 30, (0, 100_000, 1)),
     ('Max Mask Area', 'number', 0, (0, 100_000, 1)),
     ('Smoothing', 'number', 0.3, (0, 3, 0.1)),
+    ('Advanced', 'notes', None, None),
+    ('Encoder Precision', 'select', 'float32', None),
+    ('Feature Source', 'select', 'object crops', None),
 ]
 
 
@@ -34,12 +37,12 @@ def small_model_folder(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_form_has_the_specified_field(order, name, kind, default, limits):
     field = build_interface()[name]
     assert (field['displayOrder'], field['type'], field.get('default')) == (order, kind, default)
-    assert len(field['tooltip']) > 30
+    assert len(field['value' if kind == 'notes' else 'tooltip']) > 30
     if limits:
         assert (field['min'], field['max'], field['step']) == limits
 
 
-def test_the_form_has_the_eleven_fields_and_no_other():
+def test_the_form_has_these_fields_and_no_other():
     assert list(build_interface()) == [name for name, *_ in SPECIFIED]
 
 
@@ -90,8 +93,14 @@ def test_a_tool_saved_before_a_field_existed_gets_its_default():
     assert parameters.batches == {'Batch XY': '', 'Batch Z': '', 'Batch Time': ''}
     assert (parameters.threshold, parameters.occupancy, parameters.points_per_side) == (0.5, 0.2, 128)
     assert (parameters.min_area, parameters.max_area, parameters.smoothing) == (30, 0, 0.3)
+    assert (parameters.precision, parameters.whole_frame) == ('float32', False)
     assert (parameters.channel, parameters.tags, parameters.connect_to) == (0, (), None)
     assert parameters.current == Location(0, 0, 0)
+
+
+def test_the_faster_ways_are_the_users_choice():
+    parameters = read_parameters(make_params(**{'Encoder Precision': 'bfloat16', 'Feature Source': 'whole frame'}))
+    assert (parameters.precision, parameters.whole_frame) == ('bfloat16', True)
 
 
 @pytest.mark.parametrize('connection', [{'tags': []}, {'tags': [], 'channel': 1}, {}, None])
@@ -120,6 +129,8 @@ BAD_VALUES: dict[str, list[Any]] = {
     'Batch XY': [None, '1-', '-1', '1.5', 'one', '1,,2', '1,', '3-1', 'all, 1', [1], True],
     'Batch Z': [None, '1;2'],
     'Batch Time': [None, 'now'],
+    'Encoder Precision': [None, 'float16', ['float32']],
+    'Feature Source': [None, '', 'crops', {}],
 }
 # what is wrong, the job's parameters, words of the message, what the note shows
 REFUSED: list[tuple[str, Any, str, str]] = [
