@@ -1,6 +1,7 @@
 # make demo   find the nuclei of a real image and draw them: demo/out/overlay.png
 # make test   lint, type check and every test
 # make lint   lint and type check alone
+# make bench  compare speed and memory with the method as specified (about an hour)
 # make train  train models/sam_vit_mini.pth anew (two cores: up to two hours)
 # make clean  remove what these have made
 
@@ -8,7 +9,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python -m
 
-.PHONY: demo test lint train clean
+.PHONY: demo test lint bench train clean
 
 demo: $(VENV)/installed
 	$(RUN) demo
@@ -19,6 +20,9 @@ test: lint
 lint: $(VENV)/installed
 	$(RUN) ruff check
 	$(RUN) mypy
+
+bench: $(VENV)/installed
+	$(RUN) benchmarks
 
 train: $(VENV)/installed
 	$(RUN) training.train

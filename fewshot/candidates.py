@@ -17,13 +17,14 @@ from segment_anything.utils.transforms import ResizeLongestSide
 
 from fewshot import decoder
 from fewshot.crops import Box, CutMask, bound_mask
-from fewshot.masks import Axis, cut_masks, pack_mask, plan_axis, unpack_mask
+from fewshot.masks import Axis, Sketch, draw_masks, pack_mask, plan_axis, sketch_masks, unpack_mask
 from fewshot.parameters import Parameters
 
 CELLS_PER_BATCH = 4 * 64 ** 2  # of all points of a batch on a CPU: what its cache can hold is fastest
 POINTS_PER_BATCH = 128  # on a GPU, at most
 BYTES_PER_CHANNEL = 64  # of GPU memory for one channel of one cell of one point, everything counted
-MASKS_AT_ONCE = 256  # logits that wait until they are made masks together
+MASKS_AT_ONCE = 256  # masks whose logits wait until they are enlarged together
+DRAWN_AT_ONCE = 32  # masks that are fetched from the device together
 
 
 @dataclass(frozen=True)
@@ -55,14 +56,18 @@ def propose_candidates(model: Sam, features: torch.Tensor, shape: tuple[int, ...
     Raises torch.OutOfMemoryError when a GPU cannot hold a single point's work.
     """
     checkpoint = parameters.checkpoint
+    axes = _plan_axes(model, features, shape)
     with torch.inference_mode():
-        found = list(_ask_grid(model, features, shape, parameters, report))
-    kept = suppress_doubles(found, [one.predicted_iou for one in found], checkpoint.box_nms_thresh)
+        sketches, scores = _ask_grid(model, features, shape, axes, parameters, report)
+        chosen = suppress_doubles([one.box for one in sketches], scores, checkpoint.box_nms_thresh)
+        kept = [candidate for start in range(0, len(chosen), DRAWN_AT_ONCE) for candidate in _draw_candidates(
+            chosen[start:start + DRAWN_AT_ONCE], sketches, scores, axes, model.mask_threshold)]
     if not parameters.min_area:
         return kept
     cleaned = [clean_mask(candidate, shape, parameters.min_area) for candidate in kept]
     untouched = [float(after is before) for before, after in zip(kept, cleaned, strict=True)]
-    return suppress_doubles(cleaned, untouched, checkpoint.box_nms_thresh)
+    return [cleaned[number] for number in suppress_doubles(
+        [one.box for one in cleaned], untouched, checkpoint.box_nms_thresh)]
 
 
 def has_allowed_area(candidate: Candidate, parameters: Parameters) -> bool:
@@ -70,21 +75,22 @@ def has_allowed_area(candidate: Candidate, parameters: Parameters) -> bool:
     return parameters.min_area <= candidate.area <= (parameters.max_area or candidate.area)
 
 
-def _ask_grid(model: Sam, features: torch.Tensor, shape: tuple[int, ...], parameters: Parameters,
-              report: Callable[[float], None]) -> Iterator[Candidate]:
-    """The good and stable masks of each point of the grid, row by row."""
+def _ask_grid(model: Sam, features: torch.Tensor, shape: tuple[int, ...], axes: tuple[Axis, Axis],
+              parameters: Parameters, report: Callable[[float], None]) -> tuple[list[Sketch], list[float]]:
+    """The good and stable masks of each point of the grid, row by row, and their predicted IoU."""
+    checkpoint = parameters.checkpoint
     transform = ResizeLongestSide(model.image_encoder.img_size)
     grid = build_point_grid(parameters.points_per_side) * np.array(shape[1::-1])
     points = torch.as_tensor(transform.apply_coords(grid, shape[:2]), dtype=torch.float32, device=features.device)
-    axes = _plan_axes(model, features, shape)
     ground = decoder.prepare_ground(model, features)
     size = count_points_at_once(features)
     waiting: list[tuple[torch.Tensor, np.ndarray]] = []
+    sketches: list[Sketch] = []
+    scores: list[float] = []
     start = 0
     while start < len(points):
         try:
-            waiting.append(draw_good_masks(
-                model, ground, points[start:start + size], parameters.checkpoint.pred_iou_thresh))
+            waiting.append(draw_good_masks(model, ground, points[start:start + size], checkpoint.pred_iou_thresh))
         except torch.OutOfMemoryError:
             if size == 1:
                 raise
@@ -94,10 +100,14 @@ def _ask_grid(model: Sam, features: torch.Tensor, shape: tuple[int, ...], parame
                           RuntimeWarning, stacklevel=2)
             continue
         start += size
-        if start >= len(points) or sum(len(scores) for _, scores in waiting) >= MASKS_AT_ONCE:
-            yield from _make_candidates(waiting, axes, model.mask_threshold, parameters)
+        if start >= len(points) or sum(len(good) for _, good in waiting) >= MASKS_AT_ONCE:
+            logits, predicted = torch.cat([part for part, _ in waiting]), np.concatenate([part for _, part in waiting])
             waiting = []
+            for number, sketch in sketch_masks(logits, *axes, model.mask_threshold, checkpoint.stability_score_thresh):
+                sketches.append(sketch)
+                scores.append(float(predicted[number]))
         report(min(1, start / len(points)))
+    return sketches, scores
 
 
 def count_points_at_once(features: torch.Tensor) -> int:
@@ -135,26 +145,24 @@ def draw_good_masks(model: Sam, ground: decoder.Ground, points: torch.Tensor,
     return logits[drawn.to(points.device)], scores[good].numpy()
 
 
-def _make_candidates(waiting: list[tuple[torch.Tensor, np.ndarray]], axes: tuple[Axis, Axis], mask_threshold: float,
-                     parameters: Parameters) -> Iterator[Candidate]:
-    logits = torch.cat([part for part, _ in waiting])
-    scores = np.concatenate([part for _, part in waiting])
-    cut = cut_masks(logits, *axes, mask_threshold, parameters.checkpoint.stability_score_thresh)
-    for number, box, mask, stability in cut:
-        yield Candidate(box, pack_mask(mask), int(mask.sum()), float(scores[number]), stability)
+def _draw_candidates(chosen: list[int], sketches: list[Sketch], scores: list[float], axes: tuple[Axis, Axis],
+                     mask_threshold: float) -> Iterator[Candidate]:
+    drawn = draw_masks([sketches[number] for number in chosen], *axes, mask_threshold)
+    for number, bits in zip(chosen, drawn, strict=True):
+        box = sketches[number].box
+        area = int(unpack_mask(bits, box.right - box.left).sum())
+        yield Candidate(box, bits, area, scores[number], sketches[number].stability_score)
 
 
-def suppress_doubles(candidates: list[Candidate], scores: list[float], iou_thresh: float) -> list[Candidate]:
-    """The candidates by falling score, without those whose box overlaps that of a better one too much.
+def suppress_doubles(boxes: list[Box], scores: list[float], iou_thresh: float) -> list[int]:
+    """Numbers of the boxes by falling score, without those that overlap a better one too much.
 
     The boxes are compared as SAM does, from the first to the last pixel.
     """
-    if not candidates:
+    if not boxes:
         return []
-    boxes = torch.tensor([(box.left, box.top, box.right - 1, box.bottom - 1) for box in (
-        candidate.box for candidate in candidates)], dtype=torch.float32)
-    kept = torchvision.ops.nms(boxes, torch.tensor(scores, dtype=torch.float32), iou_thresh)
-    return [candidates[number] for number in kept.tolist()]
+    corners = torch.tensor([(box.left, box.top, box.right - 1, box.bottom - 1) for box in boxes], dtype=torch.float32)
+    return torchvision.ops.nms(corners, torch.tensor(scores, dtype=torch.float32), iou_thresh).tolist()
 
 
 def clean_mask(candidate: Candidate, shape: tuple[int, ...], min_area: int) -> Candidate:

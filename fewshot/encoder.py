@@ -19,7 +19,7 @@ from fewshot.models import Checkpoint
 from fewshot.parameters import explain
 
 PATCH = 16  # pixels of the model's input along the side of one cell of the feature grid
-THREADS = 2  # that prepare crops, each in some 10 ms: sooner than ViT-H encodes one on any GPU
+THREADS = 2  # that prepare crops, in 10 to 20 ms each: by reckoning enough to keep one GPU busy with ViT-H
 MOST_CROPS = 8  # encoded at a time on a GPU; even one of 1024 pixels keeps most of its processors busy
 MEMORY_SHARE = 0.5  # of a GPU's free memory that a batch may take by this reckoning:
 ARRAYS_A_CROP = 16  # of cells × width float32 in a block; 9 to 13 were counted

@@ -4,14 +4,14 @@ SAM enlarges logits twice, both times bilinearly: to the model's input, whose pa
 That is one matrix along the rows and one along the columns, both banded. A pixel is a mean of the logits around it, so
 it exceeds a cut only near a logit that does: what lies elsewhere need not be computed.
 """
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from fewshot.crops import Box, bound_mask
+from fewshot.crops import Box
 
 STABILITY_OFFSET = 1.0  # a mask is cut so much higher and lower to see whether it changes; SAM's own value
 SLAB_PIXELS = 2 ** 24  # of a mask enlarged at a time
@@ -41,75 +41,91 @@ def _find_ends(marks: np.ndarray) -> np.ndarray:
     return ends * marks.any(axis=1, keepdims=True)
 
 
-def cut_masks(logits: torch.Tensor, rows: Axis, columns: Axis, threshold: float,
-              stability_thresh: float) -> Iterator[tuple[int, Box, np.ndarray, float]]:
-    """The stable masks among (M, h, w) logits.
+@dataclass(frozen=True)
+class Sketch:
+    """A mask before it is drawn: its logits and where in the frame they lead."""
 
-    The device is waited for three times, however many masks there are.
+    logits: torch.Tensor  # (h, w), those that `region` is made of
+    region: Box  # of the frame: the mask is inside
+    box: Box  # of the frame: the smallest around the mask
+    stability_score: float  # share of the lower cut that the higher cut covers
 
-    Yields
-    ------
-    number : of the mask, 0 to M - 1, ascending
-    box : the smallest around the mask, in the frame
-    mask : (box height, box width) bool
-    stability_score : share of the lower cut that the higher cut covers, at least `stability_thresh`
+
+def sketch_masks(logits: torch.Tensor, rows: Axis, columns: Axis, threshold: float,
+                 stability_thresh: float) -> Iterator[tuple[int, Sketch]]:
+    """The stable ones, at least `stability_thresh`, among masks of logits (M, h, w), each with its number from 0.
+
+    The device is waited for twice, however many masks there are.
     """
-    regions, counts, packed = [], [], []
+    started = []
     for number, low in find_boxes(logits > threshold - STABILITY_OFFSET):
         region = Box(*(int(end) for end in (
             rows.reach[low.top:low.bottom, 0].min(), columns.reach[low.left:low.right, 0].min(),
             rows.reach[low.top:low.bottom, 1].max(), columns.reach[low.left:low.right, 1].max())))
         if region.bottom > region.top and region.right > region.left:  # else all of it lies in the input's padding
-            high_and_low, bits = _enlarge(logits[number], rows, columns, region, threshold)
-            regions.append((number, region))
-            counts.append(high_and_low)
-            packed.append(bits)
-    if not regions:
+            top, bottom = _bound_source(rows, region.top, region.bottom)
+            left, right = _bound_source(columns, region.left, region.right)
+            started.append((number, region, logits[number, top:bottom, left:right]))
+    if not started:
         return
-    high, low_ = torch.stack(counts).cpu().numpy().astype(np.float32).T
-    with np.errstate(invalid='ignore'):  # nothing above the lower cut: not a number, and not stable
-        stability = high / low_
-    stable = np.flatnonzero(stability >= stability_thresh)
-    if not len(stable):
-        return
-    flat = torch.cat([packed[index].flatten() for index in stable]).cpu().numpy()
-    start = 0
-    for index in stable:
-        number, region = regions[index]
-        size = packed[index].numel()
-        mask = unpack_mask(flat[start:start + size].reshape(packed[index].shape), region.right - region.left)
-        start += size
-        if (inner := bound_mask(mask)) is not None:
-            yield number, inner.shift(region.top, region.left), mask[inner.slices], float(stability[index])
+    measured = torch.stack([_measure(part, rows, columns, region, threshold) for _, region, part in started]).cpu()
+    for (number, region, part), (high, low_, *ends) in zip(started, measured.tolist(), strict=True):
+        if ends[1] > 0 and high >= stability_thresh * low_:
+            box = Box(ends[0], ends[2], ends[1], ends[3]).shift(region.top, region.left)
+            yield number, Sketch(part.clone(), region, box, high / low_)
+
+
+def draw_masks(sketches: Sequence[Sketch], rows: Axis, columns: Axis, threshold: float) -> list[np.ndarray]:
+    """The masks of sketches, each in its box, as by `pack_mask`. The device is waited for once."""
+    packed = []
+    for sketch in sketches:
+        box = sketch.box.shift(-sketch.region.top, -sketch.region.left)
+        parts = [_pack_on_device(slab[:, box.left:box.right] > threshold)
+                 for slab in _enlarge(sketch.logits, rows, columns, sketch.region)]
+        packed.append(torch.cat(parts)[box.top:box.bottom])
+    flat = torch.cat([bits.flatten() for bits in packed]).cpu().numpy()
+    ends = np.cumsum([bits.numel() for bits in packed])
+    return [part.reshape(bits.shape) for part, bits in zip(np.split(flat, ends[:-1]), packed, strict=True)]
 
 
 def find_boxes(masks: torch.Tensor) -> list[tuple[int, Box]]:
     """Number and smallest box of each mask of (M, h, w) bool that is not empty."""
-    ends = []
-    for marks in (masks.any(dim=2), masks.any(dim=1)):  # rows, columns
-        order = torch.arange(1, marks.shape[1] + 1, device=masks.device)
-        last = (marks * order).amax(dim=1)
-        first = (marks * order.flip(0)).amax(dim=1)
-        ends += [marks.shape[1] - first, last]
-    boxes = torch.stack(ends, dim=1).tolist()
-    return [(number, Box(top, left, bottom, right)) for number, (top, bottom, left, right) in enumerate(boxes)
-            if bottom > top]
+    spans = torch.cat([_find_span(masks.any(dim=2)), _find_span(masks.any(dim=1))], dim=1).tolist()
+    return [(number, Box(top, left, bottom, right)) for number, (top, bottom, left, right) in enumerate(spans)
+            if bottom > 0]
 
 
-def _enlarge(logits: torch.Tensor, rows: Axis, columns: Axis, region: Box,
-             threshold: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Pixels above the higher and the lower stability cut (2,), and the packed mask of a region of the frame."""
+def _find_span(marks: torch.Tensor) -> torch.Tensor:
+    """First marked column of each row of (n, m) bool and the one after the last: (n, 2); m and 0 where none is."""
+    order = torch.arange(1, marks.shape[1] + 1, device=marks.device)
+    first = marks.shape[1] - (marks * order.flip(0)).amax(dim=1)
+    return torch.stack([first, (marks * order).amax(dim=1)], dim=1)
+
+
+def _measure(logits: torch.Tensor, rows: Axis, columns: Axis, region: Box, threshold: float) -> torch.Tensor:
+    """Pixels above the higher and the lower stability cut, and top, bottom, left, right of the mask: (6,) int.
+
+    The ends count from the region's corner, a last one excluded; a mask without a pixel ends at 0.
+    """
+    high_and_low, by_row, by_column = [], [], []
+    for slab in _enlarge(logits, rows, columns, region):
+        high_and_low.append(torch.stack([(slab > threshold + offset).sum() for offset in
+                                         (STABILITY_OFFSET, -STABILITY_OFFSET)]))
+        mask = slab > threshold
+        by_row.append(mask.any(dim=1))
+        by_column.append(mask.any(dim=0))
+    ends = torch.cat([_find_span(torch.cat(by_row)[None]), _find_span(torch.stack(by_column).any(dim=0)[None])], dim=1)
+    return torch.cat([torch.stack(high_and_low).sum(dim=0), ends[0]])
+
+
+def _enlarge(logits: torch.Tensor, rows: Axis, columns: Axis, region: Box) -> Iterator[torch.Tensor]:
+    """The region of the frame that the logits make, in slabs of rows from the top: (rows, region width)."""
     left, right = _bound_source(columns, region.left, region.right)
     top, bottom = _bound_source(rows, region.top, region.bottom)
-    wide = logits[top:bottom, left:right] @ columns.weights[region.left:region.right, left:right].T
+    wide = logits @ columns.weights[region.left:region.right, left:right].T
     step = max(1, SLAB_PIXELS // (region.right - region.left))
-    counts, bits = [], []
     for start in range(region.top, region.bottom, step):
-        slab = rows.weights[start:min(start + step, region.bottom), top:bottom] @ wide
-        counts.append(torch.stack([(slab > threshold + offset).sum(dtype=torch.int32)
-                                   for offset in (STABILITY_OFFSET, -STABILITY_OFFSET)]))
-        bits.append(_pack_on_device(slab > threshold))
-    return torch.stack(counts).sum(dim=0), torch.cat(bits)
+        yield rows.weights[start:min(start + step, region.bottom), top:bottom] @ wide
 
 
 def _bound_source(axis: Axis, start: int, stop: int) -> tuple[int, int]:

@@ -20,7 +20,7 @@ from fewshot.candidates import (
     propose_candidates,
     suppress_doubles,
 )
-from fewshot.crops import bound_mask
+from fewshot.crops import Box, bound_mask
 from fewshot.encoder import build_sam, encode_image_with_sam1
 from fewshot.frames import ensure_rgb
 from fewshot.masks import pack_mask
@@ -153,11 +153,10 @@ def test_a_candidate_is_kept_within_both_area_limits_included(low, high, allowed
     assert has_allowed_area(candidate, SimpleNamespace(min_area=low, max_area=high)) is allowed
 
 
-def test_of_two_candidates_in_almost_the_same_box_the_better_stays():
-    square = np.ones((10, 10), bool)
-    here, beside, far = make_candidate(square), make_candidate(square, 1), make_candidate(square, 30, 30)
-    assert suppress_doubles([here, beside, far], [0.6, 0.9, 0.7], 0.7) == [beside, far]
-    assert suppress_doubles([here, beside, far], [0.6, 0.9, 0.7], 0.9) == [beside, far, here]
+def test_of_two_boxes_in_almost_the_same_place_the_better_stays():
+    boxes = [Box(0, 0, 10, 10), Box(1, 0, 11, 10), Box(30, 30, 40, 40)]
+    assert suppress_doubles(boxes, [0.6, 0.9, 0.7], 0.7) == [1, 2]
+    assert suppress_doubles(boxes, [0.6, 0.9, 0.7], 0.9) == [1, 2, 0]
     assert suppress_doubles([], [], 0.7) == []
 
 

@@ -171,7 +171,8 @@ def test_weighing_a_huge_mask_needs_a_small_share_of_its_memory():
 @pytest.mark.parametrize('size', [1, 3])
 @pytest.mark.parametrize(('shape', 'occupancy'), [
     ((128, 128), 0.2),
-    ((128, 60), 0.05),  # crops of several shapes: the frame is narrower than most of them
+    ((128, 60), 0.05),  # crops of several shapes: the frame is narrower than most of them,
+    ((60, 128), 0.05),  # or lower
 ])
 def test_objects_are_described_in_batches_as_one_by_one(monkeypatch, size, shape, occupancy):
     monkeypatch.setattr(encoder, 'choose_batch_size', lambda model: size)

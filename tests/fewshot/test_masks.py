@@ -9,7 +9,7 @@ from segment_anything.utils.transforms import ResizeLongestSide
 
 from fewshot import masks
 from fewshot.crops import Box, bound_mask
-from fewshot.masks import cut_masks, find_boxes, pack_mask, plan_axis, unpack_mask
+from fewshot.masks import draw_masks, find_boxes, pack_mask, plan_axis, sketch_masks, unpack_mask
 from tests.small_model import small_predictor
 
 SIDE = 256  # of the small model's input
@@ -31,7 +31,10 @@ def draw_logits(count: int, seed: int) -> torch.Tensor:
 def cut(logits: torch.Tensor, shape: tuple[int, int], thresh: float) -> dict[int, tuple[Box, np.ndarray, float]]:
     used = ResizeLongestSide.get_preprocess_shape(*shape, SIDE)
     rows, columns = (plan_axis(64, SIDE, filled, pixels, CPU) for filled, pixels in zip(used, shape, strict=True))
-    return {number: rest for number, *rest in cut_masks(logits, rows, columns, 0.0, thresh)}  # type: ignore[misc]
+    sketches = dict(sketch_masks(logits, rows, columns, 0.0, thresh))
+    drawn = draw_masks([*sketches.values()], rows, columns, 0.0) if sketches else []
+    return {number: (sketch.box, unpack_mask(bits, sketch.box.right - sketch.box.left), sketch.stability_score)
+            for (number, sketch), bits in zip(sketches.items(), drawn, strict=True)}
 
 
 frame_shapes = st.tuples(st.integers(1, 300), st.integers(1, 300))
