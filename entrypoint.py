@@ -16,8 +16,10 @@ import resource
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
+
+from girder_client import HttpError
 
 from annotation_client import annotations, tiles, workers
 from annotation_client.utils import sendError, sendProgress, sendWarning
@@ -26,20 +28,22 @@ from fewshot.parameters import Location, Parameters, build_interface, checkpoint
 from fewshot.tally import Tally, count
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
     from segment_anything import SamPredictor
 
     from fewshot.candidates import Candidate
     from fewshot.crops import CutMask
+    from fewshot.duplicates import Found
     from fewshot.examples import Examples
     from fewshot.frames import Frame
+    from fewshot.prototype import Lesson
 
 __all__ = ['MODELS', 'annotation_to_mask', 'compute', 'encode_image_with_sam1', 'ensure_rgb',
            'extract_crop_with_context', 'interface', 'pool_features_with_mask', 'sendError', 'sendProgress',
            'sendWarning']
 UPLOAD_SIZE = 1_000  # annotations a request
 EXAMPLES_SHARE = 0.05  # of the progress bar
-SMALLEST_IN_FRAME = 32  # two cells of the feature grid, pixels of the model's input
 
 log = logging.getLogger('sam_fewshot')
 
@@ -82,46 +86,63 @@ def run(datasetId: str, apiUrl: str, token: str, params: dict, tally: Tally) -> 
     dataset = tiles.UPennContrastDataset(apiUrl=apiUrl, token=token, datasetId=datasetId)
     store = annotations.UPennContrastAnnotationClient(apiUrl=apiUrl, token=token)
 
-    from fewshot import frames
+    from fewshot import frames, stored
     locations = frames.list_locations(parameters, dataset.tiles)
     layers, problem = frames.read_layers(dataset.client, datasetId, dataset.tiles)
     if problem:
         sendWarning(problem, title='Channels', info='Every channel is shown in a colour of its own, from percentile '
                     '0.1 to 99.9. Open the dataset and set its layers if the result is poor.')
-    tagged = fetch_tagged_polygons(store, datasetId, parameters)
+    tagged = stored.fetch_polygons(store, datasetId, parameters.training_tags)
+    if not tagged:
+        raise explain(ValueError('No polygon carries the Training Tag'),
+                      f'Looked for: {", ".join(parameters.training_tags)}. Outline 5 to 20 objects as polygons (not as '
+                      'points or lines) and give them this tag.')
+    counter = stored.fetch_polygons(store, datasetId, parameters.negative_tags)
 
+    from fewshot.duplicates import place_in_frame
     from fewshot.examples import Examples
-    examples = Examples(tagged, dataset.tiles)
-
-    def load(location: Location) -> 'Frame':
-        with naming(f'loading the image of {location}'):
-            return frames.load_frame(dataset, datasetId, layers, location)
-
-    def send(location: Location, kept: 'list[Candidate]') -> None:
-        with naming(f'uploading the objects of {location}'):
-            upload(store, datasetId, location, kept, parameters, tally)
-
+    from fewshot.frames import Piece
+    examples = Examples(tagged, counter, dataset.tiles, parameters.tile_size)
+    frame_shape = dataset.tiles['sizeY'], dataset.tiles['sizeX']
+    known = stored.list_outlines(store, datasetId, locations, {*parameters.tags, *parameters.training_tags}
+                                 ) if parameters.skip_duplicates else {}
     with tally.time('load'):
         predictor = load_model(parameters)
+    propertyId = prepare_scores(store, datasetId) if parameters.save_scores else None
+    fix_layers = cache(partial(frames.fix_layers, dataset, datasetId, layers))
+
+    def load(piece: 'Piece') -> 'Frame':
+        with naming(f'loading the image of {piece.location}'):
+            shown = fix_layers(piece.location) if piece.tile else layers
+            return frames.load_frame(dataset, datasetId, shown, piece.location, piece.tile)
+
+    def send(location: Location, found: 'list[Found]') -> None:
+        with naming(f'uploading the objects of {location}'):
+            upload(store, datasetId, location, found, known.get(location, []), propertyId, parameters, tally)
+
     with ThreadPoolExecutor(1) as background:  # one thread, so that one connection to the server is enough
-        incoming = frames.load_ahead(load, [*examples.by_location, *locations], background)
+        pieces = [Piece(location, tile) for location in locations for tile in examples.tiles]
+        incoming = frames.load_ahead(load, [*examples.by_piece, *pieces], background)
         with tally.time('prototype'):
-            prototype = learn_prototype(incoming, examples, predictor, parameters, tally)
+            lesson = learn(incoming, examples, predictor, parameters, tally)
         outgoing: Future | None = None
         for number, location in enumerate(locations):
-            report = make_reporter(location, number, len(locations), outgoing)
-            report(0, 'Loading the image')
-            with tally.time('download'):
-                frame = next(incoming)
-            kept = find_objects(frame, predictor, prototype, parameters, tally, report)
+            found: list[Found] = []
+            for part, tile in enumerate(examples.tiles):
+                report = make_reporter(location, (number, part), (len(locations), len(examples.tiles)), outgoing)
+                report(0, 'Loading the image')
+                with tally.time('download'):
+                    frame = next(incoming)
+                inside = find_objects(frame, predictor, lesson, parameters, tally, report)
+                found += place_in_frame(inside, part, tile, frame_shape) if tile else inside
             with tally.time('upload'):
                 if outgoing:
                     outgoing.result()
-            outgoing = background.submit(send, location, kept)
+            outgoing = background.submit(send, location, drop_doubles(found, parameters, tally))
         with tally.time('upload'):
             if outgoing:
                 outgoing.result()
-    finish(tally, parameters)
+    finish(tally, lesson, parameters)
 
 
 @contextmanager
@@ -146,77 +167,74 @@ def load_model(parameters: Parameters) -> 'SamPredictor':
     return predictor
 
 
-def make_reporter(location: Location, number: int, total: int, outgoing: Future | None) -> Callable[[float, str], None]:
-    """A function that tells the user how far (0 to 1) and with what the worker is in frame `number` of `total`.
+def prepare_scores(store: Any, datasetId: str) -> str | None:
+    """The id of the property that holds the scores; None, with a warning, where the user may not have one."""
+    from fewshot.scores import find_property
+    try:
+        return find_property(store, datasetId)
+    except HttpError as error:
+        log.warning('no scores: status %s', error.status)
+        sendWarning('The scores of the objects will not be saved', title='Scores', info=f'The server answered with '
+                    f'status {error.status}. Saving scores needs the right to change the dataset. The outlines are '
+                    'uploaded all the same.')
+        return None
+
+
+def make_reporter(location: Location, number: tuple[int, int], total: tuple[int, int],
+                  outgoing: Future | None) -> Callable[[float, str], None]:
+    """A function that tells the user how far (0 to 1) and with what the worker is in one tile of one frame.
 
     It raises what has become of the upload of the frame before, `outgoing`, if that has failed.
+
+    Parameters
+    ----------
+    number, total : of the frame in the batch and of the tile in the frame, from 0, and how many there are
     """
     def report(share: float, info: str) -> None:
         if outgoing and outgoing.done():
             outgoing.result()
-        done = EXAMPLES_SHARE + (1 - EXAMPLES_SHARE) * (number + share) / total
-        sendProgress(round(done, 4), f'{location} ({number + 1} of {total})', info)
+        done = EXAMPLES_SHARE + (1 - EXAMPLES_SHARE) * (number[0] + (number[1] + share) / total[1]) / total[0]
+        tile = f'Tile {number[1] + 1} of {total[1]}. ' if total[1] > 1 else ''
+        sendProgress(round(done, 4), f'{location} ({number[0] + 1} of {total[0]})', tile + info)
     return report
 
 
-def fetch_tagged_polygons(store: Any, datasetId: str, parameters: Parameters) -> list[dict]:
-    """The polygons that carry any of the training tags, each once.
-
-    Raises ValueError when there is none.
-    """
-    found = {}
-    for tag in parameters.training_tags:
-        for annotation in store.getAnnotationsByDatasetId(datasetId, shape='polygon', tags=[tag]):
-            found[annotation['_id']] = annotation
-    if not found:
-        raise explain(ValueError('No polygon carries the Training Tag'),
-                      f'Looked for: {", ".join(parameters.training_tags)}. Outline 5 to 20 objects as polygons (not as '
-                      'points or lines) and give them this tag.')
-    return list(found.values())
-
-
-def learn_prototype(incoming: 'Iterator[Frame]', examples: 'Examples', predictor: 'SamPredictor',
-                    parameters: Parameters, tally: Tally) -> 'torch.Tensor':
-    """The vector (C,) that stands for the examples, whose frames are the next of `incoming`.
+def learn(incoming: 'Iterator[Frame]', examples: 'Examples', predictor: 'SamPredictor', parameters: Parameters,
+          tally: Tally) -> 'Lesson':
+    """What the examples teach, whose pieces of frames are the next of `incoming`.
 
     Polygons that cannot be used are left out, with one warning. Raises ValueError when none is left.
     """
     import torch
 
-    from fewshot import prototype
+    from fewshot.advice import advise_on_examples
+    from fewshot.prototype import make_lesson
 
     def report(before: int, done: int) -> None:
-        sendProgress(EXAMPLES_SHARE * (before + done) / examples.count, 'Learning from the examples',
+        sendProgress(round(EXAMPLES_SHARE * (before + done) / examples.count, 4), 'Learning from the examples',
                      f'{before + done} of {examples.count}')
 
     vectors: list[torch.Tensor] = []
-    sides: list[float] = []  # of the examples' boxes, pixels of the model's input
-    for location in examples.by_location:
+    is_counter: list[bool] = []
+    objects: list[CutMask] = []
+    scale = 1.0  # pixels of the model's input for one of the frame
+    for piece in examples.by_piece:
         frame = next(incoming)
-        objects = examples.cut(location, frame.rgb.shape)
-        vectors.append(describe(frame, objects, predictor, parameters, partial(report, len(sides))))
-        sides += [parameters.checkpoint.input_size / max(frame.rgb.shape) * max(one.mask.shape) for one in objects]
-    if not sides:
+        cut = examples.cut(piece, frame.rgb.shape)
+        vectors.append(describe(
+            frame, [one for one, _ in cut], predictor, parameters, partial(report, len(is_counter))))
+        is_counter += [counter for _, counter in cut]
+        objects += [one for one, counter in cut if not counter]
+        scale = min(scale, parameters.checkpoint.input_size / max(frame.rgb.shape))
+    if not objects:
         examples.refuse()
-    warn_of_examples(examples, sides, parameters)
-    tally.examples = len(sides)
-    return prototype.make_prototype(torch.cat(vectors))
-
-
-def warn_of_examples(examples: 'Examples', sides: list[float], parameters: Parameters) -> None:
-    """Say which examples were left out, and when they are too small to be described in the whole frame.
-
-    `sides` are the longer sides of the others' boxes in pixels of the model's input.
-    """
     if examples.skipped:
-        sendWarning(f'{examples.skipped.total()} of {examples.skipped.total() + len(sides)} examples were left out',
-                    title='Examples', info=f'{examples.reasons}.')
-    small = sum(side < SMALLEST_IN_FRAME for side in sides)
-    if parameters.whole_frame and small:
-        sendWarning(f'{small} of {len(sides)} examples are small for the Feature Source whole frame', title='Examples',
-                    info=f'The model sees the frame shrunk to {parameters.checkpoint.input_size} pixels, and these '
-                    f'examples at less than {SMALLEST_IN_FRAME}, so that what it says of them is largely about their '
-                    'surroundings. Choose object crops if wrong objects are kept.')
+        sendWarning(f'{examples.skipped.total()} of {examples.count} examples were left out', title='Examples',
+                    info=f'{examples.reasons}.')
+    for message, info in advise_on_examples(objects, scale, parameters):
+        sendWarning(message, title='Examples', info=info)
+    tally.examples = len(objects)
+    return make_lesson(torch.cat(vectors), is_counter)
 
 
 def describe(frame: 'Frame', objects: 'Sequence[CutMask | Candidate]', predictor: 'SamPredictor',
@@ -237,11 +255,11 @@ def describe(frame: 'Frame', objects: 'Sequence[CutMask | Candidate]', predictor
     return encoder.pool_objects(features, frame.rgb.shape, objects)
 
 
-def find_objects(frame: 'Frame', predictor: 'SamPredictor', prototype: 'torch.Tensor', parameters: Parameters,
-                 tally: Tally, report: Callable[[float, str], None]) -> 'list[Candidate]':
-    """The candidates of a frame that have the right size and are like the prototype."""
-    from fewshot import candidates, encoder
-    from fewshot.prototype import measure_similarities
+def find_objects(frame: 'Frame', predictor: 'SamPredictor', lesson: 'Lesson', parameters: Parameters, tally: Tally,
+                 report: Callable[[float, str], None]) -> 'list[Found]':
+    """The candidates of a frame, or of a tile of one, that have the right size and are like the examples."""
+    from fewshot import candidates, encoder, prototype
+    from fewshot.duplicates import Found
     with tally.time('propose'):
         features = encoder.encode_image_with_sam1(predictor, frame.rgb)
         proposed = candidates.propose_candidates(
@@ -252,47 +270,66 @@ def find_objects(frame: 'Frame', predictor: 'SamPredictor', prototype: 'torch.Te
         vectors = describe(
             frame, in_area, predictor, parameters, lambda done: report(
                 (1 + done / len(in_area)) / 2, f'Comparing with the examples: {done} of {len(in_area)}'), features)
-        similarities = measure_similarities(vectors, prototype).tolist()
-    kept = [candidate for candidate, similarity in zip(in_area, similarities, strict=True)
-            if similarity >= parameters.threshold]
+        similarities = prototype.measure_similarities(vectors, lesson.prototype).tolist()
+        rivals = prototype.measure_rivals(vectors, lesson.counterexamples).tolist()
+    found = [Found(candidate, similarity) for candidate, similarity, rival
+             in zip(in_area, similarities, rivals, strict=True) if similarity >= parameters.threshold
+             and similarity > rival]
+    like = sum(similarity >= parameters.threshold for similarity in similarities)
     tally.candidates += len(proposed)
     tally.in_area += len(in_area)
-    tally.kept += len(kept)
+    tally.unlike += len(in_area) - like
+    tally.rivalled += like - len(found)
+    tally.kept += len(found)
     tally.highest = max([tally.highest, *similarities])
-    return kept
+    return found
 
 
-def upload(store: Any, datasetId: str, location: Location, kept: 'list[Candidate]', parameters: Parameters,
-           tally: Tally) -> None:
-    """Outline what was kept at a location, send it to the server, and connect it where the job says so."""
-    from fewshot import polygons
-    records = [
-        polygons.make_annotation(
-            polygons.trace_mask(candidate.box, candidate.mask, parameters.smoothing), location, parameters, datasetId)
-        for candidate in kept]
-    for start in range(0, len(records), UPLOAD_SIZE):
-        made = store.createMultipleAnnotations(records[start:start + UPLOAD_SIZE])
+def drop_doubles(found: 'list[Found]', parameters: Parameters, tally: Tally) -> 'list[Found]':
+    """Each object once; where the user wants duplicates, once for each tile at least."""
+    from fewshot.duplicates import find_doubles
+    double = find_doubles(found, across_tiles_only=not parameters.skip_duplicates)
+    tally.doubles += int(double.sum())
+    return [one for one, again in zip(found, double, strict=True) if not again]
+
+
+def upload(store: Any, datasetId: str, location: Location, found: 'list[Found]', known: 'list[np.ndarray]',
+           propertyId: str | None, parameters: Parameters, tally: Tally) -> None:
+    """Outline what was found at a location and send what is not known there, with its scores.
+
+    It is connected where the job says so.
+    """
+    from fewshot import duplicates, polygons, scores
+    outlines = [polygons.trace_mask(one.candidate.box, one.candidate.mask, parameters.smoothing) for one in found]
+    is_known = duplicates.find_known(outlines, known)
+    fresh = [(one, outline) for one, outline, again in zip(found, outlines, is_known, strict=True) if not again]
+    tally.known += len(found) - len(fresh)
+    for start in range(0, len(fresh), UPLOAD_SIZE):
+        batch = fresh[start:start + UPLOAD_SIZE]
+        made = [annotation['_id'] for annotation in store.createMultipleAnnotations([
+            polygons.make_annotation(outline, location, parameters, datasetId) for _, outline in batch])]
         tally.uploaded += len(made)
         if parameters.connect_to:
-            store.connectToNearest(parameters.connect_to, [annotation['_id'] for annotation in made])
+            store.connectToNearest(parameters.connect_to, made)
+        if propertyId:
+            scores.save_scores(store, datasetId, propertyId, made, [one.scores for one, _ in batch])
+    tally.note_similarities([one.similarity for one, _ in fresh])
     tally.frames += 1
-    log.info('%s: %d objects, %d MB at most so far', location, len(kept),
+    log.info('%s: %d objects, %d MB at most so far', location, len(fresh),
              resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 
 
-def finish(tally: Tally, parameters: Parameters) -> None:
-    """The job's last message and its summary in the log; a warning that says why when nothing was found."""
+def finish(tally: Tally, lesson: 'Lesson', parameters: Parameters) -> None:
+    """The job's last message and its summary in the log; warnings where the threshold or the result asks for one."""
+    from fewshot.advice import advise_on_threshold
     seconds = {step: round(spent, 2) for step, spent in tally.seconds.items()}
     log.info('job summary %s', json.dumps({**vars(tally), 'seconds': seconds}))
-    frames = count(tally.frames, 'frame')
-    if not tally.uploaded:
-        by_area, by_threshold = tally.candidates - tally.in_area, tally.in_area - tally.kept
-        highest = f' The highest similarity was {tally.highest:.3f}.' if tally.in_area else ''
-        sendWarning(
-            f'No object was found in {frames}', title='Nothing found',
-            info=f'{tally.candidates} candidates: {by_area} outside the area limits, {by_threshold} less similar than '
-                 f'{parameters.threshold:g}.{highest}')
-    sendProgress(1.0, 'Done', f'{count(tally.uploaded, "object")} in {frames}')
+    if tally.kept and (found := advise_on_threshold(lesson.examples, tally, parameters)):
+        sendWarning(found[0], title='Similarity Threshold', info=found[1])
+    if not tally.kept:
+        sendWarning(f'No object was found in {count(tally.frames, "frame")}', title='Nothing found',
+                    info=tally.explain_nothing(parameters.threshold))
+    sendProgress(1.0, 'Done', tally.describe(lesson.examples))
 
 
 def main() -> None:

@@ -25,6 +25,7 @@ from annotation_server.refusals import (
 router = APIRouter()
 
 Edge = Annotated[FiniteFloat | None, Query()]
+Side = Annotated[int | None, Query(gt=0)]
 
 
 @router.get('/folder/{folderId}')
@@ -82,12 +83,14 @@ def get_region(
     right: Edge = None,
     bottom: Edge = None,
     units: Literal['base_pixels'] = 'base_pixels',
+    width: Side = None,
+    height: Side = None,
 ) -> Response:
-    """Pixels of one frame: the exact array as a pickle, or a TIFF file."""
+    """Pixels of one frame, made to fit width and height: the array as a pickle, or a TIFF file."""
     edges = {'left': left, 'top': top, 'right': right, 'bottom': bottom}
     box = {name: edge for name, edge in edges.items() if edge is not None}
     try:
-        content, mime = read_region(path, frame, box, encoding)
+        content, mime = read_region(path, frame, box, encoding, width, height)
     except TileGeneralError as error:
         raise RefusalError(400, str(error)) from error
     return Response(content, media_type=mime)

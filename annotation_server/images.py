@@ -48,7 +48,9 @@ def read_metadata(path: Path) -> dict[str, Any]:
     return large_image.open(path).getMetadata()
 
 
-def read_region(path: Path, frame: int, box: dict[str, float], encoding: str) -> tuple[bytes, str]:
+def read_region(
+    path: Path, frame: int, box: dict[str, float], encoding: str, width: int | None = None, height: int | None = None
+) -> tuple[bytes, str]:
     """Return a region of one frame as (bytes, MIME type).
 
     Parameters
@@ -59,6 +61,8 @@ def read_region(path: Path, frame: int, box: dict[str, float], encoding: str) ->
     encoding : 'pickle:5' for the exact array, (H, W, 1) or (H, W, 3); 'TIFF' for a file of (H, W) or (H, W, 3), in
         which large_image turns everything but one-band uint8 and uint16 into uint8.
 
+    width, height : pixels that the answer has at most, proportions kept; what is smaller is enlarged
+
     Raises
     ------
     TileGeneralError
@@ -66,7 +70,8 @@ def read_region(path: Path, frame: int, box: dict[str, float], encoding: str) ->
     """
     source = large_image.open(path)
     region = {**box, 'units': 'base_pixels'}
+    output = {name: size for name, size in (('maxWidth', width), ('maxHeight', height)) if size is not None}
     if encoding == 'TIFF':
-        return source.getRegion(region=region, frame=frame, encoding='TIFF')
-    pixels, _ = source.getRegion(region=region, frame=frame, format=TILE_FORMAT_NUMPY)
+        return source.getRegion(region=region, frame=frame, output=output, encoding='TIFF')
+    pixels, _ = source.getRegion(region=region, frame=frame, output=output, format=TILE_FORMAT_NUMPY)
     return pickle.dumps(np.ascontiguousarray(pixels), protocol=5), 'application/octet-stream'

@@ -1,29 +1,49 @@
-"""The objects that the user outlined and tagged, frame by frame, and those that cannot be used."""
+"""The objects that the user outlined and tagged, piece by piece, and those that cannot be used."""
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
 from fewshot.crops import CutMask
-from fewshot.frames import has_location
-from fewshot.parameters import Location, explain
-from fewshot.polygons import cut_annotation, location_of
+from fewshot.frames import Piece, has_location
+from fewshot.parameters import explain
+from fewshot.polygons import bound_annotation, cut_annotation, location_of
+from fewshot.tiling import choose_tile, plan_tiles
 
 
 class Examples:
-    """The tagged polygons of a dataset. `by_location` holds them in the order of their frames."""
+    """The tagged polygons of a dataset, examples and counter-examples.
 
-    def __init__(self, tagged: Sequence[Mapping], tiles: Mapping):
-        """Raises ValueError when the dataset, by its tile metadata, has the frame of none."""
-        self.by_location: dict[Location, list[Mapping]] = {}
+    `by_piece` holds them in the order of their frames, each with whether it is a counter-example; `side` is the longest
+    side of an example's box, pixels.
+    """
+
+    def __init__(self, tagged: Sequence[Mapping], counter: Sequence[Mapping], tiles: Mapping, tile_size: int):
+        """Sort the polygons by piece.
+
+        Parameters
+        ----------
+        tiles : the dataset's tile metadata
+        tile_size : pixels, 0 for whole frames
+
+        Raises ValueError when the dataset has the frame of no example, an annotation is example and counter-example, or
+        the examples are too large for the tiles.
+        """
+        self.count = len(tagged) + len(counter)
         self.skipped: Counter[str] = Counter()  # examples that cannot be used, by reason
-        self.count = len(tagged)
-        for annotation in sorted(tagged, key=location_of):
+        refuse_both(tagged, counter)
+        boxes = [bound_annotation(one) for one in tagged]
+        self.side = max((max(box.bottom - box.top, box.right - box.left) for box in boxes if box), default=0)
+        self.tiles = plan_tiles((tiles['sizeY'], tiles['sizeX']), tile_size, self.side)
+        self.by_piece: dict[Piece, list[tuple[Mapping, bool]]] = {}
+        is_counter = {id(one) for one in counter}
+        for annotation in sorted([*tagged, *counter], key=location_of):
             location = location_of(annotation)
-            if has_location(tiles, location):
-                self.by_location.setdefault(location, []).append(annotation)
-            else:
+            if not has_location(tiles, location):
                 self.skipped['on a frame that the dataset does not have'] += 1
-        if not self.by_location:
+                continue
+            tile = choose_tile(bound_annotation(annotation), self.tiles)
+            self.by_piece.setdefault(Piece(location, tile), []).append((annotation, id(annotation) in is_counter))
+        if not any(not counter for group in self.by_piece.values() for _, counter in group):
             self.refuse()
 
     @property
@@ -31,12 +51,15 @@ class Examples:
         """Why examples cannot be used, with how many each."""
         return ', '.join(f'{times} {reason}' for reason, times in self.skipped.items())
 
-    def cut(self, location: Location, image_shape: Sequence[int]) -> list[CutMask]:
-        """The examples of a frame of that shape; what cannot be cut is counted among `skipped`."""
+    def cut(self, piece: Piece, image_shape: Sequence[int]) -> list[tuple[CutMask, bool]]:
+        """The examples of a piece of that shape, each with whether it is a counter-example.
+
+        What cannot be cut is counted among `skipped`.
+        """
         objects = []
-        for annotation in self.by_location[location]:
+        for annotation, is_counter in self.by_piece[piece]:
             try:
-                objects.append(cut_annotation(annotation, image_shape))
+                objects.append((cut_annotation(annotation, image_shape, piece.tile), is_counter))
             except ValueError as error:
                 self.skipped[str(error)] += 1
         return objects
@@ -45,3 +68,12 @@ class Examples:
         """Raise the ValueError that says why no example can be used."""
         raise explain(ValueError('None of the examples can be used'),
                       f'Seen: {self.reasons}. Outline the examples again, inside the image.')
+
+
+def refuse_both(tagged: Sequence[Mapping], counter: Sequence[Mapping]) -> None:
+    """Raise a ValueError when an annotation is among the examples and among the counter-examples."""
+    both = {one['_id'] for one in tagged} & {one['_id'] for one in counter}
+    if both:
+        places = sorted({location_of(one) for one in tagged if one['_id'] in both})
+        raise explain(ValueError('An annotation carries both the Training Tag and the Negative Tag'),
+                      f'Seen: {len(both)}, at {"; ".join(map(str, places[:3]))}. Take one of the tags away from it.')

@@ -4,12 +4,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from fewshot.crops import Box
 from fewshot.parameters import BATCH_AXES, Location, Parameters, explain, parse_batch, refuse
 
+OVERVIEW_SIDE = 1024  # pixels, at most, of the small picture that tells the percentiles of a frame
 SLAB_PIXELS = 2 ** 20  # of a channel coloured at a time
 KEPT_BYTES = 2 ** 28  # of frames that are needed again and not downloaded twice
 
@@ -25,9 +27,16 @@ class Layer:
     white: float
 
 
+class Piece(NamedTuple):
+    """What is looked at in one go: a tile of the frame at a location, or all of it."""
+
+    location: Location
+    tile: Box | None = None
+
+
 @dataclass(frozen=True)
 class Frame:
-    """One location as the user sees it: `rgb` is (H, W, 3) uint8."""
+    """One location, or a tile of it, as the user sees it: `rgb` is (H, W, 3) uint8."""
 
     location: Location
     rgb: np.ndarray
@@ -132,23 +141,21 @@ def _default_layers(channels: int) -> list[Layer]:
             for channel, color in enumerate(colors)]
 
 
-def load_frame(dataset: Any, datasetId: str, layers: list[Layer], location: Location) -> Frame:
-    """Download the channels of one location and merge them by maximum, each in its colour.
+def load_frame(dataset: Any, datasetId: str, layers: list[Layer], location: Location,
+               tile: Box | None = None) -> Frame:
+    """Download the channels of one location, or of a tile of it, and merge them by maximum, each in its colour.
 
     Parameters
     ----------
     dataset : annotation_client.tiles.UPennContrastDataset
+    layers : for a tile with their contrast fixed, see `fix_layers`, or neighbours would differ
 
     Raises ValueError when the dataset has no such frame or a channel's image has another size than the first.
     """
+    part = {} if tile is None else {**tile._asdict(), 'units': 'base_pixels'}
     rgb: np.ndarray | None = None
     for layer in layers:
-        try:
-            index = dataset.coordinatesToFrameIndex(location.xy, location.z, location.time, layer.channel)
-        except KeyError:
-            raise explain(ValueError(f'The dataset has no image at {location}, channel {layer.channel + 1}'),
-                          'Leave this position out of the batch, or hide the channel.') from None
-        image = dataset.getRegion(datasetId, frame=index)
+        image = dataset.getRegion(datasetId, frame=_find_index(dataset, location, layer), **part)
         if rgb is None:
             rgb = np.zeros((*image.shape[:2], 3), np.uint8)
         elif rgb.shape[:2] != image.shape[:2]:
@@ -158,29 +165,44 @@ def load_frame(dataset: Any, datasetId: str, layers: list[Layer], location: Loca
     return Frame(location, rgb)
 
 
-def load_ahead(load: Callable[[Location], Frame], locations: Sequence[Location],
-               background: Executor) -> Iterator[Frame]:
-    """The frames of the locations in their order; while the caller works on one, the next is loaded, and no more.
+def fix_layers(dataset: Any, datasetId: str, layers: list[Layer], location: Location) -> list[Layer]:
+    """The layers with intensities as black and white points, percentiles taken from a small picture of the frame."""
+    size = {'width': min(OVERVIEW_SIDE, dataset.tiles['sizeX']), 'height': min(OVERVIEW_SIDE, dataset.tiles['sizeY'])}
+    return [
+        fix_contrast(dataset.getRegion(datasetId, frame=_find_index(dataset, location, layer), **size), layer)
+        if layer.percentile else layer for layer in layers]
 
-    A location that comes again is kept and not loaded twice, as long as all that is kept fits KEPT_BYTES. What `load`
+
+def _find_index(dataset: Any, location: Location, layer: Layer) -> int:
+    try:
+        return dataset.coordinatesToFrameIndex(location.xy, location.z, location.time, layer.channel)
+    except KeyError:
+        raise explain(ValueError(f'The dataset has no image at {location}, channel {layer.channel + 1}'),
+                      'Leave this position out of the batch, or hide the channel.') from None
+
+
+def load_ahead(load: Callable[[Piece], Frame], pieces: Sequence[Piece], background: Executor) -> Iterator[Frame]:
+    """The pieces in their order; while the caller works on one, the next is loaded, and no more.
+
+    A piece that comes again is kept and not loaded twice, as long as all that is kept fits KEPT_BYTES. What `load`
     raises is raised when it is that frame's turn.
 
     Parameters
     ----------
     background : of one thread
     """
-    needed = Counter(locations)
-    kept: dict[Location, Frame] = {}
+    needed = Counter(pieces)
+    kept: dict[Piece, Frame] = {}
 
-    def fetch(location: Location) -> Frame:
-        frame = kept.pop(location, None) or load(location)
-        needed[location] -= 1
-        if needed[location] and frame.rgb.nbytes + sum(one.rgb.nbytes for one in kept.values()) <= KEPT_BYTES:
-            kept[location] = frame
+    def fetch(piece: Piece) -> Frame:
+        frame = kept.pop(piece, None) or load(piece)
+        needed[piece] -= 1
+        if needed[piece] and frame.rgb.nbytes + sum(one.rgb.nbytes for one in kept.values()) <= KEPT_BYTES:
+            kept[piece] = frame
         return frame
 
-    coming = background.submit(fetch, locations[0])
-    for following in [*locations[1:], None]:
+    coming = background.submit(fetch, pieces[0])
+    for following in [*pieces[1:], None]:
         frame = coming.result()
         if following is not None:
             coming = background.submit(fetch, following)

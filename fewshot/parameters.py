@@ -11,6 +11,7 @@ from typing import Any
 
 from fewshot.models import KNOWN, MODELS, Checkpoint
 
+SKIP, KEEP = 'skip', 'keep'
 OBJECT_CROPS, WHOLE_FRAME = 'object crops', 'whole frame'
 BATCH_HELP = 'For example 1-3, 5-8. Leave blank for the current position; write all for every one.'
 
@@ -52,8 +53,26 @@ FIELDS: dict[str, dict[str, Any]] = {
     'Smoothing': {
         'type': 'number', 'min': 0, 'max': 3, 'step': 0.1, 'default': 0.3,
         'tooltip': 'How far, in pixels, an outline may be moved to make it simpler. 0 keeps every step of the mask.'},
+    'Negative Tag': {
+        'type': 'tags',
+        'tooltip': 'The tag of counter-examples: outlines of what you do not want. Tag a few wrong objects of the last '
+                   'run, choose the tag here and run again: what is more like them than like your examples is left '
+                   'out.'},
+    'Duplicates': {
+        'type': 'select', 'items': [SKIP, KEEP], 'default': SKIP,
+        'tooltip': 'skip gives each object one outline: not two that overlap, and none where one with the same tag, or '
+                   'an example, already is. keep uploads every outline that is found.'},
     'Advanced': {
-        'type': 'notes', 'value': 'What follows makes the search faster at some cost; the defaults are fine.'},
+        'type': 'notes', 'value': 'The defaults of the following are fine for most images.'},
+    'Save Scores': {
+        'type': 'checkbox', 'default': True,
+        'tooltip': 'Stores how similar each object is to your examples as a property named SAM few-shot, by which the '
+                   'object list can be sorted and filtered.'},
+    'Tile Size': {
+        'type': 'number', 'min': 0, 'max': 4096, 'step': 1, 'unit': 'pixels', 'default': 0,
+        'tooltip': 'SAM shrinks every picture to 1024 pixels, and small objects in a large frame vanish. With a size '
+                   'here the frame is searched in tiles of so many pixels, each with all points. 0 takes the whole '
+                   'frame at once.'},
     'Encoder Precision': {
         'type': 'select', 'items': ['float32', 'bfloat16'], 'default': 'float32',
         'tooltip': 'bfloat16 makes the image encoder several times faster on a recent GPU; similarities change in the '
@@ -85,6 +104,7 @@ class Parameters:
     """What one job is to do, every value checked."""
 
     training_tags: tuple[str, ...]
+    negative_tags: tuple[str, ...]  # of counter-examples
     batches: Mapping[str, str]  # field name → text as the user wrote it, for the three batch fields
     checkpoint: Checkpoint
     threshold: float  # cosine similarity, 0 to 1
@@ -93,6 +113,9 @@ class Parameters:
     min_area: int  # pixels
     max_area: int  # pixels, 0: no limit
     smoothing: float  # pixels
+    skip_duplicates: bool
+    save_scores: bool
+    tile_size: int  # pixels, 0: the whole frame at once
     precision: str  # of the image encoder: float32 or bfloat16
     whole_frame: bool  # objects are described by the features of their whole frame, not of a crop of their own
     tags: tuple[str, ...]  # what new annotations carry
@@ -145,7 +168,10 @@ def read_parameters(params: Any) -> Parameters:
     values = params.get('workerInterface')
     if not isinstance(values, Mapping):
         raise refuse('The job has no settings', values, 'Open the tool, save its settings and run it again.')
-    training_tags = _read_training_tags(values)
+    training_tags, negative_tags = _read_training_tags(values), _read_tags(values, 'Negative Tag')
+    if both := set(training_tags) & set(negative_tags):
+        raise refuse('Negative Tag and Training Tag name the same tag', ', '.join(sorted(both)),
+                     'Give examples and counter-examples tags of their own.')
     checkpoint = _read_checkpoint(values)
     min_area, max_area = int(_read_number(values, 'Min Mask Area')), int(_read_number(values, 'Max Mask Area'))
     if max_area and min_area > max_area:
@@ -153,6 +179,7 @@ def read_parameters(params: Any) -> Parameters:
                      'Lower Min Mask Area, or set Max Mask Area to 0 for no limit.')
     return Parameters(
         training_tags=training_tags,
+        negative_tags=negative_tags,
         batches={name: _read_batch_text(values, name) for name in BATCH_AXES},
         checkpoint=checkpoint,
         threshold=_read_number(values, 'Similarity Threshold'),
@@ -161,6 +188,9 @@ def read_parameters(params: Any) -> Parameters:
         min_area=min_area,
         max_area=max_area,
         smoothing=_read_number(values, 'Smoothing'),
+        skip_duplicates=_read_choice(values, 'Duplicates') == SKIP,
+        save_scores=_read_switch(values, 'Save Scores'),
+        tile_size=int(_read_number(values, 'Tile Size')),
         precision=_read_choice(values, 'Encoder Precision'),
         whole_frame=_read_choice(values, 'Feature Source') == WHOLE_FRAME,
         tags=_read_tags(params, 'tags'),
@@ -248,6 +278,14 @@ def _read_choice(values: Mapping, name: str) -> str:
     if choice not in FIELDS[name]['items']:
         raise refuse(f'{name} is not one of its choices', choice, f'Choose one of: {", ".join(FIELDS[name]["items"])}.')
     return choice
+
+
+def _read_switch(values: Mapping, name: str) -> bool:
+    """Whether a checkbox is set; the default where the saved tool lacks the field."""
+    switch = values.get(name, FIELDS[name]['default'])
+    if not isinstance(switch, bool):
+        raise refuse(f'{name} is neither on nor off', switch, 'Set or clear the box and save the tool again.')
+    return switch
 
 
 def _read_batch_text(values: Mapping, name: str) -> str:

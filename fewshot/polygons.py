@@ -32,17 +32,38 @@ def annotation_to_mask(annotation: Mapping, image_shape: Sequence[int]) -> np.nd
     return mask
 
 
-def cut_annotation(annotation: Mapping, image_shape: Sequence[int]) -> CutMask:
+def bound_annotation(annotation: Mapping) -> Box | None:
+    """The smallest box of pixels around an annotation's points, in the frame; None where they are no numbers."""
+    points = read_points(annotation)
+    if not len(points) or not np.isfinite(points).all():
+        return None
+    left, top = np.floor(points.min(axis=0)).astype(int).tolist()
+    right, bottom = np.ceil(points.max(axis=0)).astype(int).tolist()
+    return Box(top, left, bottom, right)
+
+
+def read_points(annotation: Mapping) -> np.ndarray:
+    """The annotation's points, (N, 2) float, x and y, as they are."""
+    return np.array([(point.get('x'), point.get('y')) for point in annotation['coordinates']], float).reshape(-1, 2)
+
+
+def cut_annotation(annotation: Mapping, image_shape: Sequence[int], origin: Box | None = None) -> CutMask:
     """The object under an annotation.
+
+    Parameters
+    ----------
+    image_shape : (H, W, ...) of the frame, or of the tile `origin` of it; boxes count from its corner
 
     Raises ValueError, with the reason as a phrase, where there is nothing to cut.
     """
-    points = np.array([(point.get('x'), point.get('y')) for point in annotation['coordinates']], float).reshape(-1, 2)
+    points = read_points(annotation)
     if len(points) < 3:
         raise ValueError('fewer than 3 points')
     if not np.isfinite(points).all():
         raise ValueError('coordinates that are not numbers')
-    mask = annotation_to_mask(annotation, image_shape)
+    if origin:
+        points = points - (origin.left, origin.top)
+    mask = annotation_to_mask({'coordinates': [{'x': x, 'y': y} for x, y in points]}, image_shape)
     box = bound_mask(mask)
     if box is not None:
         return CutMask(box, mask[box.slices].copy())

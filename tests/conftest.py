@@ -36,13 +36,16 @@ class Server:
         return self.process.wait(SECONDS_TO_STOP)
 
 
-StartServer = Callable[[Path], Server]
+StartServer = Callable[..., Server]
 
 
-def start(folder: Path) -> Server:
-    """Start the annotation server on a folder and wait until it accepts connections."""
+def start(folder: Path, *options: str) -> Server:
+    """Start the annotation server on a folder, with options, and wait until it accepts connections."""
     process = subprocess.Popen(
-        [sys.executable, '-m', 'annotation_server', str(folder)], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True
+        [sys.executable, '-m', 'annotation_server', str(folder), *options],
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     assert process.stdout is not None
     line = process.stdout.readline()
@@ -59,8 +62,8 @@ def server_starter() -> Iterator[StartServer]:
     """Give a function that starts a server on a folder, and stop all that it started."""
     with ExitStack() as stack:
 
-        def start_and_remember(folder: Path) -> Server:
-            server = start(folder)
+        def start_and_remember(folder: Path, *options: str) -> Server:
+            server = start(folder, *options)
             stack.callback(server.stop)
             return server
 

@@ -88,6 +88,14 @@ def test_a_region_is_cut_to_the_image(server, box, rows, columns):
     np.testing.assert_array_equal(array, IMAGES['plane float32'][rows, columns, None], strict=True)
 
 
+def test_a_region_is_made_to_fit_width_and_height(server):
+    small = get_array(server, 'stack uint16', frame=3, width=WIDTH // 2, height=HEIGHT)
+    assert small.shape == (HEIGHT // 2, WIDTH // 2, 1) and small.dtype == np.uint16
+    whole = get_array(server, 'stack uint16', frame=3)
+    assert abs(float(small.mean()) - float(whole.mean())) < 0.1 * float(whole.std())
+    assert get_array(server, 'stack uint16', frame=3, width=2 * WIDTH).shape == (2 * HEIGHT, 2 * WIDTH, 1)
+
+
 @pytest.mark.parametrize('encoding', ['pickle:5', 'TIFF'])
 def test_a_region_outside_the_image_is_answered_with_nothing(server, encoding):
     content = get_region(
@@ -116,6 +124,7 @@ def test_a_tiff_region_of_floats_is_uint8(server):
         ({'left': 'nan'}, 'Parameter "left"'),
         ({'encoding': 'GIF89'}, 'Parameter "encoding"'),
         ({'units': 'mm'}, 'Parameter "units"'),
+        ({'width': 0}, 'Parameter "width"'),
     ],
 )
 def test_a_region_that_cannot_be_is_refused(server, parameters, message):

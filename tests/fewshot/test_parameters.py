@@ -21,7 +21,11 @@ SPECIFIED = [  # name, type, default, (min, max, step)
     ('Min Mask Area', 'number', 30, (0, 100_000, 1)),
     ('Max Mask Area', 'number', 0, (0, 100_000, 1)),
     ('Smoothing', 'number', 0.3, (0, 3, 0.1)),
+    ('Negative Tag', 'tags', None, None),
+    ('Duplicates', 'select', 'skip', None),
     ('Advanced', 'notes', None, None),
+    ('Save Scores', 'checkbox', True, None),
+    ('Tile Size', 'number', 0, (0, 4096, 1)),
     ('Encoder Precision', 'select', 'float32', None),
     ('Feature Source', 'select', 'object crops', None),
 ]
@@ -98,6 +102,25 @@ def test_a_tool_saved_before_a_field_existed_gets_its_default():
     assert parameters.current == Location(0, 0, 0)
 
 
+def test_what_a_tool_of_an_older_form_lacks_is_as_the_defaults_say():
+    parameters = read_parameters(make_params())
+    assert parameters.negative_tags == () and parameters.skip_duplicates and parameters.save_scores
+    assert parameters.tile_size == 0
+
+
+def test_counter_examples_duplicates_scores_and_tiles_are_the_users_choice():
+    parameters = read_parameters(make_params(**{
+        'Negative Tag': ['bad'], 'Duplicates': 'keep', 'Save Scores': False, 'Tile Size': '512'}))
+    assert parameters.negative_tags == ('bad',) and not parameters.skip_duplicates and not parameters.save_scores
+    assert parameters.tile_size == 512
+
+
+def test_a_tag_of_examples_and_counter_examples_alike_is_refused():
+    with pytest.raises(ValueError, match='the same tag') as caught:
+        read_parameters(make_params(**{'Training Tag': ['a', 'b'], 'Negative Tag': ['c', 'b']}))
+    assert "'b'" in caught.value.__notes__[0]
+
+
 def test_the_faster_ways_are_the_users_choice():
     parameters = read_parameters(make_params(**{'Encoder Precision': 'bfloat16', 'Feature Source': 'whole frame'}))
     assert (parameters.precision, parameters.whole_frame) == ('bfloat16', True)
@@ -130,6 +153,10 @@ BAD_VALUES: dict[str, list[Any]] = {
     'Batch Z': [None, '1;2'],
     'Batch Time': [None, 'now'],
     'Encoder Precision': [None, 'float16', ['float32']],
+    'Negative Tag': ['bad', [''], [3], {}],
+    'Duplicates': [None, 'drop', True],
+    'Save Scores': [None, 'yes', 1],
+    'Tile Size': [None, -1, 4097, 100.5],
     'Feature Source': [None, '', 'crops', {}],
 }
 # what is wrong, the job's parameters, words of the message, what the note shows
