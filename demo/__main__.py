@@ -12,7 +12,17 @@ from pathlib import Path
 import numpy as np
 
 from annotation_client.annotations import UPennContrastAnnotationClient
-from demo.dataset import NAME, SIDE, Example, choose_examples, cut, read_image, to_annotation, write_dataset
+from demo.dataset import (
+    NAME,
+    SIDE,
+    Example,
+    choose_examples,
+    cut,
+    forget_examples,
+    read_image,
+    to_annotation,
+    write_dataset,
+)
 from demo.picture import draw_picture
 from demo.processes import ROOT, read_summary, run_worker, running_server
 from demo.scoring import Score, score
@@ -94,7 +104,7 @@ def run(model: str, checkpoints: Path) -> None:
                    checkpoints, OUT / 'worker.log')
         found = download_outlines(client, dataset_id, len(positions))
 
-    result = score(found, labels_cut, SMALLEST)
+    result = score(found, forget_examples(labels_cut, examples), SMALLEST)
     print_table(read_summary(OUT / 'worker.log'), result, time.monotonic() - start)
     draw_picture(image, labels_cut, examples, found, result, model).save(OUT / 'overlay.png', optimize=True)
     print(f'\nThe picture: {(OUT / "overlay.png").relative_to(ROOT)}')

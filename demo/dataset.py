@@ -83,6 +83,16 @@ def choose_examples(labels: np.ndarray, count: int, per_position: int) -> list[E
     return examples
 
 
+def forget_examples(labels: np.ndarray, examples: list[Example]) -> np.ndarray:
+    """The labels, (positions, side, side), without the nuclei that were shown to the worker: it is to find others."""
+    others = labels.copy()
+    for example in examples:
+        column, row = example.outline.mean(axis=0).astype(int)
+        position = others[example.position]
+        position[position == position[row, column]] = 0
+    return others
+
+
 def to_annotation(example: Example, dataset_id: str, tag: str) -> dict:
     """The example as the server takes it."""
     return {

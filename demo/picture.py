@@ -59,7 +59,7 @@ def add_caption(picture: Image.Image, score: Score, examples: int, positions: in
     page.paste(picture, (0, ABOVE))
     draw = ImageDraw.Draw(page)
     draw.text((MARGIN, 18), f'{examples} nuclei shown to the worker, {len(score.right)} of '
-              f'{len(score.right) + len(score.missed)} found', font=title, fill=INK)
+              f'{len(score.right) + len(score.missed)} others found', font=title, fill=INK)
     draw.text((MARGIN, 82), f'Precision {score.precision:.2f}   recall {score.recall:.2f}   F1 {score.f1:.2f}   at '
               f'IoU 0.5 against expert labels.   {positions} positions, model {model}', font=text, fill=FAINT)
     legend = [

@@ -7,7 +7,17 @@ import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from demo.dataset import SIDE, choose_examples, cut, outline, read_image, to_annotation, touches_border, write_dataset
+from demo.dataset import (
+    SIDE,
+    choose_examples,
+    cut,
+    forget_examples,
+    outline,
+    read_image,
+    to_annotation,
+    touches_border,
+    write_dataset,
+)
 from demo.scoring import rasterise
 
 
@@ -35,6 +45,17 @@ def test_each_position_is_a_file_that_the_dataset_names(tmp_path):
         np.testing.assert_array_equal(tifffile.imread(tmp_path / file), pixels)
     layers = json.loads((tmp_path / 'nuclei.layers.json').read_text())['layers']
     assert [(layer['channel'], layer['visible']) for layer in layers] == [(0, True)]
+
+
+def test_the_nuclei_that_were_shown_are_not_to_be_found():
+    labels = cut(read_image()[1], SIDE)
+    examples = choose_examples(labels, 12, 3)
+    others = forget_examples(labels, examples)
+    for position, (before, after) in enumerate(zip(labels, others, strict=True)):
+        shown = sum(example.position == position for example in examples)
+        assert len(np.unique(before)) - len(np.unique(after)) == shown
+        assert ((after == before) | (after == 0)).all()
+    assert (labels > 0).sum() - (others > 0).sum() == sum(example.area for example in examples)
 
 
 @given(st.integers(0, 20), st.integers(0, 20), st.integers(1, 12), st.integers(1, 12))
