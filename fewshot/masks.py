@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from fewshot.crops import Box
 
 STABILITY_OFFSET = 1.0  # a mask is cut so much higher and lower to see whether it changes; SAM's own value
-SLAB_PIXELS = 2 ** 24  # of a mask enlarged at a time
+SLAB_PIXELS = {'cpu': 2 ** 20, 'cuda': 2 ** 24}  # of a mask enlarged at a time; a CPU wants what its cache holds
 
 
 @dataclass(frozen=True)
@@ -123,9 +123,11 @@ def _enlarge(logits: torch.Tensor, rows: Axis, columns: Axis, region: Box) -> It
     left, right = _bound_source(columns, region.left, region.right)
     top, bottom = _bound_source(rows, region.top, region.bottom)
     wide = logits @ columns.weights[region.left:region.right, left:right].T
-    step = max(1, SLAB_PIXELS // (region.right - region.left))
+    step = max(1, SLAB_PIXELS[logits.device.type] // (region.right - region.left))
     for start in range(region.top, region.bottom, step):
-        yield rows.weights[start:min(start + step, region.bottom), top:bottom] @ wide
+        stop = min(start + step, region.bottom)
+        first, last = _bound_source(rows, start, stop)
+        yield rows.weights[start:stop, first:last] @ wide[first - top:last - top]
 
 
 def _bound_source(axis: Axis, start: int, stop: int) -> tuple[int, int]:

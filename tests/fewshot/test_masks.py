@@ -65,7 +65,7 @@ def test_the_masks_are_those_of_full_enlargement_wherever_they_lie(shape, seed, 
 def test_a_large_mask_is_the_same_when_it_is_enlarged_in_slabs(monkeypatch):
     logits = draw_logits(8, seed=4)
     whole = cut(logits, (190, 250), 0.0)
-    monkeypatch.setattr(masks, 'SLAB_PIXELS', 1000)
+    monkeypatch.setitem(masks.SLAB_PIXELS, 'cpu', 1000)
     in_slabs = cut(logits, (190, 250), 0.0)
     assert whole.keys() == in_slabs.keys() and len(whole) > 3
     for number, (box, mask, score) in whole.items():
