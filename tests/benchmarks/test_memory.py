@@ -1,0 +1,17 @@
+"""The memory of whole jobs, on frames that take no time."""
+import numpy as np
+
+from benchmarks.frames import draw_frame
+from benchmarks.memory import draw_batch, measure
+
+
+def test_the_workers_memory_is_read_after_each_frame():
+    after = measure(draw_batch(3, 64), 16)
+    assert len(after) == 3 and after == sorted(after)
+    assert 200 < after[0] < 5000  # torch and the model, in MB
+
+
+def test_the_frames_of_a_batch_differ_and_the_first_is_the_one_with_the_examples():
+    batch = draw_batch(4, 64)
+    np.testing.assert_array_equal(batch[0], draw_frame(64))
+    assert len(np.unique(batch, axis=0)) == 4

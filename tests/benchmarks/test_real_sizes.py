@@ -1,0 +1,47 @@
+"""The measurement at real sizes, run at the small model's size."""
+import re
+
+import pytest
+import torch
+
+from benchmarks import real_sizes
+from benchmarks.real_sizes import UnitCosts, measure, project_frame, time_pairs, write_random_weights
+from fewshot.models import VIT_MINI
+
+
+def test_a_projected_frame_is_one_encoding_every_point_and_an_encoding_for_each_candidate():
+    assert project_frame(UnitCosts(encode=2, point=0.01), points_per_side=10, candidates=5) == 2 + 100 * 0.01 + 5 * 2
+
+
+def test_the_two_sides_are_run_in_turn_and_the_first_alternates():
+    order = []
+    time_pairs(lambda: order.append('stock'), lambda: order.append('worker'), 3)
+    assert order == ['stock', 'worker'] + ['stock', 'worker', 'worker', 'stock', 'stock', 'worker']
+
+
+def test_random_weights_have_positions_and_are_the_same_every_time(tmp_path):
+    for name in ('one', 'other'):
+        write_random_weights(VIT_MINI, tmp_path / name)
+    one, other = (torch.load(tmp_path / name, weights_only=True) for name in ('one', 'other'))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert all(one[name].std() > 0.01 for name in one if 'pos_embed' in name or 'rel_pos' in name)
+
+
+def test_the_stock_and_the_worker_propose_the_same_from_random_weights(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(real_sizes, 'SIDE', 256)
+    write_random_weights(VIT_MINI, tmp_path / 'random.pth')
+    measure(VIT_MINI, tmp_path / 'random.pth', random=True, pairs=1)
+    lines = capsys.readouterr().out.splitlines()
+    gap = re.search(r'Encoding, float32: .* differ by (\S+) of', lines[0])
+    assert gap and float(gap[1]) < 1e-3
+    found = re.search(r'Proposing: .*; (\d+) and (\d+) candidates, lowest IoU 1\.00000', lines[-2])
+    assert found and found[1] == found[2] != '0'
+    assert lines[-1].startswith('Projected, not measured: a frame at 128 points per side with 400 candidates')
+
+
+@pytest.mark.parametrize(('flags', 'able'), [('avx2 avx512f', False), ('avx2 avx512_bf16', True), ('amx_bf16', True)])
+def test_bfloat16_is_tried_where_the_processor_multiplies_it(monkeypatch, tmp_path, flags, able):
+    (tmp_path / 'cpuinfo').write_text(f'processor : 0\nflags : {flags}\n')
+    monkeypatch.setattr(real_sizes, 'CPU_INFO', tmp_path / 'cpuinfo')
+    assert real_sizes.multiplies_bfloat16(torch.device('cpu')) is able
+    assert real_sizes.multiplies_bfloat16(torch.device('cuda'))
