@@ -13,7 +13,7 @@ import json
 import logging
 import os  # noqa: F401 - tests patch it here
 import resource
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache, partial
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from segment_anything import SamPredictor
 
     from fewshot.candidates import Candidate
-    from fewshot.crops import CutMask
+    from fewshot.crops import Box, CutMask
     from fewshot.duplicates import Found
     from fewshot.examples import Examples
     from fewshot.frames import Frame
@@ -44,6 +44,7 @@ __all__ = ['MODELS', 'annotation_to_mask', 'compute', 'encode_image_with_sam1', 
            'sendWarning']
 UPLOAD_SIZE = 1_000  # annotations a request
 EXAMPLES_SHARE = 0.05  # of the progress bar
+Report = Callable[[float, str], None]  # how far a piece is, 0 to 1, and what is being done
 
 log = logging.getLogger('sam_fewshot')
 
@@ -92,18 +93,7 @@ def run(datasetId: str, apiUrl: str, token: str, params: dict, tally: Tally) -> 
     if problem:
         sendWarning(problem, title='Channels', info='Every channel is shown in a colour of its own, from percentile '
                     '0.1 to 99.9. Open the dataset and set its layers if the result is poor.')
-    tagged = stored.fetch_polygons(store, datasetId, parameters.training_tags)
-    if not tagged:
-        raise explain(ValueError('No polygon carries the Training Tag'),
-                      f'Looked for: {", ".join(parameters.training_tags)}. Outline 5 to 20 objects as polygons (not as '
-                      'points or lines) and give them this tag.')
-    counter = stored.fetch_polygons(store, datasetId, parameters.negative_tags)
-
-    from fewshot.duplicates import place_in_frame
-    from fewshot.examples import Examples
-    from fewshot.frames import Piece
-    examples = Examples(tagged, counter, dataset.tiles, parameters.tile_size)
-    frame_shape = dataset.tiles['sizeY'], dataset.tiles['sizeX']
+    examples = fetch_examples(store, datasetId, dataset.tiles, parameters)
     known = stored.list_outlines(store, datasetId, locations, {*parameters.tags, *parameters.training_tags}
                                  ) if parameters.skip_duplicates else {}
     with tally.time('load'):
@@ -111,38 +101,50 @@ def run(datasetId: str, apiUrl: str, token: str, params: dict, tally: Tally) -> 
     propertyId = prepare_scores(store, datasetId) if parameters.save_scores else None
     fix_layers = cache(partial(frames.fix_layers, dataset, datasetId, layers))
 
-    def load(piece: 'Piece') -> 'Frame':
+    def load(piece: frames.Piece) -> frames.Frame:
         with naming(f'loading the image of {piece.location}'):
             shown = fix_layers(piece.location) if piece.tile else layers
             return frames.load_frame(dataset, datasetId, shown, piece.location, piece.tile)
 
     def send(location: Location, found: 'list[Found]') -> None:
         with naming(f'uploading the objects of {location}'):
-            upload(store, datasetId, location, found, known.get(location, []), propertyId, parameters, tally)
+            kept = drop_doubles(found, parameters, tally)
+            upload(store, datasetId, location, kept, known.get(location, []), propertyId, parameters, tally)
 
     with ThreadPoolExecutor(1) as background:  # one thread, so that one connection to the server is enough
-        pieces = [Piece(location, tile) for location in locations for tile in examples.tiles]
+        pieces = [frames.Piece(location, tile) for location in locations for tile in examples.tiles]
         incoming = frames.load_ahead(load, [*examples.by_piece, *pieces], background)
         with tally.time('prototype'):
             lesson = learn(incoming, examples, predictor, parameters, tally)
-        outgoing: Future | None = None
-        for number, location in enumerate(locations):
-            found: list[Found] = []
-            for part, tile in enumerate(examples.tiles):
-                report = make_reporter(location, (number, part), (len(locations), len(examples.tiles)), outgoing)
-                report(0, 'Loading the image')
-                with tally.time('download'):
-                    frame = next(incoming)
-                inside = find_objects(frame, predictor, lesson, parameters, tally, report)
-                found += place_in_frame(inside, part, tile, frame_shape) if tile else inside
-            with tally.time('upload'):
-                if outgoing:
-                    outgoing.result()
-            outgoing = background.submit(send, location, drop_doubles(found, parameters, tally))
+        look = partial(find_objects, predictor, lesson, parameters, tally)
+        frame_shape = dataset.tiles['sizeY'], dataset.tiles['sizeX']
+        search_batch(incoming, locations, examples.tiles, frame_shape, look,
+                     lambda *arguments: background.submit(send, *arguments), tally)
+    finish(tally, lesson, parameters)
+
+
+def search_batch(incoming: 'Iterator[Frame]', locations: list[Location], tiles: 'list[Box | None]',
+                 frame_shape: tuple[int, int], look: 'Callable[[Frame, Report], list[Found]]',
+                 send: 'Callable[[Location, list[Found]], Future]', tally: Tally) -> None:
+    """Look at every frame of the batch, tile by tile, and send what is found in it while the next is looked at."""
+    from fewshot.duplicates import place_in_frame
+    outgoing: Future | None = None
+    for number, location in enumerate(locations):
+        found: list[Found] = []
+        for part, tile in enumerate(tiles):
+            report = make_reporter(location, (number, part), (len(locations), len(tiles)), outgoing)
+            report(0, 'Loading the image')
+            with tally.time('download'):
+                frame = next(incoming)
+            inside = look(frame, report)
+            found += place_in_frame(inside, part, tile, frame_shape) if tile else inside
         with tally.time('upload'):
             if outgoing:
                 outgoing.result()
-    finish(tally, lesson, parameters)
+        outgoing = send(location, found)
+    with tally.time('upload'):
+        if outgoing:
+            outgoing.result()
 
 
 @contextmanager
@@ -153,6 +155,20 @@ def naming(doing: str) -> Iterator[None]:
     except Exception as error:
         error.add_note(f'It happened while {doing}.')
         raise
+
+
+def fetch_examples(store: Any, datasetId: str, tiles: Mapping, parameters: Parameters) -> 'Examples':
+    """The tagged polygons; `tiles` is the dataset's tile metadata. Raises ValueError when there is no example."""
+    from fewshot import stored
+    tagged = stored.fetch_polygons(store, datasetId, parameters.training_tags)
+    if not tagged:
+        raise explain(ValueError('No polygon carries the Training Tag'),
+                      f'Looked for: {", ".join(parameters.training_tags)}. Outline 5 to 20 objects as polygons (not as '
+                      'points or lines) and give them this tag.')
+    counter = stored.fetch_polygons(store, datasetId, parameters.negative_tags)
+
+    from fewshot.examples import Examples
+    return Examples(tagged, counter, tiles, parameters.tile_size)
 
 
 def load_model(parameters: Parameters) -> 'SamPredictor':
@@ -181,7 +197,7 @@ def prepare_scores(store: Any, datasetId: str) -> str | None:
 
 
 def make_reporter(location: Location, number: tuple[int, int], total: tuple[int, int],
-                  outgoing: Future | None) -> Callable[[float, str], None]:
+                  outgoing: Future | None) -> Report:
     """A function that tells the user how far (0 to 1) and with what the worker is in one tile of one frame.
 
     It raises what has become of the upload of the frame before, `outgoing`, if that has failed.
@@ -255,8 +271,8 @@ def describe(frame: 'Frame', objects: 'Sequence[CutMask | Candidate]', predictor
     return encoder.pool_objects(features, frame.rgb.shape, objects)
 
 
-def find_objects(frame: 'Frame', predictor: 'SamPredictor', lesson: 'Lesson', parameters: Parameters, tally: Tally,
-                 report: Callable[[float, str], None]) -> 'list[Found]':
+def find_objects(predictor: 'SamPredictor', lesson: 'Lesson', parameters: Parameters, tally: Tally, frame: 'Frame',
+                 report: Report) -> 'list[Found]':
     """The candidates of a frame, or of a tile of one, that have the right size and are like the examples."""
     from fewshot import candidates, encoder, prototype
     from fewshot.duplicates import Found

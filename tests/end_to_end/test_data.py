@@ -66,8 +66,8 @@ def test_each_channel_of_each_location_is_fetched_once_a_job_over_one_connection
 def test_frames_come_and_annotations_go_while_the_model_works(lab):
     with watch() as seen:
         run(lab)
-    data = [thread for method, url, thread in seen if 'tiles/region' in url or method == 'POST']
-    assert len(data) == 3 * FRAMES and threading.main_thread() not in data
+    data = [thread for _, url, thread in seen if 'tiles/region' in url or 'multiple' in url]
+    assert len(data) == 4 * FRAMES  # two channels, annotations and their scores and threading.main_thread() not in data
 
 
 def test_an_upload_that_fails_ends_the_job_and_names_its_frame(lab, monkeypatch, capsys):
