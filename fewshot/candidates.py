@@ -6,6 +6,8 @@ its only crop (Kirillov et al., "Segment Anything", ICCV 2023).
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -18,13 +20,13 @@ from segment_anything.utils.transforms import ResizeLongestSide
 from fewshot import decoder
 from fewshot.crops import Box, CutMask, bound_mask
 from fewshot.masks import Axis, Sketch, draw_masks, pack_mask, plan_axis, sketch_masks, unpack_mask
+from fewshot.models import Checkpoint
 from fewshot.parameters import Parameters
 
 CELLS_PER_BATCH = 4 * 64 ** 2  # of all points of a batch on a CPU: what its cache can hold is fastest
 POINTS_PER_BATCH = 128  # on a GPU, at most
 BYTES_PER_CHANNEL = 64  # of GPU memory for one channel of one cell of one point, everything counted
-MASKS_AT_ONCE = 256  # masks whose logits wait until they are enlarged together
-DRAWN_AT_ONCE = 32  # masks that are fetched from the device together
+T = TypeVar('T')
 
 
 @dataclass(frozen=True)
@@ -56,12 +58,16 @@ def propose_candidates(model: Sam, features: torch.Tensor, shape: tuple[int, ...
     Raises torch.OutOfMemoryError when a GPU cannot hold a single point's work.
     """
     checkpoint = parameters.checkpoint
-    axes = _plan_axes(model, features, shape)
     with torch.inference_mode():
-        sketches, scores = _ask_grid(model, features, shape, axes, parameters, report)
-        chosen = suppress_doubles([one.box for one in sketches], scores, checkpoint.box_nms_thresh)
-        kept = [candidate for start in range(0, len(chosen), DRAWN_AT_ONCE) for candidate in _draw_candidates(
-            chosen[start:start + DRAWN_AT_ONCE], sketches, scores, axes, model.mask_threshold)]
+        grid = prepare_grid(model, features, shape, parameters.points_per_side)
+        sketches = [one for part in _in_batches(
+            partial(_sketch, model, grid, checkpoint), len(grid.points), count_points_at_once(features), report)
+            for one in part]
+        scores = [one.predicted_iou for one in sketches]
+        chosen = [sketches[number] for number in suppress_doubles(
+            [one.sketch.box for one in sketches], scores, checkpoint.box_nms_thresh)]
+        kept = [one for part in _in_batches(
+            partial(_draw, model, grid, chosen), len(chosen), count_points_at_once(features)) for one in part]
     if not parameters.min_area:
         return kept
     cleaned = [clean_mask(candidate, shape, parameters.min_area) for candidate in kept]
@@ -75,22 +81,45 @@ def has_allowed_area(candidate: Candidate, parameters: Parameters) -> bool:
     return parameters.min_area <= candidate.area <= (parameters.max_area or candidate.area)
 
 
-def _ask_grid(model: Sam, features: torch.Tensor, shape: tuple[int, ...], axes: tuple[Axis, Axis],
-              parameters: Parameters, report: Callable[[float], None]) -> tuple[list[Sketch], list[float]]:
-    """The good and stable masks of each point of the grid, row by row, and their predicted IoU."""
-    checkpoint = parameters.checkpoint
-    transform = ResizeLongestSide(model.image_encoder.img_size)
-    grid = build_point_grid(parameters.points_per_side) * np.array(shape[1::-1])
-    points = torch.as_tensor(transform.apply_coords(grid, shape[:2]), dtype=torch.float32, device=features.device)
-    ground = decoder.prepare_ground(model, features)
-    size = count_points_at_once(features)
-    waiting: list[tuple[torch.Tensor, np.ndarray]] = []
-    sketches: list[Sketch] = []
-    scores: list[float] = []
+@dataclass(frozen=True)
+class Grid:
+    """The points to ask in a frame, and what every answer needs."""
+
+    points: torch.Tensor  # (n, 2) float32, x and y in pixels of the model's input
+    ground: decoder.Ground
+    rows: Axis
+    columns: Axis
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A good and stable mask, not drawn: most are doubles of others, and what is chosen is asked for again."""
+
+    point: int  # number in the grid
+    mask: int  # of the point's three
+    predicted_iou: float
+    sketch: Sketch
+
+
+def prepare_grid(model: Sam, features: torch.Tensor, shape: tuple[int, ...], points_per_side: int) -> Grid:
+    """The grid of points in a frame of shape (H, W, ...) with features (1, C, h, w)."""
+    side = model.image_encoder.img_size
+    places = build_point_grid(points_per_side) * np.array(shape[1::-1])
+    points = ResizeLongestSide(side).apply_coords(places, shape[:2])
+    used = ResizeLongestSide.get_preprocess_shape(*shape[:2], side)
+    rows, columns = (plan_axis(4 * cells, side, filled, pixels, features.device) for cells, filled, pixels
+                     in zip(features.shape[2:], used, shape[:2], strict=True))
+    points = torch.as_tensor(points, dtype=torch.float32, device=features.device)
+    return Grid(points, decoder.prepare_ground(model, features), rows, columns)
+
+
+def _in_batches(work: Callable[[slice], T], count: int, size: int,
+                report: Callable[[float], None] = lambda share: None) -> Iterator[T]:
+    """The results of the work on `size` of `count` things at a time, or on fewer where the memory of a GPU is short."""
     start = 0
-    while start < len(points):
+    while start < count:
         try:
-            waiting.append(draw_good_masks(model, ground, points[start:start + size], checkpoint.pred_iou_thresh))
+            done = work(slice(start, start + size))
         except torch.OutOfMemoryError:
             if size == 1:
                 raise
@@ -100,14 +129,8 @@ def _ask_grid(model: Sam, features: torch.Tensor, shape: tuple[int, ...], axes: 
                           RuntimeWarning, stacklevel=2)
             continue
         start += size
-        if start >= len(points) or sum(len(good) for _, good in waiting) >= MASKS_AT_ONCE:
-            logits, predicted = torch.cat([part for part, _ in waiting]), np.concatenate([part for _, part in waiting])
-            waiting = []
-            for number, sketch in sketch_masks(logits, *axes, model.mask_threshold, checkpoint.stability_score_thresh):
-                sketches.append(sketch)
-                scores.append(float(predicted[number]))
-        report(min(1, start / len(points)))
-    return sketches, scores
+        yield done
+        report(min(1, start / count))
 
 
 def count_points_at_once(features: torch.Tensor) -> int:
@@ -119,39 +142,39 @@ def count_points_at_once(features: torch.Tensor) -> int:
     return int(min(max(1, free // 2 // (BYTES_PER_CHANNEL * channels * height * width)), POINTS_PER_BATCH))
 
 
-def _plan_axes(model: Sam, features: torch.Tensor, shape: tuple[int, ...]) -> tuple[Axis, Axis]:
-    side = model.image_encoder.img_size
-    used = ResizeLongestSide.get_preprocess_shape(*shape[:2], side)
-    rows, columns = (plan_axis(4 * cells, side, filled, pixels, features.device) for cells, filled, pixels
-                     in zip(features.shape[2:], used, shape[:2], strict=True))
-    return rows, columns
-
-
-def draw_good_masks(model: Sam, ground: decoder.Ground, points: torch.Tensor,
-                    pred_iou_thresh: float) -> tuple[torch.Tensor, np.ndarray]:
-    """Logits (M, h, w), and predicted IoU (M,), of those of the points' masks that SAM thinks good enough.
-
-    `points` are (B, 2), x and y in the model's input. The device is waited for once.
-    """
-    tokens, cells, predicted_iou = decoder.ask_points(model, ground, points)
+def _sketch(model: Sam, grid: Grid, checkpoint: Checkpoint, batch: slice) -> list[Proposal]:
+    """The good and stable masks of some points. The device is waited for three times."""
+    tokens, cells, predicted_iou = decoder.ask_points(model, grid.ground, grid.points[batch])
     scores = predicted_iou.cpu()
-    good = scores > pred_iou_thresh  # (B, 3)
+    good = scores > checkpoint.pred_iou_thresh  # (B, 3)
     asked = good.any(dim=1).nonzero()[:, 0]
-    drawn = good[asked].flatten().nonzero()[:, 0]
-    if len(asked) < len(points):
-        on_device = asked.to(points.device)
+    if not len(asked):
+        return []
+    if len(asked) < len(scores):
+        on_device = asked.to(tokens.device)
         tokens, cells = tokens[on_device], cells[on_device]
-    logits = decoder.draw_logits(model, tokens, cells).flatten(0, 1)
-    return logits[drawn.to(points.device)], scores[good].numpy()
+    drawn = good[asked].flatten().nonzero()[:, 0]
+    logits = decoder.draw_logits(model, tokens, cells).flatten(0, 1)[drawn.to(tokens.device)]
+    places = good.nonzero().tolist()
+    return [Proposal(batch.start + places[number][0], places[number][1], scores[tuple(places[number])].item(), sketch)
+            for number, sketch in sketch_masks(
+                logits, grid.rows, grid.columns, model.mask_threshold, checkpoint.stability_score_thresh)]
 
 
-def _draw_candidates(chosen: list[int], sketches: list[Sketch], scores: list[float], axes: tuple[Axis, Axis],
-                     mask_threshold: float) -> Iterator[Candidate]:
-    drawn = draw_masks([sketches[number] for number in chosen], *axes, mask_threshold)
-    for number, bits in zip(chosen, drawn, strict=True):
-        box = sketches[number].box
-        area = int(unpack_mask(bits, box.right - box.left).sum())
-        yield Candidate(box, bits, area, scores[number], sketches[number].stability_score)
+def _draw(model: Sam, grid: Grid, chosen: list[Proposal], batch: slice) -> list[Candidate]:
+    """Some of the chosen proposals, asked for again. The device is waited for once."""
+    part = chosen[batch]
+    tokens, cells, _ = decoder.ask_points(model, grid.ground, grid.points[[one.point for one in part]])
+    logits = decoder.draw_logits(model, tokens, cells)[range(len(part)), [one.mask for one in part]]
+    drawn = draw_masks(logits, [one.sketch for one in part], grid.rows, grid.columns, model.mask_threshold)
+    candidates = []
+    for one, bits in zip(part, drawn, strict=True):
+        mask = unpack_mask(bits, one.sketch.box.right - one.sketch.box.left)
+        if (inner := bound_mask(mask)) is not None:  # rounding may take a last pixel away
+            box = inner.shift(one.sketch.box.top, one.sketch.box.left)
+            candidates.append(Candidate(box, pack_mask(mask[inner.slices]), int(mask.sum()), one.predicted_iou,
+                                        one.sketch.stability_score))
+    return candidates
 
 
 def suppress_doubles(boxes: list[Box], scores: list[float], iou_thresh: float) -> list[int]:

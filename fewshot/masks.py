@@ -43,10 +43,8 @@ def _find_ends(marks: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Sketch:
-    """A mask before it is drawn: its logits and where in the frame they lead."""
+    """What is kept of a mask until it is drawn."""
 
-    logits: torch.Tensor  # (h, w), those that `region` is made of
-    region: Box  # of the frame: the mask is inside
     box: Box  # of the frame: the smallest around the mask
     stability_score: float  # share of the lower cut that the higher cut covers
 
@@ -63,26 +61,26 @@ def sketch_masks(logits: torch.Tensor, rows: Axis, columns: Axis, threshold: flo
             rows.reach[low.top:low.bottom, 0].min(), columns.reach[low.left:low.right, 0].min(),
             rows.reach[low.top:low.bottom, 1].max(), columns.reach[low.left:low.right, 1].max())))
         if region.bottom > region.top and region.right > region.left:  # else all of it lies in the input's padding
-            top, bottom = _bound_source(rows, region.top, region.bottom)
-            left, right = _bound_source(columns, region.left, region.right)
-            started.append((number, region, logits[number, top:bottom, left:right]))
+            started.append((number, region))
     if not started:
         return
-    measured = torch.stack([_measure(part, rows, columns, region, threshold) for _, region, part in started]).cpu()
-    for (number, region, part), (high, low_, *ends) in zip(started, measured.tolist(), strict=True):
+    measured = torch.stack([
+        _measure(logits[number], rows, columns, region, threshold) for number, region in started]).cpu()
+    for (number, region), (high, low_, *ends) in zip(started, measured.tolist(), strict=True):
         if ends[1] > 0 and high >= stability_thresh * low_:
             box = Box(ends[0], ends[2], ends[1], ends[3]).shift(region.top, region.left)
-            yield number, Sketch(part.clone(), region, box, high / low_)
+            yield number, Sketch(box, high / low_)
 
 
-def draw_masks(sketches: Sequence[Sketch], rows: Axis, columns: Axis, threshold: float) -> list[np.ndarray]:
-    """The masks of sketches, each in its box, as by `pack_mask`. The device is waited for once."""
-    packed = []
-    for sketch in sketches:
-        box = sketch.box.shift(-sketch.region.top, -sketch.region.left)
-        parts = [_pack_on_device(slab[:, box.left:box.right] > threshold)
-                 for slab in _enlarge(sketch.logits, rows, columns, sketch.region)]
-        packed.append(torch.cat(parts)[box.top:box.bottom])
+def draw_masks(logits: torch.Tensor, sketches: Sequence[Sketch], rows: Axis, columns: Axis,
+               threshold: float) -> list[np.ndarray]:
+    """The masks of logits (M, h, w) and their sketches, each in its box, as by `pack_mask`.
+
+    The device is waited for once.
+    """
+    packed = [
+        torch.cat([_pack_on_device(slab > threshold) for slab in _enlarge(one, rows, columns, sketch.box)])
+        for one, sketch in zip(logits, sketches, strict=True)]
     flat = torch.cat([bits.flatten() for bits in packed]).cpu().numpy()
     ends = np.cumsum([bits.numel() for bits in packed])
     return [part.reshape(bits.shape) for part, bits in zip(np.split(flat, ends[:-1]), packed, strict=True)]
@@ -119,10 +117,10 @@ def _measure(logits: torch.Tensor, rows: Axis, columns: Axis, region: Box, thres
 
 
 def _enlarge(logits: torch.Tensor, rows: Axis, columns: Axis, region: Box) -> Iterator[torch.Tensor]:
-    """The region of the frame that the logits make, in slabs of rows from the top: (rows, region width)."""
+    """A region of the frame, made of the logits (h, w), in slabs of rows from the top: (rows, region width)."""
     left, right = _bound_source(columns, region.left, region.right)
     top, bottom = _bound_source(rows, region.top, region.bottom)
-    wide = logits @ columns.weights[region.left:region.right, left:right].T
+    wide = logits[top:bottom, left:right] @ columns.weights[region.left:region.right, left:right].T
     step = max(1, SLAB_PIXELS[logits.device.type] // (region.right - region.left))
     for start in range(region.top, region.bottom, step):
         stop = min(start + step, region.bottom)

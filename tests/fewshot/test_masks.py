@@ -32,7 +32,7 @@ def cut(logits: torch.Tensor, shape: tuple[int, int], thresh: float) -> dict[int
     used = ResizeLongestSide.get_preprocess_shape(*shape, SIDE)
     rows, columns = (plan_axis(64, SIDE, filled, pixels, CPU) for filled, pixels in zip(used, shape, strict=True))
     sketches = dict(sketch_masks(logits, rows, columns, 0.0, thresh))
-    drawn = draw_masks([*sketches.values()], rows, columns, 0.0) if sketches else []
+    drawn = draw_masks(logits[[*sketches]], [*sketches.values()], rows, columns, 0.0) if sketches else []
     return {number: (sketch.box, unpack_mask(bits, sketch.box.right - sketch.box.left), sketch.stability_score)
             for (number, sketch), bits in zip(sketches.items(), drawn, strict=True)}
 
