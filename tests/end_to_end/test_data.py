@@ -89,10 +89,10 @@ def test_an_upload_that_fails_ends_the_job_and_names_its_frame(lab, monkeypatch,
 
 
 def test_a_frame_that_cannot_be_loaded_costs_none_of_those_before_it(lab, monkeypatch, capsys):
-    def fail(dataset, datasetId, layers, location):
+    def fail(dataset, datasetId, layers, location, tile):
         if location.xy == 2:
             raise OSError('the tile is torn')
-        return load(dataset, datasetId, layers, location)
+        return load(dataset, datasetId, layers, location, tile)
 
     from fewshot import frames
     load = frames.load_frame

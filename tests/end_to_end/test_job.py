@@ -16,7 +16,8 @@ from tests.small_model import CENTRES, draw_discs, outline_disc
 from tests.worker import Ended, make_params, run_worker
 
 RADIUS = 14
-SETTINGS = {'Min Mask Area': 200, 'Max Mask Area': 1500, 'Points per side': 16, 'Similarity Threshold': 0.7}
+SETTINGS = {'Min Mask Area': 200, 'Max Mask Area': 1500, 'Points per side': 16, 'Similarity Threshold': 0.7,
+            'Duplicates': 'keep'}  # the examples are to be found too
 
 
 def tag_disc(dataset_id: str, centre, location=(0, 0, 0), tags=('example',), **changes: Any) -> dict:
@@ -106,7 +107,8 @@ def test_when_nothing_is_found_a_warning_says_what_removed_it(grid):
                       r'The highest similarity was ([01]\.\d+)\.', warning['info'])
     assert counts and int(counts[1]) == int(counts[2]) + int(counts[3]) and int(counts[3]) >= 3
     assert 0.8 < float(counts[4]) <= 1
-    warning, = by_area.of('warning')
+    examples, warning = by_area.of('warning')
+    assert '2 of 2 examples lie outside Min and Max Mask Area' in examples['warning']
     counts = re.match(r'(\d+) candidates: (\d+) outside the area limits, 0 less similar', warning['info'])
     assert counts and counts[1] == counts[2] and 'highest' not in warning['info']
 

@@ -9,10 +9,12 @@ from scipy import ndimage
 
 import entrypoint
 from tests.datasets import make_layer, write_dataset
-from tests.end_to_end.test_job import RADIUS, SETTINGS, Lab, best_iou, locations_of, tag_disc
+from tests.end_to_end import test_job
+from tests.end_to_end.test_job import RADIUS, Lab, best_iou, locations_of, tag_disc
 from tests.small_model import CENTRES, draw_discs, outline_disc
 from tests.worker import REPOSITORY, make_params
 
+SETTINGS = {**test_job.SETTINGS, 'Duplicates': 'skip'}
 DIM = [(84, 24), (100, 106)]  # centres of dim discs, row and column, beside the bright ones
 DIM_RADIUS = 11
 
