@@ -2,7 +2,6 @@
 # make test   lint, type check and every test
 # make lint   lint and type check alone
 # make bench  compare speed and memory with the method as specified (about an hour)
-# make evaluate  measure precision and recall on images with known objects (about 15 minutes)
 # make train  train models/sam_vit_mini.pth anew (two cores: up to two hours)
 # make clean  remove what these have made
 
@@ -10,7 +9,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python -m
 
-.PHONY: demo test lint bench evaluate train clean
+.PHONY: demo test lint bench train clean
 
 demo: $(VENV)/installed
 	$(RUN) demo
@@ -24,9 +23,6 @@ lint: $(VENV)/installed
 
 bench: $(VENV)/installed
 	$(RUN) benchmarks
-
-evaluate: $(VENV)/installed
-	$(RUN) evaluation
 
 train: $(VENV)/installed
 	$(RUN) training.train
