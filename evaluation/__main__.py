@@ -1,0 +1,66 @@
+"""How good the results are, on drawn pictures and the demo's image: `python -m evaluation`, or `make evaluate`.
+
+The small model looks for objects in groups of pictures that it was not trained on, each job over HTTP. All jobs have
+the demo's threshold, and area limits from the examples as the README recommends. Prints a Markdown table.
+"""
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from itertools import chain
+from pathlib import Path
+
+from evaluation.groups import NAMES, Group, make_group
+from evaluation.jobs import COUNTERED, DEFAULTS, run_ways, running_lab
+from evaluation.picture import draw_pair
+from evaluation.scoring import Result, score_group
+
+HEADER = '| Pictures | Number | Objects | Way | Precision | Recall | F1 at IoU 0.5 | F1 at IoU 0.75 | Duplicates |'
+PICTURED = 'two kinds'
+
+
+def evaluate(group: Group, picture: Path | None = None) -> dict[str, Result]:
+    """The result of each way on a group. The picture, of a group with unwanted objects, is drawn into a file."""
+    found, counter = {}, {}
+    with tempfile.TemporaryDirectory() as folder, running_lab(Path(folder), group) as lab:
+        start = time.monotonic()
+        for way, outlines, counterexamples in run_ways(lab, group):
+            print(f'{group.name}, {way}: {time.monotonic() - start:.0f} s', file=sys.stderr, flush=True)
+            start = time.monotonic()
+            found[way], counter[way] = outlines, counterexamples
+    shown = [*lab.examples, *chain(*counter.values())]  # the same objects are to be found in every way
+    results = {way: score_group(group, outlines, shown, lab.smallest) for way, outlines in found.items()}
+    if picture:
+        title = f'{len(lab.examples)} examples'
+        pair = {title: DEFAULTS, f'{title} and {len(counter[COUNTERED])} counter-examples': COUNTERED}
+        draw_pair(group, shown, {title: (found[way], results[way].score) for title, way in pair.items()}).save(
+            picture, optimize=True)
+    return results
+
+
+def write_row(group: Group, way: str, result: Result) -> str:
+    """One row of the table, under HEADER."""
+    cells = [group.name, str(len(group.images)), str(result.objects), way, f'{result.score.precision:.2f}',
+             f'{result.score.recall:.2f}', f'{result.score.f1:.2f}', f'{result.strict.f1:.2f}', str(result.duplicates)]
+    return f'| {" | ".join(cells)} |'
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Read the options, evaluate, print the table."""
+    parser = argparse.ArgumentParser(prog='python -m evaluation', description=(__doc__ or '').splitlines()[0])
+    parser.add_argument('--groups', nargs='+', choices=NAMES, default=NAMES, metavar='NAME',
+                        help=f'what to evaluate: {", ".join(NAMES)} (default: all)')
+    parser.add_argument('--picture', type=Path, metavar='FILE',
+                        help=f'draw what counter-examples do in the group {PICTURED} into a PNG')
+    options = parser.parse_args(arguments)
+    rows = [HEADER, '|---' * (HEADER.count('|') - 1) + '|']
+    for name in options.groups:
+        group = make_group(name)
+        results = evaluate(group, options.picture if name == PICTURED else None)
+        rows += [write_row(group, way, result) for way, result in results.items()]
+    print('\n'.join(rows))
+
+
+if __name__ == '__main__':
+    main()

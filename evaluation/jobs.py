@@ -1,0 +1,89 @@
+"""The worker's jobs on a group of pictures, over HTTP, one for each way."""
+import contextlib
+import io
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+from unittest.mock import patch
+
+import numpy as np
+
+import entrypoint
+from annotation_client.annotations import UPennContrastAnnotationClient
+from demo.__main__ import EXAMPLE_TAG, SMALL_MODEL, choose_settings, describe_job
+from demo.dataset import NAME, Example, to_annotation, write_dataset
+from demo.processes import ROOT, running_server
+from evaluation.groups import Group, outline_examples
+from evaluation.scoring import outline_wrong_kind
+
+COUNTER_TAG = 'counter-example'
+COUNTER_EXAMPLES = 5
+POINTS, TILE_POINTS = 32, 16  # per side of a picture, and of a tile of a large one
+SPECIFIED, DEFAULTS, COUNTERED, TILED = 'as specified', 'defaults', 'counter-examples', 'tiles'
+
+
+class Lab(NamedTuple):
+    """A server with the pictures of a group on it, and their examples."""
+
+    apiUrl: str
+    token: str
+    datasetId: str
+    pictures: int
+    examples: list[Example]
+
+    @property
+    def smallest(self) -> int:
+        """Min Mask Area as the README recommends it, pixels."""
+        return min(one.area for one in self.examples) // 2
+
+    @property
+    def store(self) -> UPennContrastAnnotationClient:
+        """The annotations on the server."""
+        return UPennContrastAnnotationClient(self.apiUrl, self.token)
+
+    def upload(self, objects: list[Example], tag: str) -> None:
+        """Give the server outlines with a tag, as a user would."""
+        self.store.createMultipleAnnotations([to_annotation(one, self.datasetId, tag) for one in objects])
+
+    def run(self, way: str, **changes: Any) -> list[list[np.ndarray]]:
+        """Run a job on all pictures, with `changes` to the form; of each picture what it uploaded, (N, 2) as x, y."""
+        settings = {**choose_settings(self.examples, SMALL_MODEL), 'Min Mask Area': self.smallest,
+                    'Points per side': POINTS, **changes}
+        job = {**describe_job(self.datasetId, settings), 'tags': [way]}
+        with patch.dict(os.environ, SAM_CHECKPOINT_DIR=str(ROOT / 'models')), \
+                contextlib.redirect_stdout(io.StringIO()):  # where the messages for the page go
+            entrypoint.compute(self.datasetId, self.apiUrl, self.token, job)
+        found: list[list[np.ndarray]] = [[] for _ in range(self.pictures)]
+        for annotation in self.store.getAnnotationsByDatasetId(self.datasetId, shape='polygon', tags=[way]):
+            found[annotation['location']['XY']].append(
+                np.array([(point['x'], point['y']) for point in annotation['coordinates']]))
+        return found
+
+
+@contextlib.contextmanager
+def running_lab(folder: Path, group: Group) -> Iterator[Lab]:
+    """Serve the pictures of a group, with examples outlined, from a new folder."""
+    write_dataset(folder / 'data', group.images)
+    with running_server(folder / 'data', folder / 'server.log') as server:
+        lab = Lab(server['apiUrl'], server['token'], server['datasets'][NAME], len(group.images),
+                  outline_examples(group))
+        lab.upload(lab.examples, EXAMPLE_TAG)
+        yield lab
+
+
+def run_ways(lab: Lab, group: Group) -> Iterator[tuple[str, list[list[np.ndarray]], list[Example]]]:
+    """Each way that fits a group: its name, the outlines it found in each picture, the counter-examples it was shown.
+
+    The method as specified is run by the worker with Duplicates at keep and without scores: `make bench` shows that
+    this gives its masks one by one, and it spares a large frame the hours of the specification's own code.
+    """
+    yield SPECIFIED, lab.run(SPECIFIED, **{'Duplicates': 'keep', 'Save Scores': False}), []
+    found = lab.run(DEFAULTS)
+    yield DEFAULTS, found, []
+    if group.has_others:
+        wrong = outline_wrong_kind(group, found, COUNTER_EXAMPLES)
+        lab.upload(wrong, COUNTER_TAG)
+        yield COUNTERED, lab.run(COUNTERED, **{'Negative Tag': [COUNTER_TAG]}), wrong
+    if group.tile_size:
+        yield TILED, lab.run(TILED, **{'Tile Size': group.tile_size, 'Points per side': TILE_POINTS}), []
