@@ -19,7 +19,7 @@ from evaluation.scoring import outline_wrong_kind
 
 COUNTER_TAG = 'counter-example'
 COUNTER_EXAMPLES = 5
-POINTS, TILE_POINTS = 32, 16  # per side of a picture, and of a tile of a large one
+POINTS, LARGE_POINTS = 32, 16  # per side of a picture; of a large one, or of a tile of it, for the sake of time
 SPECIFIED, DEFAULTS, COUNTERED, TILED = 'as specified', 'defaults', 'counter-examples', 'tiles'
 
 
@@ -30,6 +30,7 @@ class Lab(NamedTuple):
     token: str
     datasetId: str
     pictures: int
+    points: int  # per side
     examples: list[Example]
 
     @property
@@ -49,7 +50,7 @@ class Lab(NamedTuple):
     def run(self, way: str, **changes: Any) -> list[list[np.ndarray]]:
         """Run a job on all pictures, with `changes` to the form; of each picture what it uploaded, (N, 2) as x, y."""
         settings = {**choose_settings(self.examples, SMALL_MODEL), 'Min Mask Area': self.smallest,
-                    'Points per side': POINTS, **changes}
+                    'Points per side': self.points, **changes}
         job = {**describe_job(self.datasetId, settings), 'tags': [way]}
         with patch.dict(os.environ, SAM_CHECKPOINT_DIR=str(ROOT / 'models')), \
                 contextlib.redirect_stdout(io.StringIO()):  # where the messages for the page go
@@ -67,7 +68,7 @@ def running_lab(folder: Path, group: Group) -> Iterator[Lab]:
     write_dataset(folder / 'data', group.images)
     with running_server(folder / 'data', folder / 'server.log') as server:
         lab = Lab(server['apiUrl'], server['token'], server['datasets'][NAME], len(group.images),
-                  outline_examples(group))
+                  LARGE_POINTS if group.tile_size else POINTS, outline_examples(group))
         lab.upload(lab.examples, EXAMPLE_TAG)
         yield lab
 
@@ -86,4 +87,4 @@ def run_ways(lab: Lab, group: Group) -> Iterator[tuple[str, list[list[np.ndarray
         lab.upload(wrong, COUNTER_TAG)
         yield COUNTERED, lab.run(COUNTERED, **{'Negative Tag': [COUNTER_TAG]}), wrong
     if group.tile_size:
-        yield TILED, lab.run(TILED, **{'Tile Size': group.tile_size, 'Points per side': TILE_POINTS}), []
+        yield TILED, lab.run(TILED, **{'Tile Size': group.tile_size}), []

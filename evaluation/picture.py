@@ -1,4 +1,6 @@
 """What counter-examples do: the same picture searched twice, side by side."""
+from collections import Counter
+
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
@@ -12,11 +14,12 @@ Outlines = list[list[np.ndarray]]  # of each picture
 
 
 def draw_pair(group: Group, shown: list[Example], ways: dict[str, tuple[Outlines, Score]]) -> Image.Image:
-    """The first picture of a group in which nothing was shown to the worker, once for each way, with its outcome.
+    """The picture of a group of which least was shown to the worker, once for each way, with its outcome.
 
     `ways` are titles, each with what was found and the score of the whole group.
     """
-    position = min({*range(len(group.images))} - {one.position for one in shown})
+    times = Counter(one.position for one in shown)
+    position = min(range(len(group.images)), key=lambda number: times[number])
     panels = [draw_panel(group, position, *way) for way in ways.values()]
     width, height = panels[0].size
     page = Image.new('RGB', (MARGIN + (width + MARGIN) * len(panels), ABOVE + height + BELOW), PAPER)

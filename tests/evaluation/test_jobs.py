@@ -1,0 +1,68 @@
+"""Each way is the job that its name says, and all have the same settings else."""
+import contextlib
+import io
+
+import numpy as np
+import pytest
+
+import entrypoint
+from demo.dataset import outline
+from evaluation import groups, jobs
+from evaluation.groups import Group, draw_group
+from evaluation.images import Scene
+from evaluation.jobs import COUNTER_TAG, COUNTERED, DEFAULTS, SPECIFIED, TILED, run_ways, running_lab
+
+SAME = 'Training Tag', 'Batch XY', 'Model', 'Similarity Threshold', 'Target Occupancy', 'Points per side', \
+    'Min Mask Area', 'Max Mask Area', 'Smoothing'
+
+
+@pytest.fixture(scope='module')
+def group() -> Group:
+    """Two small pictures of two kinds of objects, to be searched in tiles."""
+    drawn = draw_group('two kinds', Scene(128, (groups.ROUND, groups.LONG), (4, 4), gap=4), 2, 3)
+    return Group(drawn.name, drawn.images, drawn.labels, drawn.wanted, tile_size=100)
+
+
+def test_the_ways_differ_in_what_their_names_say_and_in_nothing_else(group, tmp_path, monkeypatch):
+    asked = []
+
+    def compute(datasetId, apiUrl, token, params):
+        print('a message for the page')
+        asked.append(params)
+        store.createMultipleAnnotations([{  # finds every object of the second picture
+            'datasetId': datasetId, 'shape': 'polygon', 'tags': params['tags'], 'channel': 0,
+            'location': {'XY': 1, 'Z': 0, 'Time': 0}, 'coordinates': [
+                {'x': float(x), 'y': float(y)} for x, y in outline(group.labels[1] == number)]}
+            for number in range(1, group.labels[1].max() + 1)])
+
+    monkeypatch.setattr(entrypoint, 'compute', compute)
+    with running_lab(tmp_path, group) as lab, contextlib.redirect_stdout(io.StringIO()) as page:
+        store = lab.store
+        ways = {way: (found, shown) for way, found, shown in run_ways(lab, group)}
+        counter = store.getAnnotationsByDatasetId(lab.datasetId, shape='polygon', tags=[COUNTER_TAG])
+    assert list(ways) == [SPECIFIED, DEFAULTS, COUNTERED, TILED] and page.getvalue() == ''
+    assert [job['tags'] for job in asked] == [[way] for way in ways]
+    assert len(counter) == len(ways[COUNTERED][1]) == (~group.wanted[1][1:]).sum()
+    for found, _ in ways.values():
+        assert [len(outlines) for outlines in found] == [0, group.labels[1].max()]
+
+    forms = [job['workerInterface'] for job in asked]
+    extras = [{name: value for name, value in form.items() if value != forms[1].get(name)} for form in forms]
+    assert extras == [{'Duplicates': 'keep', 'Save Scores': False}, {}, {'Negative Tag': [COUNTER_TAG]},
+                      {'Tile Size': 100}]
+    assert not set(forms[1]) & {'Duplicates', 'Save Scores', 'Negative Tag', 'Tile Size'}
+    areas = [one.area for one in lab.examples]
+    assert (forms[1]['Min Mask Area'], forms[1]['Max Mask Area']) == (min(areas) // 2, 2 * max(areas))
+    assert forms[1]['Points per side'] == jobs.LARGE_POINTS and forms[1]['Batch XY'] == 'all'
+    assert all(form[name] == forms[1][name] for form in forms for name in SAME)
+
+
+def test_a_small_picture_of_one_kind_is_searched_in_two_ways_with_all_points(monkeypatch, tmp_path):
+    group = draw_group('plain', Scene(96, (groups.PLAIN,), (4,), gap=4), 1, 3)
+    asked = []
+    monkeypatch.setattr(entrypoint, 'compute', lambda *arguments: asked.append(arguments[-1]))
+    with running_lab(tmp_path, group) as lab:
+        assert [(way, found, shown) for way, found, shown in run_ways(lab, group)] == [
+            (SPECIFIED, [[]], []), (DEFAULTS, [[]], [])]
+    assert {job['workerInterface']['Points per side'] for job in asked} == {jobs.POINTS}
+    assert np.ptp([len(job['workerInterface']) for job in asked]) == 2

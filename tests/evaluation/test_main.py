@@ -1,0 +1,59 @@
+"""`python -m evaluation`, on pictures that take seconds."""
+import re
+
+import numpy as np
+import pytest
+from PIL import Image, ImageColor
+
+from demo.picture import RIGHT, WRONG, ZOOM
+from demo.scoring import Score
+from evaluation import groups, jobs
+from evaluation.__main__ import HEADER, main, write_row
+from evaluation.groups import Group
+from evaluation.images import Scene
+from evaluation.scoring import Result
+
+
+@pytest.fixture
+def small_group(monkeypatch):
+    """Two pictures of two kinds, and fewer points."""
+    monkeypatch.setattr(groups, 'SCENES', {'two kinds': (Scene(160, (groups.ROUND, groups.LONG), (8, 5), gap=3), 2)})
+    monkeypatch.setattr(jobs, 'POINTS', 16)
+
+
+def read_rows(text: str) -> list[list[str]]:
+    """The cells of each row of the table."""
+    head, line, *rows = text.splitlines()
+    assert head == HEADER and re.fullmatch(r'(\|---)+\|', line)
+    return [[cell.strip() for cell in row.split('|')[1:-1]] for row in rows]
+
+
+def test_a_group_gets_a_row_for_each_way(small_group, capsys, tmp_path):
+    picture = tmp_path / 'pair.png'
+    main(['--groups', 'two kinds', '--picture', str(picture)])
+    rows = read_rows(capsys.readouterr().out)
+    assert [(row[0], row[3]) for row in rows] == [
+        ('two kinds', 'as specified'), ('two kinds', 'defaults'), ('two kinds', 'counter-examples')]
+    assert {row[1] for row in rows} == {'2'} and len({row[2] for row in rows}) == 1
+    assert all(0 <= float(cell) <= 1 for row in rows for cell in row[4:8])
+    assert rows[1][8] == rows[2][8] == '0'  # no duplicates
+    assert float(rows[1][5]) > 0.5  # recall of the defaults
+    assert float(rows[2][4]) > float(rows[1][4])  # precision, with counter-examples
+    pixels = np.array(Image.open(picture))
+    assert pixels.shape[1] > 2 * 160 * ZOOM
+    for half in np.split(pixels[:, :pixels.shape[1] // 2 * 2], 2, axis=1):
+        assert (half == ImageColor.getrgb(RIGHT)).all(axis=-1).sum() > 100
+    assert (pixels == ImageColor.getrgb(WRONG)).all(axis=-1).sum() > 100
+
+
+def test_a_row_gives_the_measures_with_two_digits():
+    group = Group('plain', np.zeros((2, 8, 8)), np.zeros((2, 8, 8), int), (np.zeros(1, bool),) * 2, 0)
+    places = [(0, number) for number in range(20)]
+    result = Result(Score(places[:6], places[6:8], places[:3]), Score(places[:3], places[3:8], places[:6]), 4)
+    assert write_row(group, 'tiles', result) == '| plain | 2 | 9 | tiles | 0.75 | 0.67 | 0.71 | 0.35 | 4 |'
+
+
+def test_an_unknown_group_is_refused(capsys):
+    with pytest.raises(SystemExit):
+        main(['--groups', 'unheard of'])
+    assert 'unheard of' in capsys.readouterr().err
