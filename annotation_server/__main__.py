@@ -1,8 +1,10 @@
-"""python -m annotation_server FOLDER [--port N] [--no-properties]"""
+"""python -m annotation_server FOLDER [--port N] [--no-properties] [--worker COMMAND] [--jobs-at-once K]
+[--faults JSON]"""
 
 import argparse
 import json
 import logging
+import shlex
 import signal
 import socket
 import sys
@@ -13,12 +15,30 @@ from typing import Any
 import uvicorn
 
 from annotation_server.app import create_app
+from annotation_server.faults import parse_rules
 from annotation_server.images import find_images
+from annotation_server.jobs import Jobs
 from annotation_server.store import Store
 
 
 def main() -> None:
     """Serve a folder on loopback until SIGTERM or Ctrl-C; once ready, print one JSON line: apiUrl, token, datasets."""
+    arguments = read_arguments()
+    logging.basicConfig(format='%(levelname)s: %(message)s')
+    logging.getLogger('large_image').setLevel(logging.ERROR)  # it reports every optional package it does without
+    try:
+        images = find_images(arguments.folder)
+        layers = {name: read_layers(path) for name, path in images.items()}
+        listener = socket.create_server(('127.0.0.1', arguments.port))
+    except (OSError, ValueError, OverflowError) as error:
+        sys.exit(f'annotation_server: {error}')
+    with closing(Store(arguments.folder / 'annotations.sqlite')) as store, listener:
+        datasets = {name: store.add_dataset(name, layers[name]) for name in images}
+        serve(store, images, datasets, listener, arguments)
+
+
+def read_arguments() -> argparse.Namespace:
+    """Return what the process was started with; it ends with status 2 if that makes no sense."""
     parser = argparse.ArgumentParser(prog='python -m annotation_server', description=__doc__)
     parser.add_argument('folder', type=Path, help='folder of images; annotations.sqlite is kept in it')
     parser.add_argument('--port', type=int, default=0, help='port on 127.0.0.1 (default: a free one)')
@@ -29,20 +49,36 @@ def main() -> None:
         help='refuse to store properties, their values and the metadata of configurations with 403, '
         'as for a user who may only annotate',
     )
+    parser.add_argument(
+        '--worker',
+        metavar='COMMAND',
+        type=shlex.split,
+        default=[sys.executable, 'entrypoint.py'],
+        help='the program that a job runs, in the folder of the repository, as a shell would split it (default: '
+        'entrypoint.py, with the Python that runs the server)',
+    )
+    parser.add_argument(
+        '--jobs-at-once',
+        metavar='K',
+        type=int,
+        default=1,
+        help='how many jobs run at the same time (default: 1); with 0, starting one is refused with 403, as for a '
+        'user who may not',
+    )
+    parser.add_argument(
+        '--faults',
+        metavar='JSON',
+        type=parse_rules,
+        default=[],
+        help='harm calls on purpose: a list of rules like {"kind": "lose", "method": "POST", "path": '
+        '"upenn_annotation", "after": 1, "times": 2}; annotation_server/faults.py describes the kinds',
+    )
     arguments = parser.parse_args()
     if not arguments.folder.is_dir():
         parser.error(f'{arguments.folder} is not a folder')
-    logging.basicConfig(format='%(levelname)s: %(message)s')
-    logging.getLogger('large_image').setLevel(logging.ERROR)  # it reports every optional package it does without
-    try:
-        images = find_images(arguments.folder)
-        layers = {name: read_layers(path) for name, path in images.items()}
-        listener = socket.create_server(('127.0.0.1', arguments.port))
-    except (OSError, ValueError, OverflowError) as error:
-        parser.exit(1, f'annotation_server: {error}\n')
-    with closing(Store(arguments.folder / 'annotations.sqlite')) as store, listener:
-        datasets = {name: store.add_dataset(name, layers[name]) for name in images}
-        serve(store, images, datasets, listener, arguments.may_write_properties)
+    if arguments.jobs_at_once < 0:
+        parser.error(f'--jobs-at-once must be 0 or more, not {arguments.jobs_at_once}')
+    return arguments
 
 
 def serve(
@@ -50,16 +86,20 @@ def serve(
     images: dict[str, Path],
     datasets: dict[str, str],
     listener: socket.socket,
-    may_write_properties: bool,
+    arguments: argparse.Namespace,
 ) -> None:
-    """Answer requests until a signal ends the process."""
+    """Answer requests and run jobs until a signal ends the process. `arguments` are those of `read_arguments`."""
     api_url = f'http://127.0.0.1:{listener.getsockname()[1]}/api/v1'
     ready = json.dumps({'apiUrl': api_url, 'token': store.token, 'datasets': datasets})
-    app = create_app(store, images, lambda: print(ready, flush=True), may_write_properties)
+    command = [*arguments.worker, '--apiUrl', api_url, '--token', store.token, '--request', 'compute']
     # uvicorn raises the signal again once it has shut down: let that end the process with status 0.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     signal.signal(signal.SIGINT, lambda *_: sys.exit(0))
-    uvicorn.Server(uvicorn.Config(app, log_level='warning', access_log=False)).run(sockets=[listener])
+    with closing(Jobs(command, arguments.jobs_at_once, arguments.folder / 'jobs')) as jobs:
+        app = create_app(
+            store, images, lambda: print(ready, flush=True), arguments.may_write_properties, jobs, arguments.faults
+        )
+        uvicorn.Server(uvicorn.Config(app, log_level='warning', access_log=False)).run(sockets=[listener])
 
 
 def read_layers(image: Path) -> dict[str, Any] | None:

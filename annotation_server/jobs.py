@@ -1,0 +1,149 @@
+"""Routes to jobs, and the jobs themselves: workers that run as child processes of the server."""
+
+import secrets
+import subprocess
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from fastapi import APIRouter, Depends, Request
+
+from annotation_server.refusals import (
+    Body,
+    CurrentStore,
+    HasToken,
+    RefusalError,
+    parse_object,
+    require_access,
+    require_dataset,
+    require_found,
+    require_token,
+)
+
+router = APIRouter()
+
+ROOT = Path(__file__).parents[1]  # of the repository: the worker is started there
+INACTIVE, QUEUED, RUNNING, SUCCESS, ERROR = range(5)  # as Girder's job plugin counts
+SECONDS_TO_END = 10.0  # for a worker, from SIGTERM to SIGKILL
+
+
+class Jobs:
+    """The jobs started since the server was: at most `at_once` of them run, the others wait in the order they came.
+
+    What a job's worker prints goes to <folder>/<job id>.out, its log to <folder>/<job id>.log. Methods may be called
+    from any thread. After the fault "restart" no job is known any more: workers that run go on, as containers would
+    and until they end by themselves; those that wait are dropped.
+
+    Parameters
+    ----------
+    command : the program and those of its arguments that every job has.
+    at_once : 0 for a user who may not start jobs.
+    """
+
+    def __init__(self, command: Sequence[str], at_once: int, folder: Path):
+        self.at_once = at_once
+        self._command = command
+        self._folder = folder
+        self._lock = threading.Lock()
+        self._closed = False
+        self._records: dict[str, dict[str, Any]] = {}
+        self._running: set[subprocess.Popen[bytes]] = set()
+        self._threads = ThreadPoolExecutor(at_once or 1)  # one a child; a thread takes the job that has waited longest
+
+    def start(self, title: str, arguments: Sequence[str | bytes]) -> dict[str, Any]:
+        """Have the program run with these further arguments, and return the new job's record, `status` still 0."""
+        job_id = secrets.token_hex(12)
+        record = {'_id': job_id, '_modelType': 'job', 'title': title, 'status': INACTIVE}
+        self._folder.mkdir(exist_ok=True)
+        with self._lock:
+            self._records[job_id] = {**record, 'status': QUEUED}
+            self._threads.submit(self._run, job_id, arguments)
+        return record
+
+    def find(self, job_id: str) -> dict[str, Any] | None:
+        """The job's record as it is now, or None."""
+        with self._lock:
+            return dict(self._records[job_id]) if job_id in self._records else None
+
+    def records(self) -> list[dict[str, Any]]:
+        """The records of all jobs, oldest first."""
+        with self._lock:
+            return [dict(record) for record in self._records.values()]
+
+    def close(self) -> None:
+        """Drop the jobs that wait, and end those that run: SIGTERM, and SIGKILL after SECONDS_TO_END."""
+        with self._lock:
+            self._closed = True
+            running = tuple(self._running)
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        deadline = time.monotonic() + SECONDS_TO_END
+        try:
+            for process in running:
+                process.terminate()
+            for process in running:
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(max(0.0, deadline - time.monotonic()))
+        finally:  # also where a second signal to the server ends the wait
+            for process in running:
+                process.kill()  # which does nothing to one that has ended
+            self._threads.shutdown()
+
+    def _run(self, job_id: str, arguments: Sequence[str | bytes]) -> None:
+        """Run a job's worker from its start to its end."""
+        with (self._folder / f'{job_id}.out').open('wb') as out, (self._folder / f'{job_id}.log').open('wb') as log:
+            command = [*self._command, *arguments]
+            with self._lock:
+                if self._closed:
+                    return
+                record = self._records[job_id]
+                try:
+                    process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=out, stderr=log)
+                except (OSError, ValueError) as error:  # no such program, or arguments that no program can be given
+                    log.write(f'The worker did not start: {error}\n'.encode())
+                    record['status'] = ERROR
+                    return
+                self._running.add(process)
+                record['status'] = RUNNING
+            status = process.wait()
+        with self._lock:
+            self._running.remove(process)
+            record['status'] = ERROR if status else SUCCESS
+
+
+def require_job_right(request: Request) -> None:
+    """Refuse to start a job if the server was started for a user who may not."""
+    if not request.app.state.jobs.at_once:
+        raise RefusalError(403, 'Write access denied: this user may not start jobs.', 'access')
+
+
+@router.post('/upenn_annotation/compute', dependencies=[Depends(require_token), Depends(require_job_right)])
+def start_job(datasetId: str, request: Request, store: CurrentStore, body: Body) -> dict[str, Any]:
+    """Start a worker, which gets the body as its parameters word for word; the answer does not wait for it.
+
+    Whatever image the parameters name, the worker is the one that this server was started with.
+    """
+    require_dataset(store, True, datasetId)
+    parameters = parse_object(body)
+    if not isinstance(parameters.get('image'), str):
+        raise RefusalError(400, 'Invalid job: image: it must be the name of an image', 'validation')
+    jobs: Jobs = request.app.state.jobs
+    return jobs.start(parameters.get('name', ''), ['--parameters', body, '--datasetId', datasetId])
+
+
+@router.get('/job')
+def list_jobs(request: Request, valid: HasToken) -> list[dict[str, Any]]:
+    """All jobs since the server's start, oldest first: an addition of our own, for tests."""
+    require_access(valid, 'job', 'list')
+    return request.app.state.jobs.records()
+
+
+@router.get('/job/{jobId}')
+def get_job(jobId: str, request: Request, valid: HasToken) -> dict[str, Any]:
+    """A job's record: 0 inactive, 1 queued, 2 running, 3 success, 4 error. The worker does not ask; for tests too."""
+    record = require_found(request.app.state.jobs.find(jobId), 'job', jobId)
+    require_access(valid, 'job', jobId)
+    return record
