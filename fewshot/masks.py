@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from fewshot.crops import Box
 
 STABILITY_OFFSET = 1.0  # a mask is cut so much higher and lower to see whether it changes; SAM's own value
-SLAB_PIXELS = {'cpu': 2 ** 20, 'cuda': 2 ** 24}  # of a mask enlarged at a time; a CPU wants what its cache holds
+SLAB_PIXELS = {'cpu': 2 ** 16, 'cuda': 2 ** 24}  # of a mask enlarged at a time; a CPU wants what its cache holds
 
 
 @dataclass(frozen=True)
