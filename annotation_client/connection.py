@@ -1,37 +1,54 @@
 """One connection to the server for all clients: kept alive, with time-outs and retries; errors are sentences."""
 import functools
+import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
 import girder_client
 import requests
 import urllib3
 
 TIMEOUT = (10, 120)  # seconds to connect, and between two pieces of an answer
+PATIENCE = 300  # seconds, from the first failure of a call, within which a read is tried again
 HINTS = {
     401: ' The token is wrong or has expired: start the job again.',
     403: ' The user who started the job needs access to the dataset.',
 }
 
 
+class Patience(urllib3.Retry):
+    """A Retry that also gives up when PATIENCE is over, whatever the time went to: pauses, or waiting for answers."""
+
+    began: float | None = None
+
+    def increment(self, *args: Any, **kwargs: Any) -> Self:
+        """As Retry's. Raises MaxRetryError."""
+        following = super().increment(*args, **kwargs)
+        following.began = time.monotonic() if self.began is None else self.began
+        if time.monotonic() - following.began > PATIENCE:
+            raise urllib3.exceptions.MaxRetryError(kwargs['_pool'], kwargs.get('url') or '', kwargs.get('error'))
+        return following
+
+
+# A GET waits out a restart of the server: pauses of 0, 2, 4, ... 60 s, or what Retry-After asks for, a minute at most.
+# A write is sent again only if no connection came about, so that nothing is stored twice.
+RETRY = Patience(
+    total=10,
+    backoff_factor=1,
+    backoff_max=60,
+    retry_after_max=60,
+    status_forcelist=(429, 502, 503, 504),
+    allowed_methods=('GET',),
+    raise_on_status=False,
+)
+
+
 @functools.cache
 def keep_alive_session() -> requests.Session:
-    """The session that all clients of this process share.
-
-    A GET waits out a restart of the server (pauses of 0, 2, 4, 8 and 16 s, or what Retry-After asks for, a minute at
-    most). A write is sent again only if no connection came about, so that nothing is stored twice.
-    """
-    retry = urllib3.Retry(
-        total=5,
-        backoff_factor=1,
-        retry_after_max=60,
-        status_forcelist=(429, 502, 503, 504),
-        allowed_methods=('GET',),
-        raise_on_status=False,
-    )
+    """The session that all clients of this process share."""
     session = requests.Session()
     for scheme in ('http://', 'https://'):
-        session.mount(scheme, requests.adapters.HTTPAdapter(max_retries=retry))
+        session.mount(scheme, requests.adapters.HTTPAdapter(max_retries=RETRY))
     return session
 
 
@@ -71,7 +88,7 @@ class Connection(girder_client.GirderClient):
         call = f'{method} {path}' + (f' for dataset {datasetId}' if datasetId else '')
         response = None
         try:
-            return super().sendRestRequest(method, path, parameters, **kwargs)
+            return self._ask(method, path, parameters, **kwargs)
         except girder_client.HttpError as error:
             response = error.response
             sentence = f'{call} failed with status {error.status}: {server_message(response)}'
@@ -83,6 +100,19 @@ class Connection(girder_client.GirderClient):
         if self.token:
             sentence = sentence.replace(self.token, '<token>')
         raise ServerError(sentence, method, self.urlBase + path, response)
+
+    def _ask(self, method: str, path: str, parameters: Mapping | None, **kwargs: Any) -> Any:
+        """GirderClient's call. A read whose answer breaks off is made again: urllib3 has handed it over by then."""
+        retry = RETRY
+        while True:
+            try:
+                return super().sendRestRequest(method, path, parameters, **kwargs)
+            except requests.exceptions.ChunkedEncodingError as error:
+                try:
+                    retry = retry.increment(method, path, error=error.args[0], _pool=None)
+                except urllib3.exceptions.HTTPError:  # a write, or patience is over
+                    raise error from None
+                retry.sleep()
 
 
 def server_message(response: requests.Response) -> str:

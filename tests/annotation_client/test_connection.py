@@ -35,12 +35,12 @@ def test_a_pause_is_as_long_as_the_server_asks_but_a_minute_at_most(
 def test_a_server_that_stays_away_is_an_error_with_its_last_answer(
     fake_server: FakeServerStarter, pauses: list[float]
 ) -> None:
-    server = fake_server(*[Answer(503, b'<h1>Down for\n maintenance</h1>')] * 6)
+    server = fake_server(*[Answer(503, b'<h1>Down for\n maintenance</h1>')] * 11)
     with pytest.raises(ServerError) as caught:
         Connection(server.apiUrl, TOKEN).get('folder/1')
     assert str(caught.value) == 'GET folder/1 failed with status 503: <h1>Down for maintenance</h1>.'
-    assert len(server.requests) == 6
-    assert pauses == [2, 4, 8, 16]
+    assert len(server.requests) == 11
+    assert pauses == [2, 4, 8, 16, 32, 60, 60, 60, 60]
 
 
 @pytest.mark.parametrize('status', [400, 401, 403, 404, 500])
@@ -96,14 +96,14 @@ def test_a_page_that_is_not_the_api_is_named_as_the_cause(fake_server: FakeServe
 
 
 @pytest.mark.parametrize('method', ['GET', 'POST'])
-def test_a_server_that_is_not_there_is_tried_for_half_a_minute(method: str, pauses: list[float]) -> None:
+def test_a_server_that_is_not_there_is_tried_for_five_minutes(method: str, pauses: list[float]) -> None:
     with socket.create_server(('127.0.0.1', 0)) as closed:
         port = closed.getsockname()[1]
     sentence = f'{method} folder did not get through to .*{port}.*Connection refused'
     with pytest.raises(ServerError, match=sentence) as caught:
         Connection(f'http://127.0.0.1:{port}/api/v1', TOKEN).sendRestRequest(method, 'folder')
     assert (caught.value.status, caught.value.responseText) == (None, '')
-    assert sum(pauses) == 30
+    assert sum(pauses) == 302
 
 
 def test_a_server_that_does_not_answer_is_given_up(
@@ -115,10 +115,39 @@ def test_a_server_that_does_not_answer_is_given_up(
         Connection(server.apiUrl, TOKEN).post('folder/1')
 
 
-def test_an_answer_that_breaks_off_is_an_error(fake_server: FakeServerStarter) -> None:
-    server = fake_server(Answer(200, b'[1, 2]', headers={'Content-Length': '100'}))
+BROKEN_OFF = Answer(200, b'[1, 2]', headers={'Content-Length': '100'})
+
+
+def test_a_read_whose_answer_breaks_off_is_made_again(fake_server: FakeServerStarter, pauses: list[float]) -> None:
+    server = fake_server(BROKEN_OFF, BROKEN_OFF, OK)
+    assert Connection(server.apiUrl, TOKEN).get('item/1') == OK.body
+    assert len(server.requests) == 3 and pauses == [2]
+
+
+def test_an_answer_that_breaks_off_every_time_is_an_error(fake_server: FakeServerStarter, pauses: list[float]) -> None:
+    server = fake_server(*[BROKEN_OFF] * 11)
     with pytest.raises(ServerError, match='GET item/1 did not get through .*6 bytes read, 94 more expected'):
         Connection(server.apiUrl, TOKEN).get('item/1')
+    assert sum(pauses) == 302
+
+
+def test_a_write_whose_answer_breaks_off_is_not_repeated(fake_server: FakeServerStarter) -> None:
+    server = fake_server(BROKEN_OFF)
+    with pytest.raises(ServerError, match='POST upenn_annotation/multiple did not get through'):
+        Connection(server.apiUrl, TOKEN).post('upenn_annotation/multiple', json=[{}])
+    assert len(server.requests) == 1
+
+
+def test_patience_is_over_after_five_minutes_whatever_they_went_to(
+    fake_server: FakeServerStarter, pauses: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, 'TIMEOUT', (1, 0.1))
+    clock = iter(range(0, 10_000, 70))  # a server that takes its time to say nothing
+    monkeypatch.setattr(connection.time, 'monotonic', lambda: next(clock))
+    server = fake_server(*[Answer(200, delay=0.3)] * 8)
+    with pytest.raises(ServerError, match=r'GET folder/1 did not get through .* Read timed out'):
+        Connection(server.apiUrl, TOKEN).get('folder/1')
+    assert 2 < len(server.requests) < 6
 
 
 def test_an_address_without_a_scheme_is_an_error_that_says_so() -> None:

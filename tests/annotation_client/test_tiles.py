@@ -2,6 +2,8 @@ import itertools
 import os
 import pickle
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +14,18 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from annotation_client.connection import ServerError
-from annotation_client.tiles import UPennContrastDataset, frame_numbers, unpickle_array
+from annotation_client.tiles import (
+    UPennContrastDataset,
+    check_metadata,
+    compare_region,
+    frame_numbers,
+    unpickle_array,
+)
 from tests.annotation_client.conftest import Answer, FakeServerStarter
-from tests.conftest import Server, StartServer
+from tests.conftest import REPOSITORY, Server, StartServer
 from tests.datasets import write_dataset
 
+PLANE = {'sizeX': 30, 'sizeY': 20, 'dtype': 'uint8'}  # the least metadata that an image has
 RANDOM = np.random.default_rng(1)
 FLOATS = RANDOM.normal(size=(20, 30)).astype(np.float32)
 FLOATS[3, 4:7] = np.nan, np.inf, -1e30
@@ -118,7 +127,7 @@ def test_the_image_shown_is_the_selected_one_or_the_first(
     meta: dict, shown: str, fake_server: FakeServerStarter
 ) -> None:
     items = [{'_id': 'a'}, {'_id': 'b', 'largeImage': {'fileId': '1'}}, {'_id': 'c', 'largeImage': {'fileId': '2'}}]
-    server = fake_server(Answer(200, {'meta': meta}), Answer(200, items), Answer(200, {'sizeX': 5}))
+    server = fake_server(Answer(200, {'meta': meta}), Answer(200, items), Answer(200, PLANE))
     assert UPennContrastDataset(server.apiUrl, 'token', 'd1').dataset['_id'] == shown
     assert [request.path for request in server.requests] == [
         '/api/v1/folder/d1', '/api/v1/item?folderId=d1&limit=0', f'/api/v1/item/{shown}/tiles']
@@ -211,18 +220,24 @@ POINTERS = Call(np.dtype, 'O', False, True, state=(3, '|', None, None, None, -1,
         (Call(np.save, 'touched.npy', 1), 'it asks for numpy.save'),
         (np.ndarray.tofile, 'it asks for builtins.getattr'),
         (Path('touched'), 'it asks for pathlib.'),
-        (np.array([[Call(os.system, 'touch touched')]]), "its dtype 'O8' is not one of numbers"),
+        (np.array([[Call(os.system, 'touch touched')]]), r'it takes the step \w+ \(\d+\), which no array does'),
         (Call(FROM_BUFFER, b'A' * 8, POINTERS, (1, 1), 'C'), "its dtype 'O' is not one of numbers"),
-        (Call(REBUILD, np.ndarray, (1, 1), 'O'), r'it has shape \(1, 1\) and dtype object'),
+        (Call(REBUILD, np.ndarray, (1, 1), 'O'), 'it is of type NoneType'),
+        (Call(FROM_BUFFER, b'A' * 8, np.dtype('u1'), (2 ** 30, 2 ** 30), 'C'), 'it has shape .1073741824, 1073741824.'),
+        (Call(FROM_BUFFER, b'A' * 8, np.dtype('u1'), (-1, 8), 'C'), r'it has shape \(-1, 8\)'),
+        (Call(FROM_BUFFER, np.zeros((2, 4), np.uint8), np.dtype('u1'), (2, 4), 'C'), 'it is made of ndarray and'),
+        (Call(FROM_BUFFER, b'A' * 8, 'O', (1, 1), 'C'), 'it is made of bytes and str'),
+        (Call(REBUILD, np.ndarray, (2 ** 20, 2 ** 20), b'b'), 'it is of type NoneType'),
         (np.array([['text']]), "its dtype 'U4' is not one of numbers"),
-        (np.zeros((1, 1), [('x', 'f4')]), "its dtype 'V4' is not one of numbers"),
+        (np.zeros((1, 1), [('x', 'f4')]), 'which no array does'),
         (np.zeros((1, 1), complex), "its dtype 'c16' is not one of numbers"),
         (np.zeros((1, 1), 'M8[s]'), "its dtype 'M8' is not one of numbers"),
         (np.float32(1), 'it asks for numpy._core.multiarray.scalar'),
         (np.zeros(5), r'it has shape \(5,\)'),
         (np.zeros((1, 1, 1, 1)), r'it has shape \(1, 1, 1, 1\)'),
         (np.ndarray, 'it is of type type'),
-        ({'pixels': [1, 2]}, 'it is of type dict'),
+        ({'pixels': [1, 2]}, 'it takes the step EMPTY_DICT'),
+        ((1, 2), 'it is of type tuple'),
     ],
 )
 def test_a_pickle_of_anything_else_is_refused_and_runs_nothing(
@@ -242,14 +257,122 @@ def test_the_name_of_a_method_is_not_an_admitted_name() -> None:
 def test_a_pickle_that_breaks_off_anywhere_is_refused() -> None:
     whole = pickle.dumps(np.zeros((2, 3), np.uint8), protocol=5)
     for length in range(len(whole)):
-        with pytest.raises((pickle.UnpicklingError, EOFError)):
+        with pytest.raises((pickle.UnpicklingError, EOFError, ValueError)):
             unpickle_array(whole[:length])
+
+
+def in_memory_of(megabytes: int, content: bytes) -> str:
+    """What a fresh process with so much room says of a pickle."""
+    code = (
+        'import resource, sys\n'
+        'from annotation_client.tiles import unpickle_array\n'
+        'import numpy\n'
+        f'resource.setrlimit(resource.RLIMIT_AS, ({megabytes} * 2 ** 20,) * 2)\n'
+        'try: unpickle_array(sys.stdin.buffer.read())\n'
+        'except Exception as error: print(type(error).__name__, error)\n')
+    environment = {**os.environ, 'OPENBLAS_NUM_THREADS': '1', 'OMP_NUM_THREADS': '1'}
+    done = subprocess.run([sys.executable, '-c', code], input=content, capture_output=True, check=True, timeout=60,
+                          cwd=REPOSITORY, env=environment)
+    return done.stdout.decode()
 
 
 @pytest.mark.parametrize(
     ('content', 'reason'),
     [
-        (b'', 'Ran out of input'),
+        (b'\x80\x05N\x72\xff\xff\xff\x7f.', 'it takes the step LONG_BINPUT'),  # a memo of 2 ** 31 entries
+        (b'\x80\x05p99999999999\n.', 'ValueError'),
+        (b'\x80\x05' + b']' * 1_000_000 + b'a' * 999_999 + b'.', 'it takes the step EMPTY_LIST'),
+        (b'\x80\x05' + b')' + b'\x85' * 1_000_000 + b'.', r'it takes the step TUPLE1 \(101\)'),
+        (b'\x80\x05)' + b'2\x86' * 40 + b'.', 'it takes the step DUP'),  # doubles itself forty times
+        (b'\x80\x05\x8e' + (2 ** 40).to_bytes(8, 'little') + b'abc.', 'ValueError expected 1099511627776 bytes'),
+        (b'\x80\x05\x96' + (2 ** 40).to_bytes(8, 'little') + b'abc.', 'ValueError expected 1099511627776 bytes'),
+        (b'\x80\x05\x8d' + (2 ** 40).to_bytes(8, 'little') + b'abc.', 'ValueError expected 1099511627776 bytes'),
+        (b'\x80\x05\x95' + (2 ** 40).to_bytes(8, 'little') + b'N.', 'UnpicklingError'),
+    ],
+    ids=['memo', 'memo as text', 'nested lists', 'nested tuples', 'doubling', 'bytes', 'bytearray', 'text', 'frame'],
+)
+def test_a_pickle_that_would_fill_the_memory_is_refused_before_it_does(content: bytes, reason: str) -> None:
+    assert re.search(reason, in_memory_of(1000, content))
+
+
+@pytest.mark.parametrize(('tiles', 'seen'), [
+    ([], r'no keys, but is \[\]'), ({**PLANE, 'sizeX': '30'}, "sizeX '30', which")])
+def test_metadata_of_no_image_are_an_error_that_names_dataset_key_and_value(
+    tiles: Any, seen: str, fake_server: FakeServerStarter
+) -> None:
+    items = [{'_id': 'b', 'largeImage': {'fileId': '1'}}]
+    server = fake_server(Answer(200, {'meta': None}), Answer(200, items), Answer(200, tiles))
+    with pytest.raises(ValueError, match=f'The image of dataset d1 cannot be used: its metadata has {seen}'):
+        UPennContrastDataset(server.apiUrl, 'token', 'd1')
+
+
+@pytest.mark.parametrize('tiles', [
+    PLANE, {'sizeX': 30, 'sizeY': 20}, {**PLANE, 'frames': [], 'dtype': None}, {**PLANE, 'dtype': '>u2'},
+    {**PLANE, 'frames': [{}, {'IndexZ': 1}]}, {**PLANE, 'frames': [{}, {'IndexZ': 1}], 'IndexRange': {'IndexZ': 2}},
+])
+def test_what_metadata_may_leave_out_is_no_error(tiles: dict) -> None:
+    check_metadata(tiles)
+    assert frame_numbers(tiles)[0, 0, 0, 0] == 0
+
+
+EDGES = {'left': 25, 'top': 4, 'right': 40, 'bottom': 9, 'units': 'base_pixels'}  # of an image of 30 × 20
+
+
+@pytest.mark.parametrize(('shape', 'dtype', 'region', 'dataset', 'wrong'), [
+    ((20, 30, 1), 'uint16', {}, 'uint16', ''),
+    ((20, 30), 'uint16', {'frame': 3}, None, ''),
+    ((20, 30, 3), 'float32', {}, 'float32', ''),
+    ((20, 30, 4), 'uint8', {}, 'uint8', ''),
+    ((30, 20, 1), 'uint8', {}, 'uint8', 'of 20 × 30 pixels asked for, got 30 × 20'),
+    ((0, 30, 1), 'uint8', {}, 'uint8', 'got 0 × 30'),
+    ((20, 30, 5), 'uint8', {}, 'uint8', 'expected 1 to 4 bands, got 5'),
+    ((20, 30, 0), 'uint8', {}, 'uint8', 'expected 1 to 4 bands, got 0'),
+    ((20, 30, 1), 'uint8', {}, 'uint16', 'expected uint16, got uint8'),
+    ((5, 5, 1), 'uint8', EDGES, 'uint8', ''),
+    ((5, 15, 1), 'uint8', EDGES, 'uint8', 'of 5 × 5 pixels asked for, got 5 × 15'),
+    ((0, 0, 3), 'float64', {**EDGES, 'left': 31}, 'uint8', ''),
+    ((5, 5, 3), 'uint8', {**EDGES, 'left': 31}, 'uint8', 'asked outside the image'),
+    ((7, 10, 1), 'uint8', {'width': 10, 'height': 10}, 'uint8', ''),
+    ((7, 10, 1), 'uint8', {'width': 10}, 'float32', ''),  # the server scales it so
+    ((7, 10, 1), 'uint8', {'width': 10}, 'uint16', 'expected uint16'),
+    ((40, 60, 1), 'uint8', {'width': 60, 'height': 60}, 'uint8', ''),
+    ((7, 11, 1), 'uint8', {'width': 10, 'height': 10}, 'uint8', 'in small, got 7 × 11'),
+    ((10, 10, 1), 'uint8', {'width': 10, 'height': 10}, 'uint8', 'in small, got 10 × 10'),
+    ((0, 0, 1), 'uint8', {'width': 10, 'height': 10}, 'uint8', 'in small, got 0 × 0'),
+])
+def test_pixels_are_compared_with_what_was_asked_for(
+    shape: tuple, dtype: str, region: dict, dataset: str | None, wrong: str
+) -> None:
+    said = compare_region(shape, dtype, region, {**PLANE, 'dtype': dataset})
+    assert wrong in said and bool(wrong) == bool(said)
+
+
+def test_pixels_of_another_size_are_an_error_that_says_what_came(fake_server: FakeServerStarter) -> None:
+    content = pickle.dumps(np.zeros((5, 6, 1), np.uint8), protocol=5)
+    items = [{'_id': 'b', 'largeImage': {'fileId': '1'}}]
+    server = fake_server(Answer(200, {}), Answer(200, items), Answer(200, PLANE), Answer(200, content))
+    dataset = UPennContrastDataset(server.apiUrl, 'token', 'd1')
+    with pytest.raises(ValueError, match=r"Region \{'frame': 0\} of dataset d1 .* of 20 × 30 pixels .*, got 5 × 6"):
+        dataset.getRegion(frame=0)
+
+
+@pytest.mark.parametrize('name', ['bytes', 'words', 'floats', 'colours'])
+def test_a_small_picture_of_any_image_is_what_was_asked_for(name: str, server: Server) -> None:
+    small = open_dataset(server, name).getRegion(frame=0, width=12, height=12)
+    assert small.shape == (8, 12, 3 if name == 'colours' else 1)
+
+
+@pytest.mark.parametrize(('folder', 'items'), [([], []), (None, []), ({}, {'_id': 'b'}), ({}, None)])
+def test_a_folder_that_is_none_is_an_error(folder: Any, items: Any, fake_server: FakeServerStarter) -> None:
+    server = fake_server(Answer(200, folder), Answer(200, items))
+    with pytest.raises(ValueError, match='did not answer with dataset d1'):
+        UPennContrastDataset(server.apiUrl, 'token', 'd1')
+
+
+@pytest.mark.parametrize(
+    ('content', 'reason'),
+    [
+        (b'', 'exhausted'),
         (b'<html>Login</html>', '.'),
         (pickle.dumps(np.zeros((5, 5)), protocol=5)[:-20], '.'),
         (pickle.dumps(Call(os.system, 'touch touched')), 'it asks for posix.system'),
@@ -260,7 +383,7 @@ def test_an_answer_that_is_no_array_is_an_error_that_names_region_and_dataset(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     items = [{'_id': 'a', 'largeImage': {}}, {'_id': 'b', 'largeImage': {'fileId': '1'}}]
-    server = fake_server(Answer(200, {'meta': {}}), Answer(200, items), Answer(200, {}), Answer(200, content))
+    server = fake_server(Answer(200, {'meta': {}}), Answer(200, items), Answer(200, PLANE), Answer(200, content))
     dataset = UPennContrastDataset(server.apiUrl, 'token', 'd1')
     with pytest.raises(ValueError, match=rf"Region \{{'frame': 3\}} of dataset d1 did not come as an array.*{reason}"):
         dataset.getRegion(frame=3)
