@@ -11,40 +11,47 @@ import argparse
 import importlib
 import json
 import logging
+import math
 import os  # noqa: F401 - tests patch it here
 import resource
+import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache, partial
-from typing import TYPE_CHECKING, Any
+from itertools import groupby, islice
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from girder_client import HttpError
+from setproctitle import setproctitle
 
 from annotation_client import annotations, tiles, workers
 from annotation_client.utils import sendError, sendProgress, sendWarning
+from fewshot.cancel import ending_on_sigterm
+from fewshot.job import Job, describe_notes
 from fewshot.models import MODELS
+from fewshot.outcomes import BatchEndedError
+from fewshot.page import EXAMPLES_SHARE, Page, Report, make_reporter
 from fewshot.parameters import Location, Parameters, build_interface, checkpoint_path, explain, read_parameters
 from fewshot.tally import Tally, count
 
 if TYPE_CHECKING:
-    import numpy as np
     import torch
     from segment_anything import SamPredictor
 
     from fewshot.candidates import Candidate
-    from fewshot.crops import Box, CutMask
+    from fewshot.crops import CutMask
     from fewshot.duplicates import Found
     from fewshot.examples import Examples
-    from fewshot.frames import Frame
+    from fewshot.frames import Coming, Frame
     from fewshot.prototype import Lesson
 
 __all__ = ['MODELS', 'annotation_to_mask', 'compute', 'encode_image_with_sam1', 'ensure_rgb',
            'extract_crop_with_context', 'interface', 'pool_features_with_mask', 'sendError', 'sendProgress',
            'sendWarning']
-UPLOAD_SIZE = 1_000  # annotations a request
-EXAMPLES_SHARE = 0.05  # of the progress bar
-Report = Callable[[float, str], None]  # how far a piece is, 0 to 1, and what is being done
+TITLE = 'SAM few-shot segmentation'
+SECRET_LENGTH = 12  # characters of an argument that might hold the token
 
 log = logging.getLogger('sam_fewshot')
 
@@ -67,22 +74,21 @@ def interface(image: str, apiUrl: str, token: str) -> None:
 def compute(datasetId: str, apiUrl: str, token: str, params: dict) -> None:
     """Run one job: find what looks like the tagged examples in every frame of the batch and upload the outlines.
 
-    Any failure is sent to the user's page once and then raised: ValueError for settings and data, FileNotFoundError
-    for a missing checkpoint.
+    A frame that fails is left out, and the job fails at its end. Any failure is sent to the user's page once and then
+    raised: ValueError for settings and data, FileNotFoundError for a missing checkpoint, RuntimeError for frames.
     """
-    tally = Tally()
+    job = Job(Page(sendProgress, sendWarning))
     try:
-        run(datasetId, apiUrl, token, params, tally)
+        with ending_on_sigterm(lambda: sendError('The job was cancelled', TITLE, job.describe_state()), job.sending):
+            run(datasetId, apiUrl, token, params, job)
     except Exception as error:
-        info = getattr(error, '__notes__', None) or [f'{type(error).__name__}: the log of the job tells more.']
-        if tally.frames:
-            info = [*info, f'On the server: {count(tally.uploaded, "object")} of {count(tally.frames, "frame")}.']
-        sendError(str(error) or type(error).__name__, title='SAM few-shot segmentation', info=' '.join(info))
+        sendError(str(error) or type(error).__name__, title=TITLE,
+                  info=f'{describe_notes(error)} {job.describe_state()}'.strip())
         raise
 
 
-def run(datasetId: str, apiUrl: str, token: str, params: dict, tally: Tally) -> None:
-    """The job itself, from its parameters to its last message. What it has done stands in `tally` at any time."""
+def run(datasetId: str, apiUrl: str, token: str, params: dict, job: Job) -> None:
+    """The job itself, from its parameters to its last message. What it has done stands in `job` at any time."""
     parameters = read_parameters(params)
     dataset = tiles.UPennContrastDataset(apiUrl=apiUrl, token=token, datasetId=datasetId)
     store = annotations.UPennContrastAnnotationClient(apiUrl=apiUrl, token=token)
@@ -91,14 +97,17 @@ def run(datasetId: str, apiUrl: str, token: str, params: dict, tally: Tally) -> 
     locations = frames.list_locations(parameters, dataset.tiles)
     layers, problem = frames.read_layers(dataset.client, datasetId, dataset.tiles)
     if problem:
-        sendWarning(problem, title='Channels', info='Every channel is shown in a colour of its own, from percentile '
-                    '0.1 to 99.9. Open the dataset and set its layers if the result is poor.')
+        job.page.warn(problem, 'Channels', 'Every channel is shown in a colour of its own, from percentile 0.1 to '
+                      '99.9. Open the dataset and set its layers if the result is poor.')
     examples = fetch_examples(store, datasetId, dataset.tiles, parameters)
     known = stored.list_outlines(store, datasetId, locations, {*parameters.tags, *parameters.training_tags}
                                  ) if parameters.skip_duplicates else {}
-    with tally.time('load'):
-        predictor = load_model(parameters)
-    propertyId = prepare_scores(store, datasetId) if parameters.save_scores else None
+    with job.tally.time('load'):
+        predictor = load_model(parameters, job.page)
+
+    from fewshot.uploads import Uploads, upload_frame
+    uploads = Uploads(store, datasetId, parameters.tags)
+    propertyId = prepare_scores(store, datasetId, job.page) if parameters.save_scores else None
     fix_layers = cache(partial(frames.fix_layers, dataset, datasetId, layers))
 
     def load(piece: frames.Piece) -> frames.Frame:
@@ -106,45 +115,72 @@ def run(datasetId: str, apiUrl: str, token: str, params: dict, tally: Tally) -> 
             shown = fix_layers(piece.location) if piece.tile else layers
             return frames.load_frame(dataset, datasetId, shown, piece.location, piece.tile)
 
-    def send(location: Location, found: 'list[Found]') -> None:
-        with naming(f'uploading the objects of {location}'):
-            kept = drop_doubles(found, parameters, tally)
-            upload(store, datasetId, location, kept, known.get(location, []), propertyId, parameters, tally)
+    def send(location: Location, found: 'list[Found]', candidates: int, seconds: float) -> None:
+        try:
+            with naming(f'uploading the objects of {location}'), job.sending:
+                sent = upload_frame(uploads, location, found, known.get(location, []), propertyId, parameters, job)
+            log.info('%s: %d candidates, %d like the examples, %d uploaded, %.1f s, %d MB at most', location,
+                     candidates, len(found), sent, seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it costs this frame and no other
+            job.skip(location, error)
 
+    job.begin(locations)
     with ThreadPoolExecutor(1) as background:  # one thread, so that one connection to the server is enough
         pieces = [frames.Piece(location, tile) for location in locations for tile in examples.tiles]
-        incoming = frames.load_ahead(load, [*examples.by_piece, *pieces], background)
-        with tally.time('prototype'):
-            lesson = learn(incoming, examples, predictor, parameters, tally)
-        look = partial(find_objects, predictor, lesson, parameters, tally)
+        incoming = frames.load_ahead(load, [*examples.by_piece, *pieces], background,
+                                     lambda piece: piece.location not in job.outcomes.failed)
+        with job.tally.time('prototype'):
+            lesson = learn(incoming, examples, predictor, parameters, job)
+        look = partial(find_objects, predictor, lesson, parameters, job.tally)
         frame_shape = dataset.tiles['sizeY'], dataset.tiles['sizeX']
-        search_batch(incoming, locations, examples.tiles, frame_shape, look,
-                     lambda *arguments: background.submit(send, *arguments), tally)
-    finish(tally, lesson, parameters)
+        search_batch(incoming, len(examples.tiles), frame_shape, look,
+                     lambda *arguments: background.submit(send, *arguments), job)
+    finish(job, lesson, parameters)
 
 
-def search_batch(incoming: 'Iterator[Frame]', locations: list[Location], tiles: 'list[Box | None]',
-                 frame_shape: tuple[int, int], look: 'Callable[[Frame, Report], list[Found]]',
-                 send: 'Callable[[Location, list[Found]], Future]', tally: Tally) -> None:
-    """Look at every frame of the batch, tile by tile, and send what is found in it while the next is looked at."""
-    from fewshot.duplicates import place_in_frame
+def search_batch(incoming: 'Iterator[Coming]', tiles: int, frame_shape: tuple[int, int],
+                 look: 'Callable[[Frame, Report], list[Found]]',
+                 send: 'Callable[[Location, list[Found], int, float], Future]', job: Job) -> None:
+    """Look at every frame of the batch, in so many tiles, and send what is found while the next is looked at.
+
+    A frame that fails is left out. Raises BatchEndedError when the next would fail too.
+    """
     outgoing: Future | None = None
-    for number, location in enumerate(locations):
-        found: list[Found] = []
-        for part, tile in enumerate(tiles):
-            report = make_reporter(location, (number, part), (len(locations), len(tiles)), outgoing)
-            report(0, 'Loading the image')
-            with tally.time('download'):
-                frame = next(incoming)
-            inside = look(frame, report)
-            found += place_in_frame(inside, part, tile, frame_shape) if tile else inside
-        with tally.time('upload'):
+    for number, (location, pieces) in enumerate(groupby(incoming, key=lambda coming: coming.piece.location)):
+        start, before = time.monotonic(), job.tally.candidates
+        try:
+            found = search_frame(location, pieces, frame_shape, look, job, partial(
+                make_reporter, job.page, location, (number, len(job.outcomes.locations)), tiles, outgoing))
+        except BatchEndedError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, it costs this frame and no other
+            log.exception('%s failed', location)
+            job.skip(location, error)
+            continue
+        with job.tally.time('upload'):
             if outgoing:
                 outgoing.result()
-        outgoing = send(location, found)
-    with tally.time('upload'):
+        outgoing = send(location, found, job.tally.candidates - before, time.monotonic() - start)
+    with job.tally.time('upload'):
         if outgoing:
             outgoing.result()
+
+
+def search_frame(location: Location, pieces: 'Iterator[Coming]', frame_shape: tuple[int, int],
+                 look: 'Callable[[Frame, Report], list[Found]]', job: Job,
+                 report_on: Callable[[int], Report]) -> 'list[Found]':
+    """What is found at a location, tile by tile, in pixels of the frame."""
+    from fewshot.duplicates import place_in_frame
+    found: list[Found] = []
+    for part, (piece, coming) in enumerate(pieces):
+        report = report_on(part)
+        report(0, 'Loading the image')
+        with job.tally.time('download'):
+            frame = coming.result()
+        with naming(f'searching {location}'):
+            inside = look(frame, report)
+        found += place_in_frame(inside, part, piece.tile, frame_shape) if piece.tile else inside
+    return found
 
 
 @contextmanager
@@ -171,52 +207,34 @@ def fetch_examples(store: Any, datasetId: str, tiles: Mapping, parameters: Param
     return Examples(tagged, counter, tiles, parameters.tile_size)
 
 
-def load_model(parameters: Parameters) -> 'SamPredictor':
+def load_model(parameters: Parameters, page: Page) -> 'SamPredictor':
     """The model, on a GPU if there is one. Raises ValueError for a checkpoint file of something else."""
-    from fewshot import encoder
-    checkpoint = parameters.checkpoint
+    from fewshot import checkpoints, encoder
+    checkpoint, path = parameters.checkpoint, checkpoint_path(parameters.checkpoint)
     log.info('model: %s (%s), encoder in %s', checkpoint.name, checkpoint.title, parameters.precision)
-    sendProgress(0.0, 'Loading the model', checkpoint.title)
-    predictor = encoder.load_predictor(checkpoint, checkpoint_path(checkpoint), parameters.precision)
+    page.show(0.0, 'Loading the model', checkpoint.title)
+    checkpoints.check_file(checkpoint, path)
+    predictor = encoder.load_predictor(checkpoint, path, parameters.precision)
     if predictor.device.type == 'cpu' and checkpoint.name in MODELS:
-        sendWarning('No GPU was found', title='Slow', info='This model needs minutes an object without one.')
+        page.warn('No GPU was found', 'Slow', 'This model needs minutes an object without one.')
     return predictor
 
 
-def prepare_scores(store: Any, datasetId: str) -> str | None:
+def prepare_scores(store: Any, datasetId: str, page: Page) -> str | None:
     """The id of the property that holds the scores; None, with a warning, where the user may not have one."""
     from fewshot.scores import find_property
+    from fewshot.uploads import repeat
     try:
-        return find_property(store, datasetId)
+        return repeat(lambda: find_property(store, datasetId))
     except HttpError as error:
-        log.warning('no scores: status %s', error.status)
-        sendWarning('The scores of the objects will not be saved', title='Scores', info=f'The server answered with '
-                    f'status {error.status}. Saving scores needs the right to change the dataset. The outlines are '
-                    'uploaded all the same.')
+        page.warn('The scores of the objects will not be saved', 'Scores', f'The server answered with status '
+                  f'{error.status}. Saving scores needs the right to change the dataset. The outlines are uploaded '
+                  'all the same.')
         return None
 
 
-def make_reporter(location: Location, number: tuple[int, int], total: tuple[int, int],
-                  outgoing: Future | None) -> Report:
-    """A function that tells the user how far (0 to 1) and with what the worker is in one tile of one frame.
-
-    It raises what has become of the upload of the frame before, `outgoing`, if that has failed.
-
-    Parameters
-    ----------
-    number, total : of the frame in the batch and of the tile in the frame, from 0, and how many there are
-    """
-    def report(share: float, info: str) -> None:
-        if outgoing and outgoing.done():
-            outgoing.result()
-        done = EXAMPLES_SHARE + (1 - EXAMPLES_SHARE) * (number[0] + (number[1] + share) / total[1]) / total[0]
-        tile = f'Tile {number[1] + 1} of {total[1]}. ' if total[1] > 1 else ''
-        sendProgress(round(done, 4), f'{location} ({number[0] + 1} of {total[0]})', tile + info)
-    return report
-
-
-def learn(incoming: 'Iterator[Frame]', examples: 'Examples', predictor: 'SamPredictor', parameters: Parameters,
-          tally: Tally) -> 'Lesson':
+def learn(incoming: 'Iterator[Coming]', examples: 'Examples', predictor: 'SamPredictor', parameters: Parameters,
+          job: Job) -> 'Lesson':
     """What the examples teach, whose pieces of frames are the next of `incoming`.
 
     Polygons that cannot be used are left out, with one warning. Raises ValueError when none is left.
@@ -227,15 +245,15 @@ def learn(incoming: 'Iterator[Frame]', examples: 'Examples', predictor: 'SamPred
     from fewshot.prototype import make_lesson
 
     def report(before: int, done: int) -> None:
-        sendProgress(round(EXAMPLES_SHARE * (before + done) / examples.count, 4), 'Learning from the examples',
-                     f'{before + done} of {examples.count}')
+        job.page.show(round(EXAMPLES_SHARE * (before + done) / examples.count, 4), 'Learning from the examples',
+                      f'{before + done} of {examples.count}')
 
     vectors: list[torch.Tensor] = []
     is_counter: list[bool] = []
     objects: list[CutMask] = []
-    scale = 1.0  # pixels of the model's input for one of the frame
-    for piece in examples.by_piece:
-        frame = next(incoming)
+    scale = math.inf  # pixels of the model's input for one of the frame, the least of all
+    for piece, coming in islice(incoming, len(examples.by_piece)):
+        frame = coming.result()
         cut = examples.cut(piece, frame.rgb.shape)
         vectors.append(describe(
             frame, [one for one, _ in cut], predictor, parameters, partial(report, len(is_counter))))
@@ -245,11 +263,11 @@ def learn(incoming: 'Iterator[Frame]', examples: 'Examples', predictor: 'SamPred
     if not objects:
         examples.refuse()
     if examples.skipped:
-        sendWarning(f'{examples.skipped.total()} of {examples.count} examples were left out', title='Examples',
-                    info=f'{examples.reasons}.')
+        job.page.warn(f'{examples.skipped.total()} of {examples.count} examples were left out', 'Examples',
+                      f'{examples.reasons}.')
     for message, info in advise_on_examples(objects, scale, parameters):
-        sendWarning(message, title='Examples', info=info)
-    tally.examples = len(objects)
+        job.page.warn(message, 'Examples', info)
+    job.tally.examples = len(objects)
     return make_lesson(torch.cat(vectors), is_counter)
 
 
@@ -301,68 +319,52 @@ def find_objects(predictor: 'SamPredictor', lesson: 'Lesson', parameters: Parame
     return found
 
 
-def drop_doubles(found: 'list[Found]', parameters: Parameters, tally: Tally) -> 'list[Found]':
-    """Each object once; where the user wants duplicates, once for each tile at least."""
-    from fewshot.duplicates import find_doubles
-    double = find_doubles(found, across_tiles_only=not parameters.skip_duplicates)
-    tally.doubles += int(double.sum())
-    return [one for one, again in zip(found, double, strict=True) if not again]
+def finish(job: Job, lesson: 'Lesson', parameters: Parameters) -> None:
+    """The job's last message and its summary in the log; warnings where the threshold or the result asks for one.
 
-
-def upload(store: Any, datasetId: str, location: Location, found: 'list[Found]', known: 'list[np.ndarray]',
-           propertyId: str | None, parameters: Parameters, tally: Tally) -> None:
-    """Outline what was found at a location and send what is not known there, with its scores.
-
-    It is connected where the job says so.
+    Raises RuntimeError when frames have failed.
     """
-    from fewshot import duplicates, polygons, scores
-    outlines = [polygons.trace_mask(one.candidate.box, one.candidate.mask, parameters.smoothing) for one in found]
-    is_known = duplicates.find_known(outlines, known)
-    fresh = [(one, outline) for one, outline, again in zip(found, outlines, is_known, strict=True) if not again]
-    tally.known += len(found) - len(fresh)
-    for start in range(0, len(fresh), UPLOAD_SIZE):
-        batch = fresh[start:start + UPLOAD_SIZE]
-        made = [annotation['_id'] for annotation in store.createMultipleAnnotations([
-            polygons.make_annotation(outline, location, parameters, datasetId) for _, outline in batch])]
-        tally.uploaded += len(made)
-        if parameters.connect_to:
-            store.connectToNearest(parameters.connect_to, made)
-        if propertyId:
-            scores.save_scores(store, datasetId, propertyId, made, [one.scores for one, _ in batch])
-    tally.note_similarities([one.similarity for one, _ in fresh])
-    tally.frames += 1
-    log.info('%s: %d objects, %d MB at most so far', location, len(fresh),
-             resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
-
-
-def finish(tally: Tally, lesson: 'Lesson', parameters: Parameters) -> None:
-    """The job's last message and its summary in the log; warnings where the threshold or the result asks for one."""
     from fewshot.advice import advise_on_threshold
+    tally, page = job.tally, job.page
     seconds = {step: round(spent, 2) for step, spent in tally.seconds.items()}
     log.info('job summary %s', json.dumps({**vars(tally), 'seconds': seconds}))
     if tally.kept and (found := advise_on_threshold(lesson.examples, tally, parameters)):
-        sendWarning(found[0], title='Similarity Threshold', info=found[1])
+        page.warn(found[0], 'Similarity Threshold', found[1])
     if not tally.kept:
-        sendWarning(f'No object was found in {count(tally.frames, "frame")}', title='Nothing found',
-                    info=tally.explain_nothing(parameters.threshold))
-    sendProgress(1.0, 'Done', tally.describe(lesson.examples))
+        page.warn(f'No object was found in {count(tally.frames, "frame")}', 'Nothing found',
+                  tally.explain_nothing(parameters.threshold))
+    page.close()
+    job.outcomes.raise_failures()
+    page.show(1.0, 'Done', tally.describe(lesson.examples))
+
+
+class Arguments(argparse.ArgumentParser):
+    """A parser whose errors show no argument that is long enough to be the token."""
+
+    def error(self, message: str) -> NoReturn:
+        """End with status 2."""
+        for word in sorted(sys.argv[1:], key=len, reverse=True):
+            if len(word) >= SECRET_LENGTH:
+                message = message.replace(word, '…')
+        super().error(message)
 
 
 def main() -> None:
     """Read the arguments as the server passes them and answer the request."""
-    parser = argparse.ArgumentParser(description='SAM few-shot segmentation')
+    parser = Arguments(description=TITLE, allow_abbrev=False)
     parser.add_argument('--datasetId', help='the dataset to work on (compute)')
     parser.add_argument('--apiUrl', required=True, help="address of the server's REST interface")
     parser.add_argument('--token', required=True, help='what the server lets the job in with')
     parser.add_argument('--request', required=True, choices=['interface', 'compute'])
     parser.add_argument('--parameters', required=True, help='JSON; for an interface request the name of the image')
     arguments = parser.parse_args()
+    setproctitle('sam_fewshot')  # the arguments, which every user of the machine could read, hold the token
     logging.basicConfig(level=logging.INFO, format='%(asctime)s %(levelname)s %(message)s')
     logging.captureWarnings(True)
     try:
         params = json.loads(arguments.parameters)
-    except json.JSONDecodeError as error:
-        sendError('The parameters of the job are not JSON', info=str(error))
+    except (ValueError, RecursionError) as error:
+        sendError('The parameters of the job are not JSON', title=TITLE, info=str(error))
         raise
     if arguments.request == 'interface':
         interface(params['image'], arguments.apiUrl, arguments.token)

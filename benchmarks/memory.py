@@ -32,7 +32,7 @@ def measure(images: np.ndarray, points: int, part: int | None = None) -> list[in
             job = lab.describe_job(points, 'found', **{'Batch XY': 'all'})
             run_worker(['--apiUrl', lab.apiUrl, '--token', lab.token, '--request', 'compute', '--datasetId',
                         lab.datasetId, '--parameters', json.dumps(job)], ROOT / 'models', folder / 'worker.log')
-        return [int(memory) for memory in re.findall(r'(\d+) MB at most so far', (folder / 'worker.log').read_text())]
+        return [int(memory) for memory in re.findall(r'(\d+) MB at most', (folder / 'worker.log').read_text())]
 
 
 def draw_batch(count: int, side: int) -> np.ndarray:

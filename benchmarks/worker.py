@@ -6,9 +6,12 @@ from unittest.mock import patch
 import numpy as np
 
 import entrypoint
+from annotation_client.utils import sendProgress, sendWarning
 from benchmarks.findings import Findings
 from fewshot import candidates, encoder, examples, frames, polygons, prototype  # noqa: F401 - loaded before time counts
 from fewshot.crops import CutMask
+from fewshot.job import Job
+from fewshot.page import Page
 from fewshot.parameters import Parameters
 from fewshot.tally import Tally
 
@@ -35,15 +38,15 @@ def run(apiUrl: str, token: str, datasetId: str, params: dict, tally: Tally, loa
     """
     load_model = entrypoint.load_model
 
-    def load_and_tell(parameters: Parameters) -> Any:
-        predictor = load_model(parameters)
+    def load_and_tell(parameters: Parameters, page: Page) -> Any:
+        predictor = load_model(parameters, page)
         loaded()
         return predictor
 
     describe, measure = Watched(entrypoint.describe), Watched(prototype.measure_similarities)
     with patch.object(entrypoint, 'load_model', load_and_tell), patch.object(entrypoint, 'describe', describe), \
             patch.object(prototype, 'measure_similarities', measure):
-        entrypoint.run(datasetId, apiUrl, token, params, tally)
+        entrypoint.run(datasetId, apiUrl, token, params, Job(Page(sendProgress, sendWarning), tally))
     found = describe.arguments[1]  # of the last call; the calls before it were for the examples
     return Findings([CutMask(one.box, one.mask) for one in found], np.array([one.predicted_iou for one in found]),
                     measure.result.numpy(force=True).astype(float))

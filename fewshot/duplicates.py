@@ -1,4 +1,5 @@
 """Nothing twice: neither in what was found nor beside what is already on the server."""
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -7,9 +8,11 @@ import shapely
 
 from fewshot.candidates import Candidate
 from fewshot.crops import Box
+from fewshot.polygons import FARTHEST
 from fewshot.tiling import touches_inner_border
 
 SAME_IOU = 0.5  # from here on two outlines are of one object
+MOST_CROSSED = 500  # vertices of a known outline that crosses itself
 INSIDE = 0.8  # share of an outline within another from which on it is a part of it
 
 
@@ -95,13 +98,26 @@ def find_known(outlines: Sequence[np.ndarray], known: Sequence[np.ndarray]) -> n
     known : likewise, but any user may have drawn them: what is no area is passed over, what crosses itself is its parts
     """
     marks = np.zeros(len(outlines), bool)
-    areas = [shapely.Polygon(points) for points in known if len(points) >= 3 and np.isfinite(points).all()]
+    areas = [shapely.Polygon(points) for points in known
+             if len(points) >= 3 and (np.abs(points) <= FARTHEST).all()]
     if not areas or not len(outlines):
         return marks
-    old = shapely.make_valid(np.array(areas))
+    old = np.array([uncross(area) for area in areas])
     new = shapely.make_valid(np.array([shapely.Polygon(points) for points in outlines]))
     at_new, at_old = shapely.STRtree(old).query(new, predicate='intersects')
     shared = shapely.area(shapely.intersection(new[at_new], old[at_old]))
     union = shapely.area(new[at_new]) + shapely.area(old[at_old]) - shared
     marks[at_new[shared >= SAME_IOU * union]] = True
     return marks
+
+
+def uncross(area: shapely.Polygon) -> shapely.Geometry:
+    """The parts of a polygon that crosses itself.
+
+    The time for that grows with the square of its vertices, so of one with more than MOST_CROSSED only some count.
+    """
+    if area.is_valid:
+        return area
+    points = shapely.get_coordinates(area)[:-1]
+    thinned = shapely.Polygon(points[::math.ceil(len(points) / MOST_CROSSED)])
+    return shapely.make_valid(thinned, method='structure')  # the other one takes minutes for a scribble

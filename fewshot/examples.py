@@ -1,13 +1,23 @@
 """The objects that the user outlined and tagged, piece by piece, and those that cannot be used."""
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import NoReturn
+from typing import Any, NamedTuple, NoReturn
 
-from fewshot.crops import CutMask
+from fewshot.crops import Box, CutMask
 from fewshot.frames import Piece, has_location
-from fewshot.parameters import explain
+from fewshot.parameters import Location, explain
 from fewshot.polygons import bound_annotation, cut_annotation, location_of
+from fewshot.stored import id_of
 from fewshot.tiling import choose_tile, plan_tiles
+
+
+class Placed(NamedTuple):
+    """A tagged polygon, the frame that it lies on and the pixels of it around it (None: outside)."""
+
+    location: Location
+    box: Box | None
+    annotation: Mapping
+    is_counter: bool
 
 
 class Examples:
@@ -22,6 +32,7 @@ class Examples:
 
         Parameters
         ----------
+        tagged, counter : annotations as the server sends them; what is none is counted among `skipped`
         tiles : the dataset's tile metadata
         tile_size : pixels, 0 for whole frames
 
@@ -30,21 +41,33 @@ class Examples:
         """
         self.count = len(tagged) + len(counter)
         self.skipped: Counter[str] = Counter()  # examples that cannot be used, by reason
-        refuse_both(tagged, counter)
-        boxes = [bound_annotation(one) for one in tagged]
-        self.side = max((max(box.bottom - box.top, box.right - box.left) for box in boxes if box), default=0)
-        self.tiles = plan_tiles((tiles['sizeY'], tiles['sizeX']), tile_size, self.side)
+        shape = tiles['sizeY'], tiles['sizeX']
+        placed = self._place([*((one, False) for one in tagged), *((one, True) for one in counter)], tiles, shape)
+        refuse_both(placed)
+        self.side = max((max(one.box.bottom - one.box.top, one.box.right - one.box.left) for one in placed
+                         if one.box and not one.is_counter), default=0)
+        self.tiles = plan_tiles(shape, tile_size, self.side)
         self.by_piece: dict[Piece, list[tuple[Mapping, bool]]] = {}
-        is_counter = {id(one) for one in counter}
-        for annotation in sorted([*tagged, *counter], key=location_of):
-            location = location_of(annotation)
-            if not has_location(tiles, location):
-                self.skipped['on a frame that the dataset does not have'] += 1
-                continue
-            tile = choose_tile(bound_annotation(annotation), self.tiles)
-            self.by_piece.setdefault(Piece(location, tile), []).append((annotation, id(annotation) in is_counter))
+        for one in placed:
+            piece = Piece(one.location, choose_tile(one.box, self.tiles))
+            self.by_piece.setdefault(piece, []).append((one.annotation, one.is_counter))
         if not any(not counter for group in self.by_piece.values() for _, counter in group):
             self.refuse()
+
+    def _place(self, annotations: Sequence[tuple[Any, bool]], tiles: Mapping, shape: Sequence[int]) -> list[Placed]:
+        """Those that have coordinates and a frame, in the order of their frames; the others are counted as skipped."""
+        placed = []
+        for annotation, is_counter in annotations:
+            try:
+                location, box = location_of(annotation), bound_annotation(annotation, shape)
+            except ValueError as error:
+                self.skipped[str(error)] += 1
+                continue
+            if has_location(tiles, location):
+                placed.append(Placed(location, box, annotation, is_counter))
+            else:
+                self.skipped['on a frame that the dataset does not have'] += 1
+        return sorted(placed, key=lambda one: one.location)
 
     @property
     def reasons(self) -> str:
@@ -70,10 +93,12 @@ class Examples:
                       f'Seen: {self.reasons}. Outline the examples again, inside the image.')
 
 
-def refuse_both(tagged: Sequence[Mapping], counter: Sequence[Mapping]) -> None:
+def refuse_both(placed: Sequence[Placed]) -> None:
     """Raise a ValueError when an annotation is among the examples and among the counter-examples."""
-    both = {one['_id'] for one in tagged} & {one['_id'] for one in counter}
-    if both:
-        places = sorted({location_of(one) for one in tagged if one['_id'] in both})
+    counter = {id_of(one.annotation) for one in placed if one.is_counter} - {''}
+    both = {id_of(one.annotation): one.location for one in placed if not one.is_counter}
+    places = [place for name, place in both.items() if name in counter]
+    if places:
+        seen = '; '.join(map(str, sorted({*places})[:3]))
         raise explain(ValueError('An annotation carries both the Training Tag and the Negative Tag'),
-                      f'Seen: {len(both)}, at {"; ".join(map(str, places[:3]))}. Take one of the tags away from it.')
+                      f'Seen: {len(places)}, at {seen}. Take one of the tags away from it.')

@@ -1,18 +1,25 @@
 """Which frames a job searches, and how the channels of one location become the picture that the user sees."""
 import colorsys
+import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Executor, Future, wait
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 import numpy as np
 
 from fewshot.crops import Box
-from fewshot.parameters import BATCH_AXES, Location, Parameters, explain, parse_batch, refuse
+from fewshot.parameters import BATCH_AXES, Location, Parameters, explain, parse_batch, refuse, show
 
+SCALED_DTYPES = ('uint8', 'uint16')  # that stay what they are when large_image scales a picture
+STRIPS, STRIP_ROWS = 32, 8  # taken of a frame of another type
 OVERVIEW_SIDE = 1024  # pixels, at most, of the small picture that tells the percentiles of a frame
 SLAB_PIXELS = 2 ** 20  # of a channel coloured at a time
+MOST_POSITIONS = 100_000  # of an axis, and of a job
+LARGEST_INTENSITY = 1e38  # of a float32
+REOPEN = 'Open the dataset, look at its layers, save them and start the job again.'
 KEPT_BYTES = 2 ** 28  # of frames that are needed again and not downloaded twice
 
 
@@ -42,9 +49,26 @@ class Frame:
     rgb: np.ndarray
 
 
+class Coming(NamedTuple):
+    """A piece and the frame that is being loaded of it."""
+
+    piece: Piece
+    frame: 'Future[Frame]'
+
+
 def axis_length(tiles: Mapping, axis: str) -> int:
-    """How many positions of an axis (XY, Z, T or C) a dataset has, from its tile metadata."""
-    return (tiles.get('IndexRange') or {}).get(f'Index{axis}', 1)
+    """How many positions of an axis (XY, Z, T or C) a dataset has, from its tile metadata.
+
+    Raises ValueError, with a note for the user, where the metadata gives no such number.
+    """
+    lengths = tiles.get('IndexRange')
+    if lengths is None:
+        return 1
+    length = lengths.get(f'Index{axis}', 1) if isinstance(lengths, Mapping) else None
+    if type(length) is not int or not 1 <= length <= MOST_POSITIONS:
+        raise refuse(f'The dataset does not say how many positions of {axis} it has', lengths,
+                     f'Expected a number from 1 to {MOST_POSITIONS:,}; ask who runs the server.')
+    return length
 
 
 def has_location(tiles: Mapping, location: Location) -> bool:
@@ -57,8 +81,8 @@ def has_location(tiles: Mapping, location: Location) -> bool:
 def list_locations(parameters: Parameters, tiles: Mapping) -> list[Location]:
     """The locations to search, XY by XY, then Z, then Time.
 
-    Raises ValueError, with a note for the user, when a batch field names a position that the dataset lacks, or the
-    job's channel is not one of the dataset's.
+    Raises ValueError, with a note for the user, when a batch field names a position that the dataset lacks, the job's
+    channel is not one of the dataset's, or there are more than MOST_POSITIONS.
     """
     channels = axis_length(tiles, 'C')
     if parameters.channel >= channels:
@@ -68,6 +92,8 @@ def list_locations(parameters: Parameters, tiles: Mapping) -> list[Location]:
     positions = [
         _list_positions(name, parameters.batches[name], here, axis_length(tiles, axis))
         for name, here, axis in zip(BATCH_AXES, (current.xy, current.z, current.time), ('XY', 'Z', 'T'), strict=True)]
+    if (total := math.prod(map(len, positions))) > MOST_POSITIONS:
+        raise refuse('The batch is too large', f'{total:,} positions', f'Search at most {MOST_POSITIONS:,} in a job.')
     return [Location(xy, z, time) for xy in positions[0] for z in positions[1] for time in positions[2]]
 
 
@@ -78,10 +104,13 @@ def _list_positions(name: str, text: str, current: int, length: int) -> list[int
     outside = [f'{first}-{last}' if first < last else f'{first}'
                for first, last in ranges or [(current + 1, current + 1)] if first < 1 or last > length]
     if outside:
-        seen = ', '.join(outside) + ('' if ranges else ' (blank: where you stand)')
-        raise explain(ValueError(f'{name} names positions outside the dataset: {seen}'),
-                      f'Seen: {text!r}. The dataset has positions 1-{length}.')
-    return sorted({index - 1 for first, last in ranges for index in range(first, last + 1)}) or [current]
+        seen = ', '.join(outside[:10]) + (', ...' if len(outside) > 10 else '')
+        raise refuse(f'{name} names positions outside the dataset: {seen}' + (
+            '' if ranges else ' (blank: where you stand)'), text, f'The dataset has positions 1-{length}.')
+    wanted = np.zeros(length, bool)
+    for first, last in ranges:
+        wanted[first - 1:last] = True
+    return np.flatnonzero(wanted).tolist() or [current]
 
 
 def read_layers(client: Any, datasetId: str, tiles: Mapping) -> tuple[list[Layer], str | None]:
@@ -100,37 +129,63 @@ def read_layers(client: Any, datasetId: str, tiles: Mapping) -> tuple[list[Layer
     Raises
     ------
     ValueError
-        A visible layer's colour or contrast cannot be read.
+        The server's answer is no view or no configuration, or a visible layer's colour or contrast cannot be read.
     """
     channels = axis_length(tiles, 'C')
     views = client.get('dataset_view', parameters={'datasetId': datasetId})
     if not views:
         return _default_layers(channels), 'The dataset has no view that this job may see'
-    view = max(views, key=lambda one: one.get('lastViewed') or 0)
-    contrasts = view.get('layerContrasts') or {}
-    collection = client.get(f'upenn_collection/{view["configurationId"]}')
-    records = (collection.get('meta') or {}).get('layers') or []
-    layers = [_read_layer(record, contrasts.get(record.get('id')) or record.get('contrast')) for record in records
-              if record.get('visible') and 0 <= record.get('channel', -1) < channels]
-    if not layers:
+    if not _are_records(views):
+        raise refuse('The views of the dataset cannot be read', views, REOPEN)
+    view = max(views, key=_last_viewed)
+    contrasts, configurationId = view.get('layerContrasts') or {}, view.get('configurationId')
+    if not isinstance(contrasts, Mapping) or not isinstance(configurationId, str):
+        raise refuse('The view of the dataset cannot be read', view, REOPEN)
+    collection = client.get(f'upenn_collection/{quote(configurationId, safe="")}')
+    meta = collection.get('meta') or {} if isinstance(collection, Mapping) else None
+    records = meta.get('layers') or [] if isinstance(meta, Mapping) else None
+    if not _are_records(records):
+        raise refuse('The configuration of the dataset cannot be read', collection, REOPEN)
+    visible = [record for record in records or [] if record.get('visible')]
+    read = [_read_layer(record, contrasts.get(str(record.get('id'))) or record.get('contrast')) for record in visible
+            if _may_be_shown(record, channels)]
+    if not read:
         return _default_layers(channels), 'No layer of the dataset is visible'
-    return layers, None
+    return read, None
 
 
-def _read_layer(record: Mapping, contrast: Mapping) -> Layer:
+def _are_records(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(one, Mapping) for one in value)
+
+
+def _last_viewed(view: Mapping) -> float:
+    seen = view.get('lastViewed')
+    return seen if isinstance(seen, int | float) and seen == seen else 0
+
+
+def _may_be_shown(record: Mapping, channels: int) -> bool:
+    """Whether a layer is of a channel of the dataset, or of nonsense, which is refused when it is read."""
+    channel = record.get('channel', -1)
+    return type(channel) is not int or 0 <= channel < channels
+
+
+def _read_layer(record: Mapping, contrast: Any) -> Layer:
     try:
-        color = record['color'].lstrip('#')
+        if type(record.get('channel')) is not int:
+            raise ValueError(f'{show(record.get("channel"))} is not a channel')
+        color = str(record.get('color')).lstrip('#')
         if len(color) != 6:
-            raise ValueError(f'{record["color"]!r} is not a colour')
+            raise ValueError(f'{show(record.get("color"))} is not a colour')
         red, green, blue = bytes.fromhex(color)
-        if contrast['mode'] not in ('percentile', 'absolute'):
-            raise ValueError(f'{contrast["mode"]!r} is not a mode of contrast')
+        if not isinstance(contrast, Mapping) or contrast.get('mode') not in ('percentile', 'absolute'):
+            raise ValueError(f'{show(contrast)} is not a contrast')
         black, white = float(contrast['blackPoint']), float(contrast['whitePoint'])
         percentile = contrast['mode'] == 'percentile'
-        if not np.isfinite([black, white]).all() or (percentile and not (0 <= black <= 100 and 0 <= white <= 100)):
+        largest = 100 if percentile else LARGEST_INTENSITY
+        if not (abs(black) <= largest and abs(white) <= largest) or percentile and min(black, white) < 0:
             raise ValueError(f'black point {black} and white point {white} are no contrast')
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise refuse(f'The layer {record.get("name")!r} cannot be shown: {error}', dict(record),
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise refuse(f'The layer {show(record.get("name"))} cannot be shown: {error}', record,
                      'Set its colour and contrast again in the layer panel, or hide it.') from error
     return Layer(record['channel'], (red / 255, green / 255, blue / 255), percentile, black, white)
 
@@ -166,11 +221,26 @@ def load_frame(dataset: Any, datasetId: str, layers: list[Layer], location: Loca
 
 
 def fix_layers(dataset: Any, datasetId: str, layers: list[Layer], location: Location) -> list[Layer]:
-    """The layers with intensities as black and white points, percentiles taken from a small picture of the frame."""
-    size = {'width': min(OVERVIEW_SIDE, dataset.tiles['sizeX']), 'height': min(OVERVIEW_SIDE, dataset.tiles['sizeY'])}
+    """The layers with intensities as black and white points, percentiles taken from a sample of the frame."""
     return [
-        fix_contrast(dataset.getRegion(datasetId, frame=_find_index(dataset, location, layer), **size), layer)
+        fix_contrast(sample_frame(dataset, datasetId, _find_index(dataset, location, layer)), layer)
         if layer.percentile else layer for layer in layers]
+
+
+def sample_frame(dataset: Any, datasetId: str, index: int) -> np.ndarray:
+    """Pixels from all over a frame: a small picture of it, or strips where the server would make bytes of that one.
+
+    Returns an array of shape (h, w) or (h, w, bands).
+    """
+    height, width = dataset.tiles['sizeY'], dataset.tiles['sizeX']
+    if dataset.tiles.get('dtype') in SCALED_DTYPES:
+        size = {'width': min(OVERVIEW_SIDE, width), 'height': min(OVERVIEW_SIDE, height)}
+        return dataset.getRegion(datasetId, frame=index, **size)
+    band = height / STRIPS
+    tops = [int(max(0, (number + 0.5) * band - STRIP_ROWS / 2)) for number in range(STRIPS)]
+    return np.concatenate([
+        dataset.getRegion(datasetId, frame=index, left=0, top=top, right=width, bottom=min(top + STRIP_ROWS, height),
+                          units='base_pixels') for top in tops])
 
 
 def _find_index(dataset: Any, location: Location, layer: Layer) -> int:
@@ -181,32 +251,39 @@ def _find_index(dataset: Any, location: Location, layer: Layer) -> int:
                       'Leave this position out of the batch, or hide the channel.') from None
 
 
-def load_ahead(load: Callable[[Piece], Frame], pieces: Sequence[Piece], background: Executor) -> Iterator[Frame]:
-    """The pieces in their order; while the caller works on one, the next is loaded, and no more.
+def load_ahead(load: Callable[[Piece], Frame], pieces: Iterable[Piece], background: Executor,
+               is_wanted: Callable[[Piece], bool] = lambda piece: True) -> Iterator[Coming]:
+    """The pieces in their order, loaded or failed; while the caller works on one, the next is loaded, and no more.
 
-    A piece that comes again is kept and not loaded twice, as long as all that is kept fits KEPT_BYTES. What `load`
-    raises is raised when it is that frame's turn.
+    A piece that comes again is kept and not loaded twice, as long as all that is kept fits KEPT_BYTES.
 
     Parameters
     ----------
     background : of one thread
+    is_wanted : asked before a piece is loaded; one that is not is passed over
     """
+    pieces = list(pieces)
     needed = Counter(pieces)
     kept: dict[Piece, Frame] = {}
 
     def fetch(piece: Piece) -> Frame:
-        frame = kept.pop(piece, None) or load(piece)
         needed[piece] -= 1
+        frame = kept.pop(piece, None) or load(piece)
         if needed[piece] and frame.rgb.nbytes + sum(one.rgb.nbytes for one in kept.values()) <= KEPT_BYTES:
             kept[piece] = frame
         return frame
 
-    coming = background.submit(fetch, pieces[0])
-    for following in [*pieces[1:], None]:
-        frame = coming.result()
-        if following is not None:
-            coming = background.submit(fetch, following)
-        yield frame
+    coming: Coming | None = None
+    for piece in pieces:
+        if is_wanted(piece):
+            if coming:
+                wait([coming.frame])
+            following = Coming(piece, background.submit(fetch, piece))
+            if coming:
+                yield coming
+            coming = following
+    if coming:
+        yield coming
 
 
 def merge_channel(rgb: np.ndarray, image: np.ndarray, layer: Layer) -> None:

@@ -5,6 +5,7 @@ Imports nothing heavy, for the server runs an interface request while the user w
 import math
 import os
 import re
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -85,6 +86,11 @@ FIELDS: dict[str, dict[str, Any]] = {
 }
 BATCH_AXES = {'Batch XY': 'XY', 'Batch Z': 'Z', 'Batch Time': 'Time'}
 ALL = 'all'
+LARGEST_INDEX = 10 ** 12
+LONGEST_TAG = 1_000  # characters; it must fit an address
+SHOWN = reprlib.Repr()
+SHOWN.maxstring = SHOWN.maxlong = SHOWN.maxother = 500  # characters
+SHOWN.maxlist = SHOWN.maxdict = 12
 
 
 @dataclass(frozen=True, order=True)
@@ -132,7 +138,15 @@ def explain(error: Exception, info: str) -> Exception:
 
 def refuse(message: str, seen: Any, remedy: str) -> Exception:
     """A ValueError for a setting, with the value seen and what to do in its note."""
-    return explain(ValueError(message), f'Seen: {seen!r}. {remedy}')
+    return explain(ValueError(message), f'Seen: {show(seen)}. {remedy}')
+
+
+def show(value: Any) -> str:
+    """A value as text that fits a message, whatever it is: long ones and deep ones are cut in the middle."""
+    try:
+        return SHOWN.repr(value)
+    except ValueError:  # Python writes no number of thousands of digits
+        return 'a number of very many digits'
 
 
 def checkpoint_path(checkpoint: Checkpoint) -> str:
@@ -215,10 +229,10 @@ def parse_batch(text: str) -> list[tuple[int, int]] | None:
     for part in text.split(','):
         match = re.fullmatch(r'\s*([0-9]{1,12})\s*(?:-\s*([0-9]{1,12})\s*)?', part)
         if not match:
-            raise ValueError(f'{part.strip()!r} is neither a number nor a range')
+            raise ValueError(f'{show(part.strip())} is neither a number nor a range')
         first, last = int(match[1]), int(match[2] or match[1])
         if first > last:
-            raise ValueError(f'{part.strip()!r} runs backwards')
+            raise ValueError(f'{show(part.strip())} runs backwards')
         ranges.append((first, last))
     return ranges
 
@@ -233,8 +247,10 @@ def _read_training_tags(values: Mapping) -> tuple[str, ...]:
 
 def _read_tags(source: Mapping, name: str) -> tuple[str, ...]:
     tags = source.get(name, [])
-    if not isinstance(tags, list | tuple) or not all(isinstance(tag, str) and tag.strip() for tag in tags):
-        raise refuse(f'{name} is not a list of tags', tags, 'Choose one or more tags.')
+    if not isinstance(tags, list | tuple) or not all(
+            isinstance(tag, str) and tag.strip() and len(tag) <= LONGEST_TAG for tag in tags):
+        raise refuse(f'{name} is not a list of tags', tags,
+                     f'Choose one or more tags of at most {LONGEST_TAG:,} characters.')
     return tuple(tags)
 
 
@@ -292,7 +308,7 @@ def _read_batch_text(values: Mapping, name: str) -> str:
     text = values.get(name, '')
     remedy = BATCH_HELP
     if isinstance(text, int) and not isinstance(text, bool):
-        text = str(text)
+        text = show(text)
     if not isinstance(text, str):
         raise refuse(f'{name} is not a list of positions', text, remedy)
     try:
@@ -304,7 +320,7 @@ def _read_batch_text(values: Mapping, name: str) -> str:
 
 def _read_index(source: Mapping, name: str, where: str = '') -> int:
     value = source.get(name, 0)
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < LARGEST_INDEX:
         raise refuse(f'{where}{name} is not an index', value, 'Expected a whole number from 0; start the job again.')
     return value
 
@@ -320,4 +336,7 @@ def _read_connection(params: Mapping) -> Mapping | None:
     connection = params.get('connectTo') or {}
     if not isinstance(connection, Mapping):
         raise refuse('The connection setting is not a record', connection, 'Save the tool again.')
-    return {'channel': None, **connection} if _read_tags(connection, 'tags') else None
+    if not _read_tags(connection, 'tags'):
+        return None
+    any_channel = connection.get('channel') is None
+    return {**connection, 'channel': None if any_channel else _read_index(connection, 'channel', 'The connection to ')}

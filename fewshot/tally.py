@@ -24,8 +24,9 @@ class Tally:
     highest_uploaded: float = -2.0
     seconds: dict[str, float] = field(default_factory=dict)  # by step
 
-    def note_similarities(self, similarities: Sequence[float]) -> None:
-        """Take in the similarities of what was uploaded."""
+    def note_uploaded(self, similarities: Sequence[float]) -> None:
+        """Count objects that are on the server now, given their similarities."""
+        self.uploaded += len(similarities)
         self.lowest_uploaded = min([self.lowest_uploaded, *similarities])
         self.highest_uploaded = max([self.highest_uploaded, *similarities])
 

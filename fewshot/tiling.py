@@ -7,6 +7,8 @@ import numpy as np
 from fewshot.crops import Box
 from fewshot.parameters import explain
 
+MOST_TILES = 10_000
+
 
 def plan_tiles(shape: Sequence[int], size: int, side: int) -> list[Box | None]:
     """The tiles of a frame of shape (H, W), or None alone where the frame is taken at once.
@@ -16,7 +18,8 @@ def plan_tiles(shape: Sequence[int], size: int, side: int) -> list[Box | None]:
     size : of a tile, pixels; 0 for the whole frame
     side : the longest of the examples' boxes, pixels
 
-    Raises ValueError, with a note for the user, when a tile would hold less than four times an example's side.
+    Raises ValueError, with a note for the user, when a tile would hold less than four times an example's side, or
+    there would be more than MOST_TILES.
     """
     if not size or size >= max(shape[:2]):
         return [None]
@@ -25,7 +28,12 @@ def plan_tiles(shape: Sequence[int], size: int, side: int) -> list[Box | None]:
         raise explain(ValueError('Tile Size is too small for the examples'),
                       f'Seen: tiles of {size} pixels, and an example of {side}. Enter {2 * overlap} or more, or 0 for '
                       'the whole frame.')
-    return [*place_tiles(shape, size, overlap)]
+    tiles = place_tiles(shape, size, overlap)
+    if len(tiles) > MOST_TILES:
+        raise explain(ValueError('Tile Size is too small for the frame'),
+                      f'Seen: {size} pixels, which makes {len(tiles):,} tiles of a frame. Enter a larger one: a tile '
+                      'takes the time of a frame.')
+    return [*tiles]
 
 
 def place_tiles(shape: Sequence[int], size: int, overlap: int) -> list[Box]:

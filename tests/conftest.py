@@ -1,6 +1,7 @@
 """Fixtures of more than one folder of tests: the annotation server, as a process of its own."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -11,6 +12,10 @@ from pathlib import Path
 import girder_client
 import hypothesis
 import pytest
+
+# two processes run tests side by side, and torch's threads in each would wait for those in the other; set before torch
+# is imported, and inherited by every worker that a test starts
+os.environ.setdefault('OMP_NUM_THREADS', '1')
 
 REPOSITORY = Path(__file__).parents[1]
 SECONDS_TO_STOP = 60

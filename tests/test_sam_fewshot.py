@@ -5,7 +5,6 @@ Whole jobs are in end_to_end/. A stand-in for the server serves here only where 
 import logging
 import subprocess
 import sys
-from concurrent.futures import Future
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import Mock, patch
@@ -14,11 +13,10 @@ import numpy as np
 import pytest
 
 import entrypoint
-from fewshot.candidates import Candidate
-from fewshot.crops import Box
-from fewshot.duplicates import Found
-from fewshot.masks import pack_mask
-from fewshot.parameters import FIELDS, Location, build_interface
+from fewshot.job import Job
+from fewshot.page import Page
+from fewshot.parameters import FIELDS, build_interface
+from fewshot.tally import Tally
 from tests.datasets import write_dataset
 from tests.worker import NOWHERE, REPOSITORY, make_params, run_worker
 
@@ -119,7 +117,7 @@ def test_an_unforeseen_failure_is_told_once_and_raised():
 
 
 def test_the_time_of_a_step_adds_up_and_counts_where_it_fails():
-    tally = entrypoint.Tally()
+    tally = Tally()
     with tally.time('propose'):
         pass
     first = tally.seconds['propose']
@@ -128,88 +126,22 @@ def test_the_time_of_a_step_adds_up_and_counts_where_it_fails():
     assert tally.seconds['propose'] >= first >= 0 and list(tally.seconds) == ['propose']
 
 
-def test_progress_runs_from_the_examples_share_to_one_over_all_frames(capsys):
-    with patch('entrypoint.sendProgress') as sent:
-        for number in range(3):
-            report = entrypoint.make_reporter(Location(number, 0, 4), (number, 0), (3, 1), None)
-            report(0, 'a')
-            report(1, 'b')
-    shares = [call.args[0] for call in sent.call_args_list]
-    assert shares == sorted(shares) and shares[0] == 0.05 and shares[-1] == 1
-    assert sent.call_args_list[2].args[1:] == ('XY 2, Z 1, Time 5 (2 of 3)', 'a')
-
-
-def test_progress_counts_tiles():
-    with patch('entrypoint.sendProgress') as sent:
-        for number in range(4):
-            entrypoint.make_reporter(Location(1, 0, 0), (1, number), (2, 4), None)(0.5, 'Proposing')
-    assert [call.args[2] for call in sent.call_args_list] == [f'Tile {tile} of 4. Proposing' for tile in (1, 2, 3, 4)]
-    shares = [call.args[0] for call in sent.call_args_list]
-    assert shares == sorted(shares) and shares[0] > 0.525 and shares[-1] < 1
-
-
-def test_an_upload_that_has_failed_surfaces_at_the_next_step_of_the_next_frame():
-    outgoing: Future = Future()
-    report = entrypoint.make_reporter(Location(1, 0, 0), (1, 0), (3, 1), outgoing)
-    report(0.1, 'the upload of the first frame is under way')
-    outgoing.set_exception(ConnectionError('gone'))
-    with pytest.raises(ConnectionError, match='gone'):
-        report(0.2, 'it has failed')
-
-
 def test_an_error_says_what_was_being_done():
     with pytest.raises(ZeroDivisionError) as caught, entrypoint.naming('loading the image of XY 3'):
         1 / 0  # noqa: B018
     assert caught.value.__notes__ == ['It happened while loading the image of XY 3.']
 
 
-def keep(count: int) -> list[Found]:
-    """So many candidates of 2 × 2 pixels."""
-    return [Found(Candidate(Box(0, 0, 2, 2), pack_mask(np.ones((2, 2), bool)), 4, 0.9, 0.9), 0.8)] * count
-
-
-def store_that_accepts() -> Mock:
-    """A stand-in for the client of annotations: 2,500 real ones would only take time."""
-    return Mock(createMultipleAnnotations=Mock(side_effect=lambda records: [{'_id': '1'}] * len(records)))
-
-
-def upload(store: Mock, count: int, connect_to: dict | None = None) -> entrypoint.Tally:
-    tally = entrypoint.Tally()
-    parameters: Any = SimpleNamespace(smoothing=0, tags=('cell',), channel=0, connect_to=connect_to)
-    entrypoint.upload(store, 'd', Location(0, 0, 0), keep(count), [], None, parameters, tally)
-    return tally
-
-
-def test_annotations_are_sent_by_the_thousand():
-    store = store_that_accepts()
-    assert upload(store, 2500).uploaded == 2500
-    assert [len(call.args[0]) for call in store.createMultipleAnnotations.call_args_list] == [1000, 1000, 500]
-    store.connectToNearest.assert_not_called()
-
-
-def test_nothing_is_sent_when_nothing_was_kept():
-    store = store_that_accepts()
-    assert upload(store, 0, {'tags': ['nucleus'], 'channel': None}).uploaded == 0
-    assert not store.method_calls
-
-
-def test_every_batch_is_connected_where_the_job_says_so():
-    store, connection = store_that_accepts(), {'tags': ['nucleus'], 'channel': None}
-    upload(store, 1200, connection)
-    assert [len(call.args[1]) for call in store.connectToNearest.call_args_list] == [1000, 200]
-    assert all(call.args[0] == connection for call in store.connectToNearest.call_args_list)
-
-
 @pytest.mark.parametrize(('uploaded', 'frames', 'words'), [
-    (1, 1, '1 object in 1 frame'), (12, 3, '12 objects in 3 frames'), (0, 2, '0 objects in 2 frames')])
+    (1, 1, '1 object in 1 frame, similarity 0.91 to 0.91'), (12, 3, '12 objects in 3 frames, similarity 0.80 to 0.91'),
+    (0, 2, '0 objects in 2 frames')])
 def test_the_last_message_counts_objects_and_frames(uploaded, frames, words, caplog):
-    tally = entrypoint.Tally(uploaded=uploaded, frames=frames, kept=uploaded)
-    tally.note_similarities([0.91, 0.8] if uploaded else [])
+    sent, warned = Mock(), Mock()
+    job = Job(Page(sent, warned), Tally(frames=frames, kept=uploaded))
+    job.tally.note_uploaded([0.91, *[0.8] * 11][:uploaded])
     lesson: Any = SimpleNamespace(examples=[])
-    with (caplog.at_level(logging.INFO), patch('entrypoint.sendProgress') as sent,
-          patch('entrypoint.sendWarning') as warned):
-        entrypoint.finish(tally, lesson, Mock(threshold=0.5))
-    similarity = ', similarity 0.80 to 0.91' if uploaded else ''
-    assert sent.call_args.args == (1.0, 'Done', words + similarity)
+    with caplog.at_level(logging.INFO):
+        entrypoint.finish(job, lesson, Mock(threshold=0.5))
+    assert sent.call_args.args == (1.0, 'Done', words)
     assert warned.called == (uploaded == 0)
     assert 'job summary {' in caplog.text

@@ -70,7 +70,13 @@ def test_frames_come_and_annotations_go_while_the_model_works(lab):
     assert len(data) == 4 * FRAMES  # two channels, annotations and their scores and threading.main_thread() not in data
 
 
-def test_an_upload_that_fails_ends_the_job_and_names_its_frame(lab, monkeypatch, capsys):
+def read_alarms(capsys) -> list[dict]:
+    """The warnings and errors that the page was told."""
+    said = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    return [one for one in said if 'warning' in one or 'error' in one]
+
+
+def test_an_upload_that_fails_costs_its_frame_and_no_other(lab, monkeypatch, capsys):
     create = UPennContrastAnnotationClient.createMultipleAnnotations
 
     def refuse_the_second_frame(store, records):
@@ -79,16 +85,17 @@ def test_an_upload_that_fails_ends_the_job_and_names_its_frame(lab, monkeypatch,
         return create(store, records)
 
     monkeypatch.setattr(UPennContrastAnnotationClient, 'createMultipleAnnotations', refuse_the_second_frame)
-    with pytest.raises(ConnectionError):
+    with pytest.raises(RuntimeError, match='1 of 4 frames failed'):
         run(lab)
-    error, = [json.loads(line) for line in capsys.readouterr().out.splitlines() if '"error"' in line]
+    warning, error = read_alarms(capsys)
     made = lab.annotations('found')
-    assert 'uploading the objects of XY 2, Z 1, Time 1' in error['info']
-    assert f'On the server: {len(made)} objects of 1 frame.' in error['info']
-    assert set(locations_of(made)) == {(0, 0, 0)}
+    assert 'the line is cut' in warning['info'] and 'uploading the objects of XY 2, Z 1, Time 1' in warning['info']
+    assert f'On the server: {len(made)} objects; 3 frames complete.' in error['info']
+    assert 'Start the job again with Batch XY: 2, Batch Z: 1, Batch Time: 1.' in error['info']
+    assert set(locations_of(made)) == {(0, 0, 0), (2, 0, 0), (3, 0, 0)}
 
 
-def test_a_frame_that_cannot_be_loaded_costs_none_of_those_before_it(lab, monkeypatch, capsys):
+def test_a_frame_that_cannot_be_loaded_costs_no_other(lab, monkeypatch, capsys):
     def fail(dataset, datasetId, layers, location, tile):
         if location.xy == 2:
             raise OSError('the tile is torn')
@@ -97,8 +104,9 @@ def test_a_frame_that_cannot_be_loaded_costs_none_of_those_before_it(lab, monkey
     from fewshot import frames
     load = frames.load_frame
     monkeypatch.setattr(frames, 'load_frame', fail)
-    with pytest.raises(OSError, match='torn'):
+    with pytest.raises(RuntimeError, match='1 of 4 frames failed'):
         run(lab)
-    error, = [json.loads(line) for line in capsys.readouterr().out.splitlines() if '"error"' in line]
-    assert 'loading the image of XY 3, Z 1, Time 1' in error['info']
-    assert set(locations_of(lab.annotations('found'))) == {(0, 0, 0), (1, 0, 0)}
+    warning, error = read_alarms(capsys)
+    assert 'the tile is torn' in warning['info'] and 'loading the image of XY 3, Z 1, Time 1' in warning['info']
+    assert 'Batch XY: 3, Batch Z: 1, Batch Time: 1' in error['info']
+    assert set(locations_of(lab.annotations('found'))) == {(0, 0, 0), (1, 0, 0), (3, 0, 0)}

@@ -14,6 +14,7 @@ from fewshot import frames
 from fewshot.frames import (
     Frame,
     Layer,
+    Piece,
     ensure_rgb,
     fix_contrast,
     has_location,
@@ -241,13 +242,14 @@ def test_a_channel_is_drawn_the_same_in_slabs_as_at_once(monkeypatch, percentile
 class Loader:
     """Gives grey frames of 10,000 pixels and notes, in order, when it was asked and when the caller got one."""
 
-    def __init__(self, locations, fails=()):
-        self.fails, self.events = fails, []
+    def __init__(self, pieces, fails=()):
+        self.fails, self.unwanted, self.events = fails, set(), []
         self.asked_for_second = threading.Event()
         self.background = ThreadPoolExecutor(1)
-        self.frames = load_ahead(self.load, locations, self.background)
+        self.frames = load_ahead(self.load, pieces, self.background, lambda piece: piece.location not in self.unwanted)
 
-    def load(self, location: Location) -> Frame:
+    def load(self, piece: Piece) -> Frame:
+        location = piece.location
         self.events.append(('load', location.xy))
         if location.xy == 1:
             self.asked_for_second.set()
@@ -256,14 +258,14 @@ class Loader:
         return Frame(location, np.full((100, 100, 3), location.xy, np.uint8))
 
     def take(self) -> int:
-        frame = next(self.frames)
+        frame = next(self.frames).frame.result()
         self.events.append(('take', frame.location.xy))
         assert (frame.rgb == frame.location.xy).all()
         return frame.location.xy
 
 
-def places(*numbers: int) -> list[Location]:
-    return [Location(number, 0, 0) for number in numbers]
+def places(*numbers: int) -> list[Piece]:
+    return [Piece(Location(number, 0, 0)) for number in numbers]
 
 
 def test_the_next_frame_is_loaded_while_the_caller_works_and_no_more():
@@ -292,7 +294,17 @@ def test_a_frame_that_cannot_be_loaded_is_an_error_when_its_turn_comes():
     assert loader.take() == 0 and loader.asked_for_second.wait(10)
     with pytest.raises(ConnectionError, match='no frame 1'):
         loader.take()
+    assert loader.take() == 2  # the others come all the same
     loader.background.shutdown()
+
+
+def test_what_is_no_longer_wanted_is_passed_over():
+    loader = Loader(places(0, 1, 1, 1, 2))
+    assert loader.take() == 0 and loader.take() == 1  # while the second 1 is being loaded
+    loader.unwanted.add(Location(1, 0, 0))
+    assert [loader.take() for _ in range(2)] == [1, 2]
+    with pytest.raises(StopIteration):
+        loader.take()
 
 
 intensities = st.floats(-2.0 ** 99, 2.0 ** 99, width=32) | st.sampled_from([np.nan, np.inf, -np.inf])
@@ -333,3 +345,14 @@ def test_what_is_no_picture_is_refused_with_its_shape_and_type(image):
     with pytest.raises(ValueError) as caught:
         ensure_rgb(image)
     assert str(image.shape) in str(caught.value) and str(image.dtype) in str(caught.value)
+
+
+@pytest.mark.parametrize('dtype', [np.uint8, np.uint16, np.float32, np.int16])
+def test_percentiles_of_a_tiled_frame_are_those_of_the_frame_whatever_its_type(dtype, start_server, tmp_path):
+    pixels = np.add.outer(np.linspace(0, 150, 1400), np.linspace(0, 90, 1100)).astype(dtype)
+    write_dataset(tmp_path, 'cells', pixels)
+    server = start_server(tmp_path)
+    dataset = UPennContrastDataset(server.apiUrl, server.token, server.datasets['cells'])
+    layer, = frames.fix_layers(dataset, dataset.datasetId, [Layer(0, (1, 1, 1), True, 10, 90)], ORIGIN)
+    assert not layer.percentile
+    np.testing.assert_allclose([layer.black, layer.white], np.percentile(pixels, [10, 90]), atol=3)

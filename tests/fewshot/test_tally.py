@@ -2,10 +2,10 @@ from fewshot.tally import Tally, count
 
 
 def test_the_last_message_tells_the_range_of_what_was_kept_beside_that_of_the_examples():
-    tally = Tally(frames=2, uploaded=3, kept=8, rivalled=4, doubles=3, known=2)
-    tally.note_similarities([0.912, 0.87])
-    tally.note_similarities([])
-    tally.note_similarities([0.95])
+    tally = Tally(frames=2, kept=8, rivalled=4, doubles=3, known=2)
+    tally.note_uploaded([0.912, 0.87])
+    tally.note_uploaded([])
+    tally.note_uploaded([0.95])
     assert tally.describe([0.9, 0.96]) == (
         '3 objects in 2 frames, similarity 0.87 to 0.95; the examples among themselves 0.90 to 0.96. Left out: 4 more '
         'like a counter-example, 3 found twice, 2 already there.')

@@ -65,3 +65,9 @@ def test_a_tile_that_is_too_small_for_the_examples_is_refused_with_a_size_that_i
 def test_the_borders_of_the_frame_itself_are_no_inner_borders(box, touches):
     tile = Box(25, 0, 75, 50)  # of a frame of 100 × 100: at its left border
     assert touches_inner_border(box, tile, (100, 100)) is touches
+
+
+def test_more_tiles_than_anyone_waits_for_are_refused():
+    with pytest.raises(ValueError, match='too small for the frame') as caught:
+        plan_tiles((20_000, 20_000), 64, 8)
+    assert '64 pixels' in caught.value.__notes__[0] and ' tiles of a frame' in caught.value.__notes__[0]

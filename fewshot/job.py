@@ -1,0 +1,41 @@
+"""One job: what it has done, what has become of its frames, what its user is told."""
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from fewshot.outcomes import Outcomes
+from fewshot.page import Page
+from fewshot.parameters import Location
+from fewshot.tally import Tally, count
+
+
+@dataclass
+class Job:
+    """What a job knows of itself at any time. It is used by the thread that computes and the one that uploads."""
+
+    page: Page
+    tally: Tally = field(default_factory=Tally)
+    outcomes: Outcomes = field(default_factory=lambda: Outcomes([]))
+    sending: threading.Lock = field(default_factory=threading.Lock)  # held while a frame is uploaded
+
+    def begin(self, locations: Sequence[Location]) -> None:
+        """From here on these are the frames of the batch."""
+        self.outcomes = Outcomes(locations)
+
+    def skip(self, location: Location, error: Exception) -> None:
+        """Leave a frame out that failed, with a warning. Raises BatchEndedError when the batch cannot go on."""
+        self.outcomes.note_failure(location, error)
+        self.page.warn(f'The frame {location} was left out', 'Frame left out', f'{str(error).rstrip(".")}. '
+                       f'{describe_notes(error)} The batch goes on; its end lists the frames that failed.')
+
+    def describe_state(self) -> str:
+        """What is on the server and what is to do, as sentences; '' before the batch began."""
+        if not self.outcomes.locations:
+            return ''
+        done = f'On the server: {count(self.tally.uploaded, "object")}; {count(self.tally.frames, "frame")} complete.'
+        return f'{done} {self.outcomes.describe_rest()}'.strip()
+
+
+def describe_notes(error: Exception) -> str:
+    """What an error's notes say, as sentences; where it has none, its type."""
+    return ' '.join(getattr(error, '__notes__', None) or [f'{type(error).__name__}: the log of the job tells more.'])

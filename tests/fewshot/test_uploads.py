@@ -1,0 +1,240 @@
+"""Annotations on their way, to a real server that loses answers; a stand-in where thousands would only take time."""
+import json
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import Mock
+
+import numpy as np
+import pytest
+
+from annotation_client import connection
+from annotation_client.annotations import UPennContrastAnnotationClient
+from annotation_client.connection import ServerError
+from fewshot import uploads
+from fewshot.candidates import Candidate
+from fewshot.crops import Box
+from fewshot.duplicates import Found
+from fewshot.job import Job
+from fewshot.masks import pack_mask
+from fewshot.page import Page
+from fewshot.parameters import Location
+from fewshot.uploads import MOST_REFUSED, Uploads, find_newest, repeat, upload_frame
+from tests.datasets import write_dataset
+
+MULTIPLE = {'method': 'POST', 'path': 'upenn_annotation/multiple'}
+
+
+@pytest.fixture(autouse=True)
+def no_pauses(monkeypatch) -> None:
+    """What is waited for in the field is not waited for here."""
+    monkeypatch.setattr(uploads, 'PAUSES', (0, 0.01, 0.02))
+    monkeypatch.setattr(connection.RETRY, 'backoff_factor', 0.02)
+
+
+@pytest.fixture
+def serve(start_server, tmp_path):
+    """A function that starts a server with faults and gives a client, a dataset's id and its Uploads."""
+    write_dataset(tmp_path, 'cells', np.zeros((8, 8), np.uint8))
+
+    def start(*faults: dict) -> SimpleNamespace:
+        server = start_server(tmp_path, '--faults', json.dumps(faults))
+        store, datasetId = UPennContrastAnnotationClient(server.apiUrl, server.token), server.datasets['cells']
+        sending = Uploads(store, datasetId, ['cell'])
+        sending.begin_frame()
+        return SimpleNamespace(store=store, id=datasetId, uploads=sending, client=server.client)
+    return start
+
+
+def triangles(datasetId: str, *lefts: float, **changes: Any) -> list[dict]:
+    return [{'coordinates': [{'x': left, 'y': 1.5}, {'x': left + 5, 'y': 1}, {'x': left, 'y': 9}], 'tags': ['cell'],
+             'channel': 0, 'location': {'XY': 0, 'Z': 0, 'Time': 0}, 'shape': 'polygon', 'datasetId': datasetId,
+             **changes} for left in lefts]
+
+
+def stored(lab: SimpleNamespace) -> list[float]:
+    """The left ends of the triangles on the server."""
+    return [one['coordinates'][0]['x'] for one in lab.client.get(
+        'upenn_annotation', parameters={'datasetId': lab.id, 'limit': 0})]
+
+
+@pytest.mark.parametrize('fault', [
+    {'kind': 'lose', **MULTIPLE}, {'kind': 'cut', **MULTIPLE}, {'kind': 'refuse', **MULTIPLE},
+    {'kind': 'truncate', **MULTIPLE}, {'kind': 'unavailable', **MULTIPLE}, {'kind': 'busy', 'seconds': 0, **MULTIPLE},
+    {'kind': 'restart', **MULTIPLE}, {'kind': 'lose', 'times': 3, **MULTIPLE},
+    {'kind': 'refuse', 'times': 4, **MULTIPLE},
+])
+def test_a_batch_is_there_once_and_its_ids_are_right_whatever_became_of_the_request(serve, fault):
+    lab = serve(fault)
+    ids, refusals = lab.uploads.send(triangles(lab.id, 10, 20.25, 30))
+    assert refusals == [] and stored(lab) == [10, 20.25, 30]
+    found = lab.client.get('upenn_annotation', parameters={'datasetId': lab.id, 'limit': 0})
+    assert ids == [one['_id'] for one in found]
+
+
+def test_the_same_outlines_from_before_or_from_this_job_are_not_taken_for_a_lost_batch(serve):
+    lab = serve({'kind': 'refuse', **MULTIPLE, 'after': 2})
+    lab.client.post('upenn_annotation/multiple', json=triangles(lab.id, 10, 20))  # from an earlier run
+    sending = Uploads(lab.store, lab.id, ['cell'])
+    sending.begin_frame()
+    first, _ = sending.send(triangles(lab.id, 10, 20))
+    second, _ = sending.send(triangles(lab.id, 10, 20))  # this request is the one that gets lost
+    assert len({*first, *second}) == 4 and stored(lab) == [10, 20] * 3
+
+
+def test_lost_batches_of_later_frames_are_found_too(serve):
+    lab = serve({'kind': 'lose', **MULTIPLE, 'after': 3, 'times': 2})
+    for number in range(6):
+        lab.uploads.begin_frame()
+        ids, _ = lab.uploads.send(triangles(lab.id, number, number + 50))
+        assert all(ids)
+    assert stored(lab) == [left for number in range(6) for left in (number, number + 50)]
+    assert lab.uploads.cursor == lab.client.get('upenn_annotation', parameters={
+        'datasetId': lab.id, 'limit': 0})[7]['_id']  # the last of the fourth frame: a frame before this one
+
+
+def test_a_server_that_never_answers_is_an_error_and_nothing_is_twice(serve):
+    lab = serve({'kind': 'unavailable', **MULTIPLE, 'times': None})
+    with pytest.raises(ServerError, match='status 503'):
+        lab.uploads.send(triangles(lab.id, 10))
+    assert stored(lab) == []
+
+
+def test_what_a_server_refuses_is_found_and_left_out_alone(serve):
+    lab = serve()
+    bad = triangles(lab.id, 99, channel=None)
+    ids, refusals = lab.uploads.send([*triangles(lab.id, 1, 2, 3, 4), *bad, *triangles(lab.id, 5, 6), *bad])
+    assert [bool(one) for one in ids] == [True] * 4 + [False] + [True] * 2 + [False]
+    assert stored(lab) == [1, 2, 3, 4, 5, 6]
+    assert len(refusals) == 2 and all('status 400' in str(error) and 'channel' in str(error) for error in refusals)
+
+
+def test_a_body_that_is_too_large_is_halved(serve):
+    lab = serve({'kind': 'too large', 'bytes': 1000, **MULTIPLE})
+    ids, refusals = lab.uploads.send(triangles(lab.id, *range(20)))
+    assert all(ids) and not refusals and stored(lab) == list(range(20))
+
+
+def test_when_everything_is_refused_the_fault_is_not_the_annotations(serve):
+    lab = serve()
+    with pytest.raises(ServerError, match='status 400'):
+        lab.uploads.send(triangles(lab.id, *range(200), tags=None))
+    assert stored(lab) == []
+    requests: list = []
+
+    def refuse(batch):
+        requests.append(len(batch))
+        raise error_of(400)
+
+    lab.uploads.store = Mock(createMultipleAnnotations=Mock(side_effect=refuse))
+    with pytest.raises(ServerError):
+        lab.uploads.send(triangles(lab.id, *range(1000)))
+    assert requests.count(1) == MOST_REFUSED + 1 and len(requests) < 60
+
+
+def error_of(status: int | None) -> ServerError:
+    answer = SimpleNamespace(status_code=status, text='') if status else None
+    return ServerError(f'status {status}', 'POST', 'http://a', answer)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize('status', [401, 403, 500])
+def test_what_will_not_get_better_is_not_tried_again(status):
+    store = Mock(createMultipleAnnotations=Mock(side_effect=error_of(status)))
+    store.client.get.return_value = 0
+    sending = Uploads(store, 'd', ['cell'])
+    sending.begin_frame()
+    with pytest.raises(ServerError):
+        sending.send(triangles('d', 1, 2))
+    assert store.createMultipleAnnotations.call_count == 1
+
+
+def test_the_newest_annotation_is_where_a_job_begins(serve):
+    lab = serve()
+    assert find_newest(lab.store, lab.id) == ''
+    made = lab.client.post('upenn_annotation/multiple', json=triangles(lab.id, *range(7)))
+    assert find_newest(lab.store, lab.id) == made[-1]['_id']
+
+
+def test_annotations_that_vanish_while_they_are_counted_are_an_error():
+    store = Mock()
+    store.client.get.side_effect = lambda path, parameters: 5 if path.endswith('count') else []
+    with pytest.raises(RuntimeError, match='being deleted'):
+        find_newest(store, 'd')
+
+
+def test_a_call_that_may_be_carried_out_twice_is_repeated_until_it_gets_through():
+    call = Mock(side_effect=[error_of(None), error_of(503), 'done'])
+    assert repeat(call) == 'done' and call.call_count == 3
+    with pytest.raises(ServerError):
+        repeat(Mock(side_effect=error_of(None)))
+    refused = Mock(side_effect=error_of(403))
+    with pytest.raises(ServerError):
+        repeat(refused)
+    assert refused.call_count == 1
+
+
+# Frames
+
+
+def keep(count: int) -> list[Found]:
+    """So many candidates of 2 × 2 pixels, each in a place of its own."""
+    mask = pack_mask(np.ones((2, 2), bool))
+    return [Found(Candidate(Box(0, 3 * number, 2, 3 * number + 2), mask, 4, 0.9, 0.9), 0.8) for number in range(count)]
+
+
+def stand_in() -> Mock:
+    """A client of annotations that accepts everything."""
+    numbers = iter(range(10_000))
+    store = Mock()
+    store.client.get.return_value = 0
+    store.createMultipleAnnotations.side_effect = lambda records: [{'_id': str(next(numbers))} for _ in records]
+    return store
+
+
+def upload(store: Any, count: int, connect_to: dict | None = None, propertyId: str | None = None) -> tuple[Job, Mock]:
+    warned = Mock()
+    job = Job(Page(Mock(), warned))
+    parameters: Any = SimpleNamespace(
+        smoothing=0, tags=('cell',), channel=0, connect_to=connect_to, skip_duplicates=True)
+    sent = upload_frame(Uploads(store, 'd', ['cell']), Location(0, 0, 0), keep(count), [], propertyId, parameters, job)
+    assert sent == job.tally.uploaded
+    return job, warned
+
+
+def test_annotations_are_sent_by_the_thousand():
+    store = stand_in()
+    assert upload(store, 2500)[0].tally.uploaded == 2500
+    assert [len(call.args[0]) for call in store.createMultipleAnnotations.call_args_list] == [1000, 1000, 500]
+    store.connectToNearest.assert_not_called()
+
+
+def test_nothing_is_sent_when_nothing_was_kept():
+    store = stand_in()
+    job, _ = upload(store, 0, {'tags': ['nucleus'], 'channel': None}, 'property')
+    assert job.tally.uploaded == 0 and job.tally.frames == 1
+    assert not store.createMultipleAnnotations.called and not store.connectToNearest.called
+    assert not store.addMultipleAnnotationPropertyValues.called
+
+
+def test_every_batch_is_connected_where_the_job_says_so():
+    store, connection = stand_in(), {'tags': ['nucleus'], 'channel': None}
+    upload(store, 1200, connection)
+    assert [len(call.args[1]) for call in store.connectToNearest.call_args_list] == [1000, 200]
+    assert all(call.args[0] == connection for call in store.connectToNearest.call_args_list)
+
+
+def test_outlines_count_though_their_scores_and_connections_are_refused():
+    store = stand_in()
+    store.addMultipleAnnotationPropertyValues.side_effect = error_of(500)
+    store.connectToNearest.side_effect = error_of(None)
+    job, warned = upload(store, 3, {'tags': ['nucleus'], 'channel': None}, 'property')
+    assert job.tally.uploaded == 3 and job.tally.frames == 1
+    assert [call.args[0] for call in warned.call_args_list] == [
+        'Scores were not saved at XY 1, Z 1, Time 1', 'Objects were not connected at XY 1, Z 1, Time 1']
+    assert store.connectToNearest.call_count == 1  # what was carried out once would be there twice
+
+
+def test_an_expired_login_ends_the_upload_of_scores_too():
+    store = stand_in()
+    store.addMultipleAnnotationPropertyValues.side_effect = error_of(401)
+    with pytest.raises(ServerError):
+        upload(store, 3, propertyId='property')
