@@ -100,6 +100,10 @@ def run(datasetId: str, apiUrl: str, token: str, params: dict, job: Job) -> None
         job.page.warn(problem, 'Channels', 'Every channel is shown in a colour of its own, from percentile 0.1 to '
                       '99.9. Open the dataset and set its layers if the result is poor.')
     examples = fetch_examples(store, datasetId, dataset.tiles, parameters)
+    if parameters.jobs > 1:
+        from fewshot.shares import start_shares
+        locations, job.others = start_shares(
+            store, datasetId, params, parameters.jobs, locations, examples.annotations, job.page)
     known = stored.list_outlines(store, datasetId, locations, {*parameters.tags, *parameters.training_tags}
                                  ) if parameters.skip_duplicates else {}
     with job.tally.time('load'):
@@ -150,7 +154,7 @@ def search_batch(incoming: 'Iterator[Coming]', tiles: int, frame_shape: tuple[in
         start, before = time.monotonic(), job.tally.candidates
         try:
             found = search_frame(location, pieces, frame_shape, look, job, partial(
-                make_reporter, job.page, location, (number, len(job.outcomes.locations)), tiles, outgoing))
+                make_reporter, job.page, job.forecast, location, number, tiles, outgoing))
         except BatchEndedError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, it costs this frame and no other
@@ -160,6 +164,8 @@ def search_batch(incoming: 'Iterator[Coming]', tiles: int, frame_shape: tuple[in
         with job.tally.time('upload'):
             if outgoing:
                 outgoing.result()
+        if number == 0 and (slow := job.forecast.warn_of_limit(1, 1 + len(job.others))):
+            job.page.warn(slow[0], 'Time', slow[1])
         outgoing = send(location, found, job.tally.candidates - before, time.monotonic() - start)
     with job.tally.time('upload'):
         if outgoing:
@@ -202,6 +208,10 @@ def fetch_examples(store: Any, datasetId: str, tiles: Mapping, parameters: Param
                       f'Looked for: {", ".join(parameters.training_tags)}. Outline 5 to 20 objects as polygons (not as '
                       'points or lines) and give them this tag.')
     counter = stored.fetch_polygons(store, datasetId, parameters.negative_tags)
+    if parameters.signed is not None:
+        from fewshot.shares import keep_signed
+        kept = {id(one) for one in keep_signed([*tagged, *counter], parameters.signed)}
+        tagged, counter = ([one for one in group if id(one) in kept] for group in (tagged, counter))
 
     from fewshot.examples import Examples
     return Examples(tagged, counter, tiles, parameters.tile_size)
@@ -335,7 +345,10 @@ def finish(job: Job, lesson: 'Lesson', parameters: Parameters) -> None:
                   tally.explain_nothing(parameters.threshold))
     page.close()
     job.outcomes.raise_failures()
-    page.show(1.0, 'Done', tally.describe(lesson.examples))
+    done = tally.describe(lesson.examples)
+    if job.others:
+        done = f'{done.rstrip(".")}. The rest of the batch is searched by {", ".join(job.others)}.'
+    page.show(1.0, 'Done', done)
 
 
 class Arguments(argparse.ArgumentParser):

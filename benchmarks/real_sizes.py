@@ -119,8 +119,8 @@ def make_parameters(checkpoint: Checkpoint) -> Parameters:
     return Parameters(
         training_tags=(), negative_tags=(), batches={}, checkpoint=checkpoint, threshold=0, occupancy=0.2,
         points_per_side=POINTS, min_area=30, max_area=0, smoothing=0, skip_duplicates=False, save_scores=False,
-        tile_size=0, precision='float32', whole_frame=False, tags=(), channel=0, current=Location(0, 0, 0),
-        connect_to=None)
+        tile_size=0, precision='float32', jobs=1, signed=None, whole_frame=False, tags=(), channel=0,
+        current=Location(0, 0, 0), connect_to=None)
 
 
 def multiplies_bfloat16(device: torch.device) -> bool:

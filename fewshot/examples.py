@@ -39,7 +39,8 @@ class Examples:
         Raises ValueError when the dataset has the frame of no example, an annotation is example and counter-example, or
         the examples are too large for the tiles.
         """
-        self.count = len(tagged) + len(counter)
+        self.annotations = [*tagged, *counter]
+        self.count = len(self.annotations)
         self.skipped: Counter[str] = Counter()  # examples that cannot be used, by reason
         shape = tiles['sizeY'], tiles['sizeX']
         placed = self._place([*((one, False) for one in tagged), *((one, True) for one in counter)], tiles, shape)

@@ -3,6 +3,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from fewshot.forecast import Forecast
 from fewshot.outcomes import Outcomes
 from fewshot.page import Page
 from fewshot.parameters import Location
@@ -16,11 +17,14 @@ class Job:
     page: Page
     tally: Tally = field(default_factory=Tally)
     outcomes: Outcomes = field(default_factory=lambda: Outcomes([]))
+    forecast: Forecast = field(default_factory=lambda: Forecast(0))
+    others: list[str] = field(default_factory=list)  # names of the jobs that search the other shares of the batch
     sending: threading.Lock = field(default_factory=threading.Lock)  # held while a frame is uploaded
 
     def begin(self, locations: Sequence[Location]) -> None:
         """From here on these are the frames of the batch."""
         self.outcomes = Outcomes(locations)
+        self.forecast = Forecast(len(locations))
 
     def skip(self, location: Location, error: Exception) -> None:
         """Leave a frame out that failed, with a warning. Raises BatchEndedError when the batch cannot go on."""

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 
+from fewshot.forecast import Forecast
 from fewshot.parameters import Location
 
 SECONDS_APART = 0.25  # of two progress messages
@@ -45,24 +46,24 @@ class Page:
                              info='They stand in the log of the job.')
 
 
-def make_reporter(page: Page, location: Location, frame: tuple[int, int], tiles: int, outgoing: Future | None,
-                  tile: int) -> Report:
+def make_reporter(page: Page, forecast: Forecast, location: Location, number: int, tiles: int,
+                  outgoing: Future | None, tile: int) -> Report:
     """A function that tells the user how far (0 to 1) and with what the worker is in one tile of one frame.
 
     It raises what has ended the batch in the upload of the frame before, `outgoing`.
 
     Parameters
     ----------
-    frame : its number in the batch, from 0, and how many there are
+    forecast : of the batch
+    number : of the frame in the batch, from 0
     tiles : of a frame
     tile : its number in the frame, from 0
     """
-    number, frames = frame
-
     def report(share: float, info: str) -> None:
         if outgoing and outgoing.done():
             outgoing.result()
-        done = EXAMPLES_SHARE + (1 - EXAMPLES_SHARE) * (number + (tile + share) / tiles) / frames
+        done = number + (tile + share) / tiles
+        bar = EXAMPLES_SHARE + (1 - EXAMPLES_SHARE) * done / forecast.frames
         doing = f'Tile {tile + 1} of {tiles}. {info}' if tiles > 1 else info
-        page.show(round(done, 4), f'{location} ({number + 1} of {frames})', doing)
+        page.show(round(bar, 4), f'{location} ({number + 1} of {forecast.frames}{forecast.describe(done)})', doing)
     return report

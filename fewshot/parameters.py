@@ -74,6 +74,10 @@ FIELDS: dict[str, dict[str, Any]] = {
         'tooltip': 'SAM shrinks every picture to 1024 pixels, and small objects in a large frame vanish. With a size '
                    'here the frame is searched in tiles of so many pixels, each with all points. 0 takes the whole '
                    'frame at once.'},
+    'Jobs': {
+        'type': 'number', 'min': 1, 'max': 64, 'step': 1, 'default': 1,
+        'tooltip': 'Splits the batch into this many jobs, which run side by side where the server has several GPUs. '
+                   'More jobs than GPUs wait in line.'},
     'Encoder Precision': {
         'type': 'select', 'items': ['float32', 'bfloat16'], 'default': 'float32',
         'tooltip': 'bfloat16 makes the image encoder several times faster on a recent GPU; similarities change in the '
@@ -86,6 +90,7 @@ FIELDS: dict[str, dict[str, Any]] = {
 }
 BATCH_AXES = {'Batch XY': 'XY', 'Batch Z': 'Z', 'Batch Time': 'Time'}
 ALL = 'all'
+SIGNED_EXAMPLES = 'fewshotExamples'  # key of the parameters of a share of a batch: {annotation id: digest}
 LARGEST_INDEX = 10 ** 12
 LONGEST_TAG = 1_000  # characters; it must fit an address
 SHOWN = reprlib.Repr()
@@ -123,6 +128,8 @@ class Parameters:
     save_scores: bool
     tile_size: int  # pixels, 0: the whole frame at once
     precision: str  # of the image encoder: float32 or bfloat16
+    jobs: int  # to split the batch into
+    signed: Mapping[str, str] | None  # the examples of the batch of which this job is a share, see `shares`
     whole_frame: bool  # objects are described by the features of their whole frame, not of a crop of their own
     tags: tuple[str, ...]  # what new annotations carry
     channel: int
@@ -206,6 +213,8 @@ def read_parameters(params: Any) -> Parameters:
         save_scores=_read_switch(values, 'Save Scores'),
         tile_size=int(_read_number(values, 'Tile Size')),
         precision=_read_choice(values, 'Encoder Precision'),
+        jobs=int(_read_number(values, 'Jobs')),
+        signed=_read_signatures(params),
         whole_frame=_read_choice(values, 'Feature Source') == WHOLE_FRAME,
         tags=_read_tags(params, 'tags'),
         channel=_read_index(params, 'channel'),
@@ -330,6 +339,15 @@ def _read_tile(params: Mapping) -> Location:
     if not isinstance(tile, Mapping):
         raise refuse('The current position is missing', tile, 'Open the dataset and start the job again.')
     return Location(*(_read_index(tile, axis, 'The current position in ') for axis in BATCH_AXES.values()))
+
+
+def _read_signatures(params: Mapping) -> Mapping[str, str] | None:
+    signed = params.get(SIGNED_EXAMPLES)
+    if signed is None:
+        return None
+    if not isinstance(signed, Mapping) or not all(isinstance(part, str) for one in signed.items() for part in one):
+        raise refuse('The examples of the batch are not a record', signed, 'Start the whole batch again.')
+    return signed
 
 
 def _read_connection(params: Mapping) -> Mapping | None:

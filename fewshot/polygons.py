@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 import shapely
-from skimage import measure
+from skimage import draw, measure
 
 from fewshot.crops import Box, CutMask, bound_mask
 from fewshot.parameters import Location, Parameters
 
 FARTHEST = 1e12  # pixels; coordinates beyond it are nonsense, and would overflow when multiplied
+CHEAP = 10 ** 8  # pixels × corners that skimage tests in half a second
 SLAB_PIXELS = 2 ** 20  # of a mask drawn at a time
 SLAB_CROSSINGS = 2 ** 22  # of its rows with edges, at most
 
@@ -34,7 +35,28 @@ def annotation_to_mask(annotation: Mapping, image_shape: Sequence[int]) -> np.nd
 
     Raises ValueError, with the reason as a phrase, for coordinates that are none.
     """
-    return fill_polygon(read_points(annotation), *image_shape[:2])
+    return draw_polygon(read_points(annotation), Box(0, 0, *image_shape[:2]))
+
+
+def draw_polygon(points: np.ndarray, box: Box) -> np.ndarray:
+    """The pixels of a box whose centres lie in a polygon by the even-odd rule: (box height, box width) bool.
+
+    As `skimage.draw.polygon`, which tests each pixel with each corner; where that would take long, by scan lines, which
+    may see a centre exactly on an edge otherwise.
+
+    Parameters
+    ----------
+    points : (N, 2) float, x and y, finite and within FARTHEST, in the image of which the box is a part
+    """
+    height, width = box.bottom - box.top, box.right - box.left
+    if height * width * len(points) > CHEAP:
+        return fill_polygon(points - (box.left, box.top), height, width)
+    mask = np.zeros((height, width), bool)
+    if len(points):
+        rows, columns = draw.polygon(points[:, 1] - 0.5, points[:, 0] - 0.5, (box.bottom, box.right))
+        inside = (rows >= box.top) & (columns >= box.left)
+        mask[rows[inside] - box.top, columns[inside] - box.left] = True
+    return mask
 
 
 def fill_polygon(points: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -142,7 +164,7 @@ def cut_annotation(annotation: Mapping, image_shape: Sequence[int], origin: Box 
     if origin:
         points = points - (origin.left, origin.top)
     if span := _bound_points(points, image_shape):
-        mask = fill_polygon(points - (span.left, span.top), span.bottom - span.top, span.right - span.left)
+        mask = draw_polygon(points, span)
         if box := bound_mask(mask):
             return CutMask(box.shift(span.top, span.left), mask[box.slices].copy())
     outside = (points.max(0) <= 0).any() or (points.min(0) >= (image_shape[1], image_shape[0])).any()

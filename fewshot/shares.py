@@ -6,10 +6,61 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
 from typing import Any
 
-from fewshot.parameters import explain
-from fewshot.positions import Block, join_numbers
+from girder_client import HttpError
 
-EXAMPLES = 'fewshotExamples'  # key of a child's parameters: {annotation id: digest}
+from fewshot.outcomes import LOGGED_OUT
+from fewshot.page import Page
+from fewshot.parameters import SIGNED_EXAMPLES, Location, explain
+from fewshot.positions import Block, cover_locations, join_numbers
+
+LONGEST = 100_000  # characters of a job's parameters; Linux takes 128 KiB an argument
+
+
+def start_shares(store: Any, datasetId: str, params: Mapping[str, Any], jobs: int, locations: Sequence[Location],
+                 examples: Iterable[Mapping], page: Page) -> tuple[list[Location], list[str]]:
+    """Put all shares of a batch but the first on the server's queue; what is left to this job, and the others' names.
+
+    A share that the server refuses is left to this job, with one warning.
+
+    Parameters
+    ----------
+    params : the job's own parameters, as the server sent them
+    jobs : how many the user wants
+    locations : all that a batch names
+    examples : annotations from which every job is to learn
+
+    Raises HttpError when the login has expired.
+    """
+    whole, = cover_locations(locations)
+    shares = split_block(whole, jobs)
+    if len(shares) != jobs:
+        page.warn(f'The batch is split into {len(shares)} jobs instead of {jobs}', 'Jobs', 'A job searches every '
+                  'combination of its XY, Z and Time; so many even shares of this batch can be written that way.')
+    own, names, refused = [shares[0]], [], []
+    signed = sign_examples(examples)
+    if len(json.dumps([params, signed])) > LONGEST:
+        page.warn('The batch was not split: there are too many examples', 'Jobs', f'Seen: {len(signed)}. Another job '
+                  'can be told of about two thousand. This job searches all of the batch itself, which takes longer.')
+        return list(locations), []
+    for number, share in enumerate(shares[1:], 2):
+        child = narrow_params(params, share, number, len(shares), signed)
+        try:
+            store.client.post('upenn_annotation/compute', parameters={'datasetId': datasetId}, json=child)
+            names.append(child['name'])
+        except HttpError as error:
+            if error.status == LOGGED_OUT:
+                raise
+            own.append(share)
+            refused.append(error)
+    if refused:
+        page.warn(f'{len(refused)} of {len(shares)} jobs could not be started', 'Jobs',
+                  f'{refused[0]} This job searches their shares itself, which takes longer.')
+    return [location for share in own for location in list_locations(share)], names
+
+
+def list_locations(block: Block) -> list[Location]:
+    """The locations of a block, XY by XY, then Z, then Time."""
+    return [Location(*place) for place in product(*block)]
 
 
 def split_block(block: Block, most: int) -> list[Block]:
@@ -50,7 +101,7 @@ def narrow_params(params: Mapping[str, Any], share: Block, number: int, total: i
     texts = {f'Batch {axis}': join_numbers(indices) for axis, indices in
              zip(('XY', 'Z', 'Time'), share, strict=True)}
     return {**params, 'name': f'{params.get("name") or "SAM few-shot segmentation"} ({number} of {total})',
-            'workerInterface': {**params['workerInterface'], **texts, 'Jobs': 1}, EXAMPLES: dict(examples)}
+            'workerInterface': {**params['workerInterface'], **texts, 'Jobs': 1}, SIGNED_EXAMPLES: dict(examples)}
 
 
 def sign_examples(annotations: Iterable[Mapping]) -> dict[str, str]:

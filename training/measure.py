@@ -83,8 +83,8 @@ def propose_all(predictor: SamPredictor, rgb: np.ndarray, labels: np.ndarray) ->
     parameters = Parameters(
         training_tags=(), negative_tags=(), batches={}, checkpoint=loosest, threshold=0, occupancy=0.2,
         points_per_side=POINTS_PER_SIDE, min_area=SMALLEST, max_area=LARGEST, smoothing=0, skip_duplicates=False,
-        save_scores=False, tile_size=0, precision='float32', whole_frame=False, tags=(), channel=0,
-        current=Location(0, 0, 0), connect_to=None)
+        save_scores=False, tile_size=0, precision='float32', jobs=1, signed=None, whole_frame=False, tags=(),
+        channel=0, current=Location(0, 0, 0), connect_to=None)
     features = encode_image_with_sam1(predictor, np.ascontiguousarray(rgb))
     proposed = propose_candidates(predictor.model, features, rgb.shape, parameters, lambda share: None)
     proposed = [candidate for candidate in proposed if has_allowed_area(candidate, parameters)]

@@ -7,53 +7,29 @@ import random
 from collections import Counter
 from contextlib import closing
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
-import torch
-from skimage import measure
 
 import entrypoint
 from annotation_client import connection
 from annotation_client.connection import ServerError
 from annotation_server.store import Store
 from fewshot import uploads
-from fewshot.candidates import Candidate
-from fewshot.crops import Box
-from fewshot.duplicates import Found
-from fewshot.masks import pack_mask
 from fewshot.parameters import parse_batch
-from tests.datasets import make_layer, write_dataset
+from tests.end_to_end.stand_in import (
+    EXPECTED,
+    FRAMES,
+    STAND_INS,
+    frames_of,
+    outline_example,
+    place_objects,
+    write_batch,
+)
 from tests.worker import REPOSITORY, make_params
 
-FRAMES = 12
-SIDE = 48
-CORNERS = [(4, 4), (4, 28), (26, 12)]  # of the bright squares in each frame, row and column; they move with the frame
 MULTIPLE = {'method': 'POST', 'path': 'upenn_annotation/multiple'}
 REGION = {'method': 'GET', 'path': 'tiles/region'}
-
-
-def draw_frame(number: int) -> np.ndarray:
-    frame = np.zeros((SIDE, SIDE), np.uint8)
-    for row, column in CORNERS:
-        frame[row + number % 4:, column + number // 4:][:12, :9] = 255
-    return frame
-
-
-def outline_bright(predictor, lesson, parameters, tally, frame, report) -> list[Found]:
-    """The stand-in: what is bright is found, and is like the examples."""
-    labels = measure.label(frame.rgb[..., 0] > 127)
-    found = []
-    for region in measure.regionprops(labels):
-        top, left, bottom, right = region.bbox
-        candidate = Candidate(Box(top, left, bottom, right), pack_mask(region.image), int(region.area), 0.9, 0.9)
-        found.append(Found(candidate, 0.9))
-    report(0.5, 'halfway')
-    tally.candidates += len(found)
-    tally.kept += len(found)
-    return found
 
 
 @dataclass
@@ -74,13 +50,6 @@ class Outcome:
                 for number in range(first, last + 1)}
 
 
-EXPECTED = Counter((xy, column + xy // 4, row + xy % 4) for xy in range(FRAMES) for row, column in CORNERS)
-
-
-def frames_of(places: Counter) -> set[int]:
-    return {xy for xy, *_ in places}
-
-
 @pytest.fixture(autouse=True)
 def hurry(monkeypatch) -> None:
     """No model, and pauses a fiftieth as long as in the field."""
@@ -88,25 +57,19 @@ def hurry(monkeypatch) -> None:
     monkeypatch.setattr(uploads, 'PAUSES', (0.02, 0.04, 0.08))
     monkeypatch.setattr(connection.RETRY, 'backoff_factor', 0.02)
     monkeypatch.setattr(connection, 'TIMEOUT', (1, 1))
-    monkeypatch.setattr(entrypoint, 'load_model', lambda *_: SimpleNamespace())
-    monkeypatch.setattr(entrypoint, 'describe', lambda frame, objects, *_: torch.ones(len(objects), 4))
-    monkeypatch.setattr(entrypoint, 'find_objects', outline_bright)
+    for name, function in STAND_INS.items():
+        monkeypatch.setattr(entrypoint, name, function)
 
 
 @pytest.fixture
 def run(start_server, tmp_path, capsys):
     """A function that runs a job on a server with faults."""
-    frames = np.stack([draw_frame(number) for number in range(FRAMES)])
-    write_dataset(tmp_path, 'cells', frames[:, None, None, None], [make_layer(0, mode='absolute', black=0, white=255)])
+    write_batch(tmp_path)
 
     def run_job(*faults: dict, **changes: Any) -> Outcome:
         server = start_server(tmp_path, '--faults', json.dumps(faults))
         datasetId = server.datasets['cells']
-        row, column = CORNERS[0]
-        server.client.post('upenn_annotation/multiple', json=[{
-            'coordinates': [{'x': column + x, 'y': row + y} for x, y in ((0, 0), (9, 0), (9, 12), (0, 12))],
-            'tags': ['example'], 'channel': 0, 'location': {'XY': 0, 'Z': 0, 'Time': 0}, 'shape': 'polygon',
-            'datasetId': datasetId}])
+        server.client.post('upenn_annotation/multiple', json=[outline_example(datasetId)])
         params = {**make_params(**{'Batch XY': 'all', 'Duplicates': 'keep', 'Min Mask Area': 0, **changes}),
                   'tags': ['found']}
         error: Exception | None = None
@@ -118,9 +81,7 @@ def run(start_server, tmp_path, capsys):
         server.stop()  # its faults would harm the look at what it has, too
         with closing(Store(tmp_path / 'annotations.sqlite')) as store:
             made = json.loads(store.annotations_json(datasetId, None, ['found'], limit=0, offset=0, after=0))
-        return Outcome(error, say, Counter(
-            (one['location']['XY'], min(point['x'] for point in one['coordinates']),
-             min(point['y'] for point in one['coordinates'])) for one in made))
+        return Outcome(error, say, place_objects(made))
     return run_job
 
 

@@ -18,7 +18,7 @@ from fewshot.examples import Examples
 from fewshot.frames import Layer, Piece, axis_length, list_locations, merge_channel, read_layers
 from fewshot.models import KNOWN
 from fewshot.parameters import FIELDS, Location, Parameters, parse_batch, read_parameters, show
-from fewshot.polygons import cut_annotation, fill_polygon, location_of, read_points
+from fewshot.polygons import cut_annotation, draw_polygon, fill_polygon, location_of, read_points
 from fewshot.stored import fetch_polygons, list_outlines, page_polygons
 from tests.worker import REPOSITORY, make_params
 
@@ -57,6 +57,16 @@ def test_a_polygon_is_filled_as_by_skimage_but_for_centres_on_its_edge(corners):
         along = ((centre - start) * step).sum(1) / np.maximum((step ** 2).sum(1), 1e-300)
         nearest = start + along.clip(0, 1)[:, None] * step
         assert np.hypot(*(nearest - centre).T).min() < 1e-6
+
+
+def test_cheap_polygons_are_those_of_skimage_and_costly_ones_those_of_scan_lines(monkeypatch):
+    corners = np.array([(4.5, 3.5), (40.5, 3.5), (40.5, 30.5), (12, 12)])  # the centres of some pixels lie on its edges
+    expected = np.zeros((37, 41), bool)
+    expected[draw.polygon(corners[:, 1] - 0.5, corners[:, 0] - 0.5, expected.shape)] = True
+    box = Box(5, 8, 30, 41)
+    np.testing.assert_array_equal(draw_polygon(corners, box), expected[box.slices])
+    monkeypatch.setattr('fewshot.polygons.CHEAP', 0)
+    np.testing.assert_array_equal(draw_polygon(corners, box), fill_polygon(corners, 37, 41)[box.slices])
 
 
 @pytest.mark.parametrize('slab', [1, 60, 2 ** 20])

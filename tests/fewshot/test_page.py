@@ -4,6 +4,7 @@ from unittest.mock import Mock
 import pytest
 
 from fewshot import page
+from fewshot.forecast import Forecast
 from fewshot.page import MOST_WARNINGS, Page, make_reporter
 from fewshot.parameters import Location
 
@@ -48,19 +49,20 @@ def test_few_warnings_are_not_counted():
 def test_progress_runs_from_the_examples_share_to_one_over_all_frames():
     shown = Mock()
     for number in range(3):
-        report = make_reporter(shown, Location(number, 0, 4), (number, 3), 1, None, 0)
+        report = make_reporter(shown, Forecast(3), Location(number, 0, 4), number, 1, None, 0)
         report(0, 'a')
         report(1, 'b')
     calls = [call.args for call in shown.show.call_args_list]
     shares = [call[0] for call in calls]
     assert shares == sorted(shares) and shares[0] == page.EXAMPLES_SHARE and shares[-1] == 1
-    assert calls[2][1:] == ('XY 2, Z 1, Time 5 (2 of 3)', 'a')
+    assert calls[0][1:] == ('XY 1, Z 1, Time 5 (1 of 3)', 'a')
+    assert calls[2][1:] == ('XY 2, Z 1, Time 5 (2 of 3, about 1 s left)', 'a')
 
 
 def test_progress_counts_tiles():
     shown = Mock()
     for tile in range(4):
-        make_reporter(shown, Location(1, 0, 0), (1, 2), 4, None, tile)(0.5, 'Proposing')
+        make_reporter(shown, Forecast(2), Location(1, 0, 0), 1, 4, None, tile)(0.5, 'Proposing')
     calls = [call.args for call in shown.show.call_args_list]
     assert [call[2] for call in calls] == [f'Tile {tile} of 4. Proposing' for tile in (1, 2, 3, 4)]
     assert [call[0] for call in calls] == sorted(call[0] for call in calls)
@@ -69,7 +71,7 @@ def test_progress_counts_tiles():
 
 def test_an_upload_that_has_ended_the_batch_surfaces_at_the_next_step_of_the_next_frame():
     outgoing: Future = Future()
-    report = make_reporter(Mock(), Location(1, 0, 0), (1, 3), 1, outgoing, 0)
+    report = make_reporter(Mock(), Forecast(3), Location(1, 0, 0), 1, 1, outgoing, 0)
     report(0.1, 'the upload of the first frame is under way')
     outgoing.set_exception(ConnectionError('gone'))
     with pytest.raises(ConnectionError, match='gone'):

@@ -26,6 +26,7 @@ SPECIFIED = [  # name, type, default, (min, max, step)
     ('Advanced', 'notes', None, None),
     ('Save Scores', 'checkbox', True, None),
     ('Tile Size', 'number', 0, (0, 4096, 1)),
+    ('Jobs', 'number', 1, (1, 64, 1)),
     ('Encoder Precision', 'select', 'float32', None),
     ('Feature Source', 'select', 'object crops', None),
 ]
@@ -157,6 +158,7 @@ BAD_VALUES: dict[str, list[Any]] = {
     'Duplicates': [None, 'drop', True],
     'Save Scores': [None, 'yes', 1],
     'Tile Size': [None, -1, 4097, 100.5],
+    'Jobs': [None, 0, 65, 1.5, 'many'],
     'Feature Source': [None, '', 'crops', {}],
 }
 # what is wrong, the job's parameters, words of the message, what the note shows
