@@ -100,18 +100,18 @@ def run(datasetId: str, apiUrl: str, token: str, params: dict, job: Job) -> None
         job.page.warn(problem, 'Channels', 'Every channel is shown in a colour of its own, from percentile 0.1 to '
                       '99.9. Open the dataset and set its layers if the result is poor.')
     examples = fetch_examples(store, datasetId, dataset.tiles, parameters)
-    if parameters.jobs > 1:
-        from fewshot.shares import start_shares
-        locations, job.others = start_shares(
-            store, datasetId, params, parameters.jobs, locations, examples.annotations, job.page)
-    known = stored.list_outlines(store, datasetId, locations, {*parameters.tags, *parameters.training_tags}
-                                 ) if parameters.skip_duplicates else {}
     with job.tally.time('load'):
         predictor = load_model(parameters, job.page)
 
     from fewshot.uploads import Uploads, upload_frame
     uploads = Uploads(store, datasetId, parameters.tags)
     propertyId = prepare_scores(store, datasetId, job.page) if parameters.save_scores else None
+    if parameters.jobs > 1:
+        from fewshot.shares import start_shares
+        locations, job.others = start_shares(
+            store, datasetId, params, parameters.jobs, locations, examples.annotations, job.page)
+    known = stored.list_outlines(store, datasetId, locations, {*parameters.tags, *parameters.training_tags}
+                                 ) if parameters.skip_duplicates else {}
     fix_layers = cache(partial(frames.fix_layers, dataset, datasetId, layers))
 
     def load(piece: frames.Piece) -> frames.Frame:

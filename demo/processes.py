@@ -43,12 +43,12 @@ def last_lines(log: Path) -> str:
 
 
 @contextlib.contextmanager
-def running_server(folder: Path, log: Path) -> Iterator[dict]:
+def running_server(folder: Path, log: Path, *options: str) -> Iterator[dict]:
     """The annotation server on a folder: yields its `apiUrl`, `token` and `datasets` (name to id); ends it after."""
     with log.open('w') as errors:
         server = subprocess.Popen(
-            [sys.executable, '-m', 'annotation_server', str(folder)], cwd=ROOT, stdout=subprocess.PIPE, stderr=errors,
-            text=True)
+            [sys.executable, '-m', 'annotation_server', str(folder), *options], cwd=ROOT, stdout=subprocess.PIPE,
+            stderr=errors, text=True)
     try:
         line = server.stdout.readline() if server.stdout else ''
         if not line:

@@ -49,7 +49,8 @@ def draw_polygon(points: np.ndarray, box: Box) -> np.ndarray:
     points : (N, 2) float, x and y, finite and within FARTHEST, in the image of which the box is a part
     """
     height, width = box.bottom - box.top, box.right - box.left
-    if height * width * len(points) > CHEAP:
+    span = _bound_points(points, (box.bottom, box.right))
+    if span and (span.bottom - span.top) * (span.right - span.left) * len(points) > CHEAP:
         return fill_polygon(points - (box.left, box.top), height, width)
     mask = np.zeros((height, width), bool)
     if len(points):

@@ -247,3 +247,61 @@ def test_hadolint_has_nothing_to_say(dockerfile: str) -> None:
     ended = subprocess.run([str(hadolint), '--no-color', dockerfile], cwd=REPOSITORY, capture_output=True, text=True,
                            check=False)
     assert (ended.returncode, ended.stdout) == (0, '')
+
+
+def read_services(**environment: str) -> dict[str, dict]:
+    """The services of docker-compose.yml, with the variables that it names filled in, or their defaults."""
+    text = re.sub(r'\$\{(\w+):-([^}]*)\}', lambda match: environment.get(match[1], match[2]),
+                  (REPOSITORY / 'docker-compose.yml').read_text())
+    assert '${' not in text
+    return yaml.safe_load(text)['services']
+
+
+def read_build_commands(document: str) -> set[tuple[str, str]]:
+    """(image, Dockerfile) of every `docker build` in a document."""
+    found = re.findall(r'docker build --tag (\S+)(?: --file (\S+))? \.', (REPOSITORY / document).read_text())
+    return {(image, dockerfile or 'Dockerfile') for image, dockerfile in found}
+
+
+@pytest.mark.parametrize('environment', [{}, {'WORKER_DOCKERFILE': 'Dockerfile_M1'}])
+def test_compose_builds_from_the_same_files_under_the_same_names_as_the_readme(environment: dict[str, str]) -> None:
+    services = read_services(**environment)
+    assert set(services) == {'sam_fewshot_segmentation', 'sam_fewshot_segmentation_test'}
+    from_readme = read_build_commands('README.md')
+    assert len(from_readme) == 3
+    for service in services.values():
+        build = service['build']
+        assert (REPOSITORY / build['context']).resolve() == REPOSITORY
+        assert (REPOSITORY / build['dockerfile']).is_file()
+        assert (service['image'].removesuffix(':latest'), build['dockerfile']) in from_readme
+    assert services['sam_fewshot_segmentation']['build']['dockerfile'] == environment.get(
+        'WORKER_DOCKERFILE', 'Dockerfile')
+
+
+def test_compose_runs_the_tests_on_the_image_that_it_builds_and_as_that_image_says() -> None:
+    worker, tests = (read_services()[f'sam_fewshot_segmentation{end}'] for end in ('', '_test'))
+    assert tests['build']['args'] == {'BASE': worker['image']}
+    assert ('ARG', f'BASE={worker["image"]}') in [
+        (line['instruction'], line['value'])
+        for line in DockerfileParser(fileobj=(REPOSITORY / tests['build']['dockerfile']).open('rb')).structure]
+    assert read_command(read_stages(tests['build']['dockerfile'])[-1])[1:3] == ['-m', 'pytest']
+    assert not {'command', 'entrypoint'} & {*worker, *tests}
+    assert 'profiles' not in worker and tests['profiles']  # the second cannot be built beside the first
+
+
+def test_the_deployment_guide_shows_the_commands_of_the_readme_and_the_services_of_compose() -> None:
+    guide = (REPOSITORY / 'docs/deployment.md').read_text()
+    assert read_build_commands('docs/deployment.md') == read_build_commands('README.md')
+    assert set(re.findall(r'docker compose run (?:--\w+ )*(\w+)', guide)) == {'sam_fewshot_segmentation_test'}
+    assert all(f'`{name}`' in guide for name in read_services())
+
+
+@pytest.mark.parametrize(('dockerfile', 'column'), [('Dockerfile', 1), ('Dockerfile_M1', 2)])
+def test_the_deployment_guide_lists_the_labels_of_both_images(dockerfile: str, column: int) -> None:
+    guide = (REPOSITORY / 'docs/deployment.md').read_text()
+    table = guide.partition('\n## The labels')[2].partition('\n## ')[0]
+    rows = [[cell.strip().strip('`') for cell in line.split('|')[1:-1]] for line in table.splitlines()
+            if line.startswith('| `')]
+    labels = {key: value for key, value in read_labels(read_stages(dockerfile)[-1]).items()
+              if not key.startswith('org.opencontainers')}
+    assert {row[0]: row[column] for row in rows if row[column] != 'not set'} == labels

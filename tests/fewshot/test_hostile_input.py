@@ -65,6 +65,8 @@ def test_cheap_polygons_are_those_of_skimage_and_costly_ones_those_of_scan_lines
     expected[draw.polygon(corners[:, 1] - 0.5, corners[:, 0] - 0.5, expected.shape)] = True
     box = Box(5, 8, 30, 41)
     np.testing.assert_array_equal(draw_polygon(corners, box), expected[box.slices])
+    monkeypatch.setattr('fewshot.polygons.CHEAP', 37 * 41 * 4)  # what counts is the polygon's room, not the image's
+    np.testing.assert_array_equal(draw_polygon(corners, Box(0, 0, 500, 500))[:37, :41], expected)
     monkeypatch.setattr('fewshot.polygons.CHEAP', 0)
     np.testing.assert_array_equal(draw_polygon(corners, box), fill_polygon(corners, 37, 41)[box.slices])
 
