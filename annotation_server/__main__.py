@@ -30,6 +30,8 @@ def main() -> None:
         images = find_images(arguments.folder)
         layers = {name: read_layers(path) for name, path in images.items()}
         listener = socket.create_server(('127.0.0.1', arguments.port))
+        # asyncio does this only for sockets that name their protocol; without it a request takes 40 ms longer
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     except (OSError, ValueError, OverflowError) as error:
         sys.exit(f'annotation_server: {error}')
     with closing(Store(arguments.folder / 'annotations.sqlite')) as store, listener:

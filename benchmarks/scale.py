@@ -5,6 +5,7 @@ bright. So what is measured is the way to the server and back: frames, requests,
 """
 import argparse
 import json
+import os
 import re
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import numpy as np
 import tifffile
 
 from annotation_client.annotations import UPennContrastAnnotationClient
-from demo.processes import running_server
+from demo.processes import ROOT, running_server
 from tests.end_to_end.stand_in import CORNERS, FRAMES, SIDE, draw_frame, outline_example
 from tests.worker import make_params
 
@@ -104,6 +105,7 @@ def main() -> None:
     parser.add_argument('--jobs', type=int, default=8)
     parser.add_argument('--at-once', type=int, default=2, help='as many GPUs as there would be')
     options = parser.parse_args()
+    os.environ.setdefault('SAM_CHECKPOINT_DIR', str(ROOT / 'models'))
     run_batch(options.frames, options.jobs, options.at_once)
 
 
