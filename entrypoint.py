@@ -119,14 +119,8 @@ def run(datasetId: str, apiUrl: str, token: str, params: dict, job: Job) -> None
             shown = fix_layers(piece.location) if piece.tile else layers
             return frames.load_frame(dataset, datasetId, shown, piece.location, piece.tile)
 
-    def send(location: Location, found: 'list[Found]', candidates: int, seconds: float) -> None:
-        try:
-            with naming(f'uploading the objects of {location}'), job.sending:
-                sent = upload_frame(uploads, location, found, known.get(location, []), propertyId, parameters, job)
-            log.info('%s: %d candidates, %d like the examples, %d uploaded, %.1f s, %d MB at most', location,
-                     candidates, len(found), sent, seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it costs this frame and no other
-            job.skip(location, error)
+    def upload(location: Location, found: 'list[Found]') -> int:
+        return upload_frame(uploads, location, found, known.get(location, []), propertyId, parameters, job)
 
     job.begin(locations)
     with ThreadPoolExecutor(1) as background:  # one thread, so that one connection to the server is enough
@@ -138,7 +132,7 @@ def run(datasetId: str, apiUrl: str, token: str, params: dict, job: Job) -> None
         look = partial(find_objects, predictor, lesson, parameters, job.tally)
         frame_shape = dataset.tiles['sizeY'], dataset.tiles['sizeX']
         search_batch(incoming, len(examples.tiles), frame_shape, look,
-                     lambda *arguments: background.submit(send, *arguments), job)
+                     lambda *arguments: background.submit(send, upload, job, *arguments), job)
     finish(job, lesson, parameters)
 
 
@@ -158,7 +152,6 @@ def search_batch(incoming: 'Iterator[Coming]', tiles: int, frame_shape: tuple[in
         except BatchEndedError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, it costs this frame and no other
-            log.exception('%s failed', location)
             job.skip(location, error)
             continue
         with job.tally.time('upload'):
@@ -189,6 +182,21 @@ def search_frame(location: Location, pieces: 'Iterator[Coming]', frame_shape: tu
     return found
 
 
+def send(upload: 'Callable[[Location, list[Found]], int]', job: Job, location: Location, found: 'list[Found]',
+         candidates: int, seconds: float) -> None:
+    """Upload what was found at a location among so many candidates in so many seconds, and log it.
+
+    A frame that fails is left out. Raises BatchEndedError when the next would fail too.
+    """
+    try:
+        with naming(f'uploading the objects of {location}'), job.sending:
+            sent = upload(location, found)
+        log.info('%s: %d candidates, %d like the examples, %d uploaded, %.1f s, %d MB at most', location, candidates,
+                 len(found), sent, seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+    except Exception as error:  # noqa: BLE001 - whatever it is, it costs this frame and no other
+        job.skip(location, error)
+
+
 @contextmanager
 def naming(doing: str) -> Iterator[None]:
     """Say in the note of an error that leaves the block what was being done."""
@@ -210,8 +218,8 @@ def fetch_examples(store: Any, datasetId: str, tiles: Mapping, parameters: Param
     counter = stored.fetch_polygons(store, datasetId, parameters.negative_tags)
     if parameters.signed is not None:
         from fewshot.shares import keep_signed
-        kept = {id(one) for one in keep_signed([*tagged, *counter], parameters.signed)}
-        tagged, counter = ([one for one in group if id(one) in kept] for group in (tagged, counter))
+        kept = {stored.id_of(one) for one in keep_signed([*tagged, *counter], parameters.signed)}
+        tagged, counter = ([one for one in group if stored.id_of(one) in kept] for group in (tagged, counter))
 
     from fewshot.examples import Examples
     return Examples(tagged, counter, tiles, parameters.tile_size)

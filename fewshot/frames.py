@@ -2,7 +2,7 @@
 import colorsys
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, wait
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -12,6 +12,7 @@ import numpy as np
 
 from fewshot.crops import Box
 from fewshot.parameters import BATCH_AXES, Location, Parameters, explain, parse_batch, refuse, show
+from fewshot.positions import Block
 
 SCALED_DTYPES = ('uint8', 'uint16')  # that stay what they are when large_image scales a picture
 STRIPS, STRIP_ROWS = 32, 8  # taken of a frame of another type
@@ -94,7 +95,7 @@ def list_locations(parameters: Parameters, tiles: Mapping) -> list[Location]:
         for name, here, axis in zip(BATCH_AXES, (current.xy, current.z, current.time), ('XY', 'Z', 'T'), strict=True)]
     if (total := math.prod(map(len, positions))) > MOST_POSITIONS:
         raise refuse('The batch is too large', f'{total:,} positions', f'Search at most {MOST_POSITIONS:,} in a job.')
-    return [Location(xy, z, time) for xy in positions[0] for z in positions[1] for time in positions[2]]
+    return Block(*map(tuple, positions)).locations
 
 
 def _list_positions(name: str, text: str, current: int, length: int) -> list[int]:
@@ -251,7 +252,7 @@ def _find_index(dataset: Any, location: Location, layer: Layer) -> int:
                       'Leave this position out of the batch, or hide the channel.') from None
 
 
-def load_ahead(load: Callable[[Piece], Frame], pieces: Iterable[Piece], background: Executor,
+def load_ahead(load: Callable[[Piece], Frame], pieces: Sequence[Piece], background: Executor,
                is_wanted: Callable[[Piece], bool] = lambda piece: True) -> Iterator[Coming]:
     """The pieces in their order, loaded or failed; while the caller works on one, the next is loaded, and no more.
 
@@ -262,7 +263,6 @@ def load_ahead(load: Callable[[Piece], Frame], pieces: Iterable[Piece], backgrou
     background : of one thread
     is_wanted : asked before a piece is loaded; one that is not is passed over
     """
-    pieces = list(pieces)
     needed = Counter(pieces)
     kept: dict[Piece, Frame] = {}
 

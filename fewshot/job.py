@@ -1,4 +1,5 @@
 """One job: what it has done, what has become of its frames, what its user is told."""
+import logging
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -8,6 +9,8 @@ from fewshot.outcomes import Outcomes
 from fewshot.page import Page
 from fewshot.parameters import Location
 from fewshot.tally import Tally, count
+
+log = logging.getLogger('sam_fewshot')
 
 
 @dataclass
@@ -28,6 +31,7 @@ class Job:
 
     def skip(self, location: Location, error: Exception) -> None:
         """Leave a frame out that failed, with a warning. Raises BatchEndedError when the batch cannot go on."""
+        log.error('%s failed', location, exc_info=error)
         self.outcomes.note_failure(location, error)
         self.page.warn(f'The frame {location} was left out', 'Frame left out', f'{str(error).rstrip(".")}. '
                        f'{describe_notes(error)} The batch goes on; its end lists the frames that failed.')

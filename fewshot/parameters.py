@@ -194,10 +194,7 @@ def read_parameters(params: Any) -> Parameters:
         raise refuse('Negative Tag and Training Tag name the same tag', ', '.join(sorted(both)),
                      'Give examples and counter-examples tags of their own.')
     checkpoint = _read_checkpoint(values)
-    min_area, max_area = int(_read_number(values, 'Min Mask Area')), int(_read_number(values, 'Max Mask Area'))
-    if max_area and min_area > max_area:
-        raise refuse('Min Mask Area is above Max Mask Area', f'{min_area} and {max_area} pixels',
-                     'Lower Min Mask Area, or set Max Mask Area to 0 for no limit.')
+    min_area, max_area = _read_areas(values)
     return Parameters(
         training_tags=training_tags,
         negative_tags=negative_tags,
@@ -261,6 +258,14 @@ def _read_tags(source: Mapping, name: str) -> tuple[str, ...]:
         raise refuse(f'{name} is not a list of tags', tags,
                      f'Choose one or more tags of at most {LONGEST_TAG:,} characters.')
     return tuple(tags)
+
+
+def _read_areas(values: Mapping) -> tuple[int, int]:
+    min_area, max_area = int(_read_number(values, 'Min Mask Area')), int(_read_number(values, 'Max Mask Area'))
+    if max_area and min_area > max_area:
+        raise refuse('Min Mask Area is above Max Mask Area', f'{min_area} and {max_area} pixels',
+                     'Lower Min Mask Area, or set Max Mask Area to 0 for no limit.')
+    return min_area, max_area
 
 
 def _read_checkpoint(values: Mapping) -> Checkpoint:

@@ -1,8 +1,9 @@
 """Locations in the words of the batch fields, ready to be pasted there."""
 from collections.abc import Collection, Iterable
+from itertools import product
 from typing import NamedTuple
 
-from fewshot.parameters import Location
+from fewshot.parameters import BATCH_AXES, Location
 
 
 class Block(NamedTuple):
@@ -12,9 +13,18 @@ class Block(NamedTuple):
     zs: tuple[int, ...]
     times: tuple[int, ...]
 
+    @property
+    def locations(self) -> list[Location]:
+        """XY by XY, then Z, then Time."""
+        return [Location(*place) for place in product(*self)]
+
+    @property
+    def fields(self) -> dict[str, str]:
+        """The values of the batch fields, by their names."""
+        return dict(zip(BATCH_AXES, map(join_numbers, self), strict=True))
+
     def __str__(self) -> str:
-        return ', '.join(f'Batch {axis}: {join_numbers(indices)}' for axis, indices in
-                         zip(('XY', 'Z', 'Time'), self, strict=True))
+        return ', '.join(f'{name}: {text}' for name, text in self.fields.items())
 
 
 def write_locations(locations: Collection[Location]) -> str:

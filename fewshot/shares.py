@@ -11,7 +11,8 @@ from girder_client import HttpError
 from fewshot.outcomes import LOGGED_OUT
 from fewshot.page import Page
 from fewshot.parameters import SIGNED_EXAMPLES, Location, explain
-from fewshot.positions import Block, cover_locations, join_numbers
+from fewshot.positions import Block, cover_locations
+from fewshot.stored import id_of
 
 LONGEST = 100_000  # characters of a job's parameters; Linux takes 128 KiB an argument
 
@@ -55,12 +56,7 @@ def start_shares(store: Any, datasetId: str, params: Mapping[str, Any], jobs: in
     if refused:
         page.warn(f'{len(refused)} of {len(shares)} jobs could not be started', 'Jobs',
                   f'{refused[0]} This job searches their shares itself, which takes longer.')
-    return [location for share in own for location in list_locations(share)], names
-
-
-def list_locations(block: Block) -> list[Location]:
-    """The locations of a block, XY by XY, then Z, then Time."""
-    return [Location(*place) for place in product(*block)]
+    return [location for share in own for location in share.locations], names
 
 
 def split_block(block: Block, most: int) -> list[Block]:
@@ -98,15 +94,14 @@ def narrow_params(params: Mapping[str, Any], share: Block, number: int, total: i
     number, total : of the share, from 1, and how many there are
     examples : as of `sign_examples`
     """
-    texts = {f'Batch {axis}': join_numbers(indices) for axis, indices in
-             zip(('XY', 'Z', 'Time'), share, strict=True)}
     return {**params, 'name': f'{params.get("name") or "SAM few-shot segmentation"} ({number} of {total})',
-            'workerInterface': {**params['workerInterface'], **texts, 'Jobs': 1}, SIGNED_EXAMPLES: dict(examples)}
+            'workerInterface': {**params['workerInterface'], **share.fields, 'Jobs': 1},
+            SIGNED_EXAMPLES: dict(examples)}
 
 
 def sign_examples(annotations: Iterable[Mapping]) -> dict[str, str]:
     """{id: digest} of examples and counter-examples, by which another job knows them again."""
-    return {str(one['_id']): digest(one) for one in annotations if one.get('_id')}
+    return {id_of(one): digest(one) for one in annotations if id_of(one)}
 
 
 def digest(annotation: Mapping) -> str:
@@ -120,7 +115,7 @@ def keep_signed(annotations: Sequence[Mapping], signed: Mapping[str, str]) -> li
 
     Raises ValueError, with a note for the user, when one is gone or changed: the prototype would be another.
     """
-    found = {str(one.get('_id')): one for one in annotations}
+    found = {id_of(one): one for one in annotations}
     gone = [id for id in signed if id not in found]
     changed = [id for id in signed if id in found and digest(found[id]) != signed[id]]
     if gone or changed:

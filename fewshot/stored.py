@@ -17,7 +17,7 @@ def fetch_polygons(store: Any, datasetId: str, tags: Sequence[str]) -> list[dict
     """The polygons that carry any of the tags, each once."""
     found: dict[str | int, dict] = {}
     for tag in tags:
-        for annotation in store.getAnnotationsByDatasetId(datasetId, shape='polygon', tags=[tag]):
+        for annotation in page_polygons(store, datasetId, [tag]):
             found[id_of(annotation) or len(found)] = annotation
     return list(found.values())
 

@@ -153,12 +153,12 @@ class Uploads:
 
     def look_for(self, batch: list[Mapping]) -> list[str | None]:
         """The ids of a batch that may have arrived, None for what is not there."""
+        own = {one for frame in self.made for one in frame}
         for pause in PAUSES:
             time.sleep(pause)
             wanted: dict[Any, list[int]] = {}
             for number, annotation in enumerate(batch):
                 wanted.setdefault(content_of(annotation), []).append(number)
-            own = {one for frame in self.made for one in frame}
             found: list[str | None] = [None] * len(batch)
             for annotation in page_polygons(self.store, self.datasetId, self.tags, self.cursor):
                 numbers = wanted.get(content_of(annotation))

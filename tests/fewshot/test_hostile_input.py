@@ -160,9 +160,6 @@ class Pages:
     def get(self, path: str, parameters: dict) -> Any:
         return self.pages.pop(0)
 
-    def getAnnotationsByDatasetId(self, datasetId: str, shape: str, tags: list) -> list:
-        return self.pages.pop(0)
-
 
 @given(st.lists(annotations, max_size=4))
 def test_outlines_of_any_kind_are_listed_or_passed_over(page):

@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from fewshot.parameters import parse_batch
 from fewshot.positions import Block
-from fewshot.shares import digest, is_even, keep_signed, list_locations, narrow_params, sign_examples, split_block
+from fewshot.shares import digest, is_even, keep_signed, narrow_params, sign_examples, split_block
 
 AXIS = st.sets(st.integers(0, 30), min_size=1, max_size=9).map(lambda found: tuple(sorted(found)))
 
@@ -13,8 +13,8 @@ AXIS = st.sets(st.integers(0, 30), min_size=1, max_size=9).map(lambda found: tup
 def test_the_shares_hold_each_frame_once_and_are_even_to_one(xys, zs, times, most):
     block = Block(xys, zs, times)
     shares = split_block(block, most)
-    assert sorted(frame for share in shares for frame in list_locations(share)) == list_locations(block)
-    sizes = [len(list_locations(share)) for share in shares]
+    assert sorted(frame for share in shares for frame in share.locations) == block.locations
+    sizes = [len(share.locations) for share in shares]
     assert max(sizes) - min(sizes) <= 1
 
 
@@ -37,7 +37,7 @@ def test_no_other_number_of_even_shares_is_nearer_to_the_one_wanted(xys, zs, tim
 ])
 def test_shares_are_as_many_as_can_be_written(axes, most, sizes):
     shares = split_block(Block(*(tuple(range(length)) for length in axes)), most)
-    assert [len(list_locations(share)) for share in shares] == sizes
+    assert [len(share.locations) for share in shares] == sizes
 
 
 def test_neighbours_stay_together():
