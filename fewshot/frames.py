@@ -329,6 +329,7 @@ def stretch(image: np.ndarray, layer: Layer) -> np.ndarray:
     -------
     (H, W, 1) or (H, W, 3) float32 in 0..1
     """
+    assert not layer.percentile
     image = np.atleast_3d(image)
     image = image[..., :3] if image.shape[-1] in (3, 4) else image[..., :1]
     finite = np.isfinite(image)

@@ -19,7 +19,7 @@ from demo.dataset import BLACK, WHITE, cut, read_image
 from demo.scoring import match_iou
 from fewshot.candidates import has_allowed_area, propose_candidates
 from fewshot.encoder import encode_image_with_sam1, load_predictor
-from fewshot.frames import Layer, ensure_rgb, stretch
+from fewshot.frames import Layer, merge_channel
 from fewshot.models import VIT_MINI
 from fewshot.parameters import Location, Parameters
 from training.synthetic import make_image
@@ -51,7 +51,12 @@ def load_nuclei(side: int) -> list[tuple[np.ndarray, np.ndarray]]:
     """The labelled image in squares of `side` pixels, each with the demo's contrast."""
     layer = Layer(0, (1, 1, 1), True, BLACK, WHITE)
     image, labels = (cut(whole, side) for whole in read_image())
-    return [(ensure_rgb(stretch(square, layer)), numbers) for square, numbers in zip(image, labels, strict=True)]
+    squares = []
+    for square, numbers in zip(image, labels, strict=True):
+        rgb = np.zeros((*square.shape, 3), np.uint8)
+        merge_channel(rgb, square, layer)
+        squares.append((rgb, numbers))
+    return squares
 
 
 def masks_of(labels: np.ndarray) -> list[np.ndarray]:

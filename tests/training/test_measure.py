@@ -11,6 +11,11 @@ def test_fragments_are_no_objects_to_be_found():
     assert mask.sum() == 100
 
 
+def test_nuclei_are_shown_with_the_contrast_of_the_demo():
+    for rgb, _ in load_nuclei(128):
+        assert (rgb == 0).mean() < 0.1 and 0.001 < (rgb == 255).mean() < 0.003  # percentiles 1 and 99.8
+
+
 def test_one_point_finds_most_nuclei_of_the_labelled_image():
     line = measure_points(small_predictor(), load_nuclei(128)[:4])
     preferred = float(line.split('preferred ')[1].split()[0])
