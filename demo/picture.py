@@ -1,4 +1,6 @@
 """The result as a picture: the image, what was found in it, what was missed."""
+from collections.abc import Sequence
+
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
@@ -7,7 +9,7 @@ from demo.scoring import Score
 
 ZOOM = 3
 MARGIN, ABOVE, BELOW = 24, 138, 122  # around the text; room for the title and for the legend; pixels
-EXAMPLE, RIGHT, WRONG, MISSED = '#FFD60A', '#2EE6A6', '#FF8C42', '#FF4D8D'
+EXAMPLE, COUNTER, RIGHT, WRONG, MISSED = '#FFD60A', '#B98CFF', '#2EE6A6', '#FF8C42', '#FF4D8D'
 PAPER, INK, FAINT, GRID = '#12161C', '#F2F4F7', '#A4ADB8', '#5A6673'
 
 
@@ -28,7 +30,7 @@ def draw_outline(draw: ImageDraw.ImageDraw, points: np.ndarray, corner: np.ndarr
 
 def draw_picture(
     image: np.ndarray, labels: np.ndarray, examples: list[Example], found: list[list[np.ndarray]], score: Score,
-    model: str,
+    model: str, counterexamples: Sequence[Example] = (),
 ) -> Image.Image:
     """The whole image with all outlines, a legend and a caption.
 
@@ -42,29 +44,36 @@ def draw_picture(
     for at in range(side * ZOOM, image.shape[1] * ZOOM, side * ZOOM):
         draw.line([(at, 0), (at, picture.height)], fill=GRID)
         draw.line([(0, at), (picture.width, at)], fill=GRID)
-    for example in examples:  # wide, so that it shows on both sides of what was found there
-        draw_outline(draw, example.outline, corners[example.position], EXAMPLE, 9)
+    for shown, colour in ((examples, EXAMPLE), (counterexamples, COUNTER)):
+        for example in shown:  # wide, so that it shows on both sides of what was found there
+            draw_outline(draw, example.outline, corners[example.position], colour, 9)
     for position, number in score.missed:
         draw_outline(draw, outline(labels[position] == number), corners[position], MISSED, 3)
     for outcome, colour in ((score.wrong, WRONG), (score.right, RIGHT)):
         for position, index in outcome:
             draw_outline(draw, found[position][index], corners[position], colour, 3)
-    return add_caption(picture, score, len(examples), len(labels), model)
+    return add_caption(picture, score, len(examples), len(counterexamples), len(labels), model)
 
 
-def add_caption(picture: Image.Image, score: Score, examples: int, positions: int, model: str) -> Image.Image:
+def add_caption(
+    picture: Image.Image, score: Score, examples: int, counterexamples: int, positions: int, model: str,
+) -> Image.Image:
     """Put the title above the picture and the legend below it."""
     title, text = ImageFont.load_default(44), ImageFont.load_default(27)
     page = Image.new('RGB', (picture.width, ABOVE + picture.height + BELOW), PAPER)
     page.paste(picture, (0, ABOVE))
     draw = ImageDraw.Draw(page)
+    counter = f'{counterexamples} counter-examples'
     draw.text((MARGIN, 18), f'{examples} nuclei shown to the worker, {len(score.right)} of '
               f'{len(score.right) + len(score.missed)} others found', font=title, fill=INK)
     draw.text((MARGIN, 82), f'Precision {score.precision:.2f}   recall {score.recall:.2f}   F1 {score.f1:.2f}   at '
-              f'IoU 0.5 against expert labels.   {positions} positions, model {model}', font=text, fill=FAINT)
+              f'IoU 0.5 against expert labels.   {positions} positions, model {model}'
+              + (f', {counter}' if counterexamples else ''), font=text, fill=FAINT)
     legend = [
-        (EXAMPLE, 9, f'the {examples} examples'), (RIGHT, 4, f'found: {len(score.right)}'),
-        (WRONG, 4, f'found, but not a labelled nucleus: {len(score.wrong)}'),
+        (EXAMPLE, 9, f'{examples} examples'),
+        *([(COUNTER, 9, counter)] if counterexamples else []),
+        (RIGHT, 4, f'found: {len(score.right)}'),
+        (WRONG, 4, f'found, but no nucleus: {len(score.wrong)}'),
         (MISSED, 4, f'missed: {len(score.missed)}')]
     x, y = MARGIN, ABOVE + picture.height + 20
     for colour, width, words in legend:

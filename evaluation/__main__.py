@@ -12,16 +12,14 @@ from itertools import chain
 from pathlib import Path
 
 from evaluation.groups import NAMES, Group, make_group
-from evaluation.jobs import COUNTERED, DEFAULTS, run_ways, running_lab
-from evaluation.picture import draw_pair
+from evaluation.jobs import run_ways, running_lab
 from evaluation.scoring import Result, score_group
 
 HEADER = '| Pictures | Number | Objects | Way | Precision | Recall | F1 at IoU 0.5 | F1 at IoU 0.75 | Duplicates |'
-PICTURED = 'two kinds'
 
 
-def evaluate(group: Group, picture: Path | None = None) -> dict[str, Result]:
-    """The result of each way on a group. The picture, of a group with unwanted objects, is drawn into a file."""
+def evaluate(group: Group) -> dict[str, Result]:
+    """The result of each way on a group."""
     found, counter = {}, {}
     with tempfile.TemporaryDirectory() as folder, running_lab(Path(folder), group) as lab:
         start = time.monotonic()
@@ -30,13 +28,7 @@ def evaluate(group: Group, picture: Path | None = None) -> dict[str, Result]:
             start = time.monotonic()
             found[way], counter[way] = outlines, counterexamples
     shown = [*lab.examples, *chain(*counter.values())]  # the same objects are to be found in every way
-    results = {way: score_group(group, outlines, shown, lab.smallest) for way, outlines in found.items()}
-    if picture:
-        title = f'{len(lab.examples)} examples'
-        pair = {title: DEFAULTS, f'{title} and {len(counter[COUNTERED])} counter-examples': COUNTERED}
-        draw_pair(group, shown, {title: (found[way], results[way].score) for title, way in pair.items()}).save(
-            picture, optimize=True)
-    return results
+    return {way: score_group(group, outlines, shown, lab.smallest) for way, outlines in found.items()}
 
 
 def write_row(group: Group, way: str, result: Result) -> str:
@@ -51,14 +43,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog='python -m evaluation', description=(__doc__ or '').splitlines()[0])
     parser.add_argument('--groups', nargs='+', choices=NAMES, default=NAMES, metavar='NAME',
                         help=f'what to evaluate: {", ".join(NAMES)} (default: all)')
-    parser.add_argument('--picture', type=Path, metavar='FILE',
-                        help=f'draw what counter-examples do in the group {PICTURED} into a PNG')
     options = parser.parse_args(arguments)
     rows = [HEADER, '|---' * (HEADER.count('|') - 1) + '|']
     for name in options.groups:
         group = make_group(name)
-        results = evaluate(group, options.picture if name == PICTURED else None)
-        rows += [write_row(group, way, result) for way, result in results.items()]
+        rows += [write_row(group, way, result) for way, result in evaluate(group).items()]
     print('\n'.join(rows))
 
 

@@ -3,23 +3,25 @@ import numpy as np
 from PIL import ImageColor
 
 from demo.dataset import Example, outline
-from demo.picture import ABOVE, EXAMPLE, MISSED, RIGHT, WRONG, ZOOM, draw_picture
+from demo.picture import ABOVE, COUNTER, EXAMPLE, MISSED, RIGHT, WRONG, ZOOM, draw_picture
 from demo.scoring import score
 
 
 def test_the_picture_shows_each_outcome_in_its_colour_and_place():
-    nucleus, missed, wrong = np.zeros((3, 64, 64), bool)
-    nucleus[10:30, 10:30] = missed[35:55, 35:55] = wrong[5:15, 45:55] = True
+    nucleus, missed, wrong, counter = np.zeros((4, 64, 64), bool)
+    nucleus[10:30, 10:30] = missed[35:55, 35:55] = wrong[5:15, 45:55] = counter[20:40, 20:40] = True
     labels = np.zeros((4, 64, 64), np.uint16)
     labels[0][nucleus], labels[3][missed] = 1, 2
     found = [[outline(nucleus)], [outline(wrong)], [], []]
     image = np.random.default_rng(1).integers(0, 200, (128, 128)).astype(np.uint16)
     result = score(found, labels, smallest=30)
-    picture = draw_picture(image, labels, [Example(0, 400, outline(nucleus))], found, result, 'm')
+    picture = draw_picture(image, labels, [Example(0, 400, outline(nucleus))], found, result, 'm',
+                           [Example(2, 400, outline(counter))])
     pixels = np.array(picture)
     assert pixels.shape[1] == 128 * ZOOM
-    for colour, centre, reach in [  # in the whole image: the second position lies to the right, the fourth below it
-            (RIGHT, (20, 20), 11), (EXAMPLE, (20, 20), 12), (WRONG, (114, 10), 6), (MISSED, (109, 109), 11)]:
+    for colour, centre, reach in [  # in the whole image, of two by two positions
+            (RIGHT, (20, 20), 11), (EXAMPLE, (20, 20), 12), (WRONG, (114, 10), 6), (MISSED, (109, 109), 11),
+            (COUNTER, (30, 94), 12)]:
         rows, columns = np.nonzero((pixels[ABOVE:ABOVE + 128 * ZOOM] == ImageColor.getrgb(colour)).all(axis=-1))
         assert len(rows) > 50
         assert abs(columns.mean() / ZOOM - centre[0]) < 1 and abs(rows.mean() / ZOOM - centre[1]) < 1

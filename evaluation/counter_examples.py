@@ -1,0 +1,67 @@
+"""What three counter-examples do in the demo's image: `python -m evaluation.counter_examples FILE`.
+
+Does what a user does who has no threshold yet: runs the job with the threshold as it comes, sorts what was found by
+similarity, tags the first three that are no nuclei, and runs it again. Prints both results and draws them side by side.
+"""
+import argparse
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image
+
+from demo.__main__ import SMALL_MODEL, SMALLEST
+from demo.dataset import Example, forget_examples, read_image
+from demo.picture import INK, draw_picture
+from demo.scoring import score
+from evaluation.groups import DEMO, make_group
+from evaluation.jobs import COUNTER_EXAMPLES, COUNTER_TAG, COUNTERED, DEFAULTS, Lab, running_lab
+
+# a piece of a nucleus differs from a whole one in its surroundings, so there are more of them in a crop than usual
+SETTINGS = {'Similarity Threshold': 0.5, 'Target Occupancy': 0.10, 'Min Mask Area': SMALLEST}
+GAP = 8  # between the pictures, pixels
+
+
+def sort_by_similarity(lab: Lab, way: str) -> list[tuple[int, int]]:
+    """What a job found, (picture, index in the picture) each, least like the examples first."""
+    values = lab.store.client.get('annotation_property_values', parameters={'datasetId': lab.datasetId, 'limit': 0})
+    similarity = {one['annotationId']: scores['Similarity'] for one in values for scores in one['values'].values()}
+    places = [(similarity[annotation['_id']], picture, index) for picture, found in enumerate(lab.annotations(way))
+              for index, annotation in enumerate(found)]
+    return [(picture, index) for _, picture, index in sorted(places)]
+
+
+def draw_pair(pictures: Sequence[Image.Image]) -> Image.Image:
+    """Pictures of one size side by side, at half that size, in a palette, which keeps the file small."""
+    width, height = pictures[0].width // 2, pictures[0].height // 2
+    page = Image.new('RGB', (width * len(pictures) + GAP * (len(pictures) - 1), height), INK)
+    for number, picture in enumerate(pictures):
+        page.paste(picture.resize((width, height), Image.Resampling.LANCZOS), ((width + GAP) * number, 0))
+    return page.quantize(256, Image.Quantize.MAXCOVERAGE)  # keeps rare colours, those of the outlines
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run both jobs, print the scores, write the picture."""
+    parser = argparse.ArgumentParser(prog='python -m evaluation.counter_examples',
+                                     description=(__doc__ or '').splitlines()[0])
+    parser.add_argument('file', type=Path, help='the picture to write, a PNG')
+    file = parser.parse_args(arguments).file
+    group = make_group(DEMO)
+    with tempfile.TemporaryDirectory() as folder, running_lab(Path(folder), group) as lab:
+        labels = forget_examples(group.labels, lab.examples)
+        found = lab.run(DEFAULTS, **SETTINGS)
+        result = score(found, labels, SMALLEST)
+        wrong = [place for place in sort_by_similarity(lab, DEFAULTS) if place in result.wrong][:COUNTER_EXAMPLES]
+        tagged = [Example(picture, 0, found[picture][index]) for picture, index in wrong]
+        lab.upload(tagged, COUNTER_TAG)
+        better = lab.run(COUNTERED, **SETTINGS, **{'Negative Tag': [COUNTER_TAG]})
+    ways = (found, result, ()), (better, score(better, labels, SMALLEST), tagged)
+    for _, result, shown in ways:
+        print(f'{len(shown)} counter-examples: {len(result.right)} nuclei, {len(result.wrong)} that are none, '
+              f'{len(result.missed)} missed')
+    draw_pair([draw_picture(read_image()[0], group.labels, lab.examples, outlines, result, SMALL_MODEL, shown)
+               for outlines, result, shown in ways]).save(file, optimize=True)
+
+
+if __name__ == '__main__':
+    main()
