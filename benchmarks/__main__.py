@@ -16,6 +16,7 @@ from statistics import median
 from benchmarks.findings import Agreement, Findings, compare, load_findings
 from benchmarks.frames import Lab, draw_frame, running_lab
 from benchmarks.job import Costs
+from demo.dataset import write_dataset
 from demo.processes import ROOT, last_lines
 from fewshot.parameters import WHOLE_FRAME
 
@@ -77,7 +78,8 @@ def measure(sides: Sequence[int], points: Sequence[int], pairs: int, whole_frame
     for side in sides:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
-            with running_lab(folder, draw_frame(side)[None]) as lab:
+            write_dataset(folder / 'data', draw_frame(side)[None])
+            with running_lab(folder, side) as lab:
                 for count in points:
                     costs = []
                     for pair in range(pairs):

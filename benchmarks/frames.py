@@ -2,14 +2,14 @@
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 
 from annotation_client.annotations import UPennContrastAnnotationClient
 from demo.__main__ import EXAMPLE_TAG, SMALL_MODEL, choose_settings, describe_job
-from demo.dataset import NAME, Example, choose_examples, read_image, to_annotation, write_dataset
+from demo.dataset import NAME, Example, choose_examples, read_image, to_annotation
 from demo.processes import running_server
 from fewshot.parameters import FIELDS
 
@@ -25,7 +25,7 @@ class Lab(NamedTuple):
     datasetId: str
     settings: dict  # of the form, for these examples
 
-    def describe_job(self, points: int, tag: str, **changes: str) -> dict:
+    def describe_job(self, points: int, tag: str, **changes: Any) -> dict:
         """The parameters of a job on the first frame that gives a tag to what it finds; `changes` go into the form."""
         # the method as specified knows neither of the two
         settings = {**self.settings, 'Batch XY': '', 'Points per side': points, 'Duplicates': 'keep',
@@ -52,13 +52,12 @@ def outline_examples(side: int) -> list[Example]:
 
 
 @contextlib.contextmanager
-def running_lab(folder: Path, images: np.ndarray, part: int | None = None) -> Iterator[Lab]:
-    """Serve frames, (n, side, side), from a new folder, with examples in the first.
+def running_lab(folder: Path, side: int) -> Iterator[Lab]:
+    """Serve the frames that `write_dataset` wrote to the folder `data` in a folder, with examples in the first.
 
-    Its upper left corner, `part` pixels wide, or all of it, is `draw_frame(part)`.
+    The upper left corner of that one, `side` pixels wide, or all of it, is `draw_frame(side)`.
     """
-    write_dataset(folder / 'data', images)
-    examples = outline_examples(part or images.shape[-1])
+    examples = outline_examples(side)
     settings = choose_settings(examples, SMALL_MODEL)
     if settings['Max Mask Area'] > FIELDS['Max Mask Area']['max']:
         settings['Max Mask Area'] = 0  # the form knows no limit for objects so large

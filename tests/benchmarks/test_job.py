@@ -5,6 +5,7 @@ import pytest
 from annotation_client.connection import keep_alive_session
 from benchmarks.frames import draw_frame, running_lab
 from benchmarks.job import STEPS, Costs, counting, forget_most_memory, read_memory
+from demo.dataset import write_dataset
 
 
 def test_seconds_in_all_leave_out_loading_the_model():
@@ -24,7 +25,8 @@ def test_the_most_memory_counts_from_when_it_was_forgotten():
 
 def test_every_request_is_counted_with_its_answer_until_the_block_ends(tmp_path):
     image = draw_frame(64)
-    with running_lab(tmp_path, image[None]) as lab:
+    write_dataset(tmp_path / 'data', image[None])
+    with running_lab(tmp_path, len(image)) as lab:
         sizes = []
         with counting(sizes):
             answer = keep_alive_session().post(f'{lab.apiUrl}/nowhere', data=b'x' * 100_000)
