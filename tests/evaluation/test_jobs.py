@@ -10,7 +10,7 @@ from demo.dataset import outline
 from evaluation import groups, jobs
 from evaluation.groups import Group, draw_group
 from evaluation.images import Scene
-from evaluation.jobs import COUNTER_TAG, COUNTERED, DEFAULTS, OWN_NMS, SPECIFIED, TILED, run_ways, running_lab
+from evaluation.jobs import COUNTER_TAG, COUNTERED, DEFAULTS, OWN_NMS, SKIPPED, SPECIFIED, TILED, run_ways, running_lab
 from fewshot.models import KNOWN
 
 SAME = 'Training Tag', 'Batch XY', 'Model', 'Similarity Threshold', 'Target Occupancy', 'Points per side', \
@@ -42,30 +42,31 @@ def test_the_ways_differ_in_what_their_names_say_and_in_nothing_else(group, tmp_
         store = lab.store
         ways = {way: (found, shown) for way, found, shown in run_ways(lab, group)}
         counter = store.getAnnotationsByDatasetId(lab.datasetId, shape='polygon', tags=[COUNTER_TAG])
-    assert list(ways) == [SPECIFIED, OWN_NMS, DEFAULTS, COUNTERED, TILED] and page.getvalue() == ''
+    assert list(ways) == [SPECIFIED, SKIPPED, OWN_NMS, DEFAULTS, COUNTERED, TILED] and page.getvalue() == ''
     assert [job['tags'] for job in asked] == [[way] for way in ways]
-    assert box_nms == [0.7, 0.2, 0.2, 0.2, 0.2]  # 0.7 is that of SAM's generator
+    assert box_nms == [0.7, 0.7, 0.2, 0.2, 0.2, 0.2]  # 0.7 is that of SAM's generator
     assert len(counter) == len(ways[COUNTERED][1]) == (~group.wanted[1][1:]).sum()
     for found, _ in ways.values():
         assert [len(outlines) for outlines in found] == [0, group.labels[1].max()]
 
     forms = [job['workerInterface'] for job in asked]
-    extras = [{name: value for name, value in form.items() if value != forms[2].get(name)} for form in forms]
-    assert extras == [{'Duplicates': 'keep', 'Save Scores': False}] * 2 + [{}, {'Negative Tag': [COUNTER_TAG]},
+    extras = [{name: value for name, value in form.items() if value != forms[3].get(name)} for form in forms]
+    keep = {'Duplicates': 'keep', 'Save Scores': False}
+    assert extras == [keep, {}, keep, {}, {'Negative Tag': [COUNTER_TAG]},
                       {'Tile Size': 100}]
-    assert not set(forms[2]) & {'Duplicates', 'Save Scores', 'Negative Tag', 'Tile Size'}
+    assert not set(forms[3]) & {'Duplicates', 'Save Scores', 'Negative Tag', 'Tile Size'}
     areas = [one.area for one in lab.examples]
     assert (forms[1]['Min Mask Area'], forms[1]['Max Mask Area']) == (min(areas) // 2, 2 * max(areas))
     assert forms[1]['Points per side'] == jobs.LARGE_POINTS and forms[1]['Batch XY'] == 'all'
     assert all(form[name] == forms[1][name] for form in forms for name in SAME)
 
 
-def test_a_small_picture_of_one_kind_is_searched_in_three_ways_with_all_points(monkeypatch, tmp_path):
+def test_a_small_picture_of_one_kind_is_searched_in_four_ways_with_all_points(monkeypatch, tmp_path):
     group = draw_group('plain', Scene(96, (groups.PLAIN,), (4,), gap=4), 1, 3)
     asked = []
     monkeypatch.setattr(entrypoint, 'compute', lambda *arguments: asked.append(arguments[-1]))
     with running_lab(tmp_path, group) as lab:
         assert [(way, found, shown) for way, found, shown in run_ways(lab, group)] == [
-            (SPECIFIED, [[]], []), (OWN_NMS, [[]], []), (DEFAULTS, [[]], [])]
+            (SPECIFIED, [[]], []), (SKIPPED, [[]], []), (OWN_NMS, [[]], []), (DEFAULTS, [[]], [])]
     assert {job['workerInterface']['Points per side'] for job in asked} == {jobs.POINTS}
     assert np.ptp([len(job['workerInterface']) for job in asked]) == 2
