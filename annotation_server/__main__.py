@@ -20,6 +20,9 @@ from annotation_server.images import find_images
 from annotation_server.jobs import Jobs
 from annotation_server.store import Store
 
+# as a server in front has it; a shorter time ends connections just as a client that has computed comes back
+IDLE_SECONDS = 75
+
 
 def main() -> None:
     """Serve a folder on loopback until SIGTERM or Ctrl-C; once ready, print one JSON line: apiUrl, token, datasets."""
@@ -101,7 +104,8 @@ def serve(
         app = create_app(
             store, images, lambda: print(ready, flush=True), arguments.may_write_properties, jobs, arguments.faults
         )
-        uvicorn.Server(uvicorn.Config(app, log_level='warning', access_log=False)).run(sockets=[listener])
+        uvicorn.Server(uvicorn.Config(
+            app, log_level='warning', access_log=False, timeout_keep_alive=IDLE_SECONDS)).run(sockets=[listener])
 
 
 def read_layers(image: Path) -> dict[str, Any] | None:

@@ -1,8 +1,11 @@
+import http.client
 import json
 import signal
 import subprocess
 import sys
+import time
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
@@ -99,6 +102,16 @@ def test_a_signal_ends_the_server_cleanly(start_server, tmp_path, stop):
     server.process.send_signal(stop)
     assert server.process.wait(20) == 0
     assert server.process.stdout.read() == ''  # the one line of JSON was read before
+
+
+def test_a_client_that_computes_for_seconds_finds_its_connection_open(start_server, tmp_path):
+    server = start_server(tmp_path)
+    connection = http.client.HTTPConnection(urlsplit(server.apiUrl).netloc)
+    for pause in (0, 6):  # http.client opens no new one
+        time.sleep(pause)
+        connection.request('GET', '/api/v1/annotation_property', headers={'Girder-Token': server.token})
+        assert connection.getresponse().read() == b'[]'
+    connection.close()
 
 
 def test_the_server_listens_on_loopback_only(start_server, tmp_path):
