@@ -79,7 +79,7 @@ def measure(sides: Sequence[int], points: Sequence[int], pairs: int, whole_frame
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             write_dataset(folder / 'data', draw_frame(side)[None])
-            with running_lab(folder, side) as lab:
+            with running_lab(folder / 'data', side) as lab:
                 for count in points:
                     costs = []
                     for pair in range(pairs):

@@ -9,7 +9,7 @@ import numpy as np
 
 from annotation_client.annotations import UPennContrastAnnotationClient
 from demo.__main__ import EXAMPLE_TAG, SMALL_MODEL, choose_settings, describe_job
-from demo.dataset import NAME, Example, choose_examples, read_image, to_annotation
+from demo.dataset import NAME, Example, choose_examples, read_image, to_annotation, to_outline
 from demo.processes import running_server
 from fewshot.parameters import FIELDS
 
@@ -35,7 +35,7 @@ class Lab(NamedTuple):
     def read_outlines(self, tag: str) -> list[np.ndarray]:
         """The polygons with a tag, oldest first: (N, 2) each, x and y."""
         store = UPennContrastAnnotationClient(self.apiUrl, self.token)
-        return [np.array([(point['x'], point['y']) for point in annotation['coordinates']])
+        return [to_outline(annotation)
                 for annotation in store.getAnnotationsByDatasetId(self.datasetId, shape='polygon', tags=[tag])]
 
 
@@ -52,8 +52,8 @@ def outline_examples(side: int) -> list[Example]:
 
 
 @contextlib.contextmanager
-def running_lab(folder: Path, side: int) -> Iterator[Lab]:
-    """Serve the frames that `write_dataset` wrote to the folder `data` in a folder, with examples in the first.
+def running_lab(data: Path, side: int) -> Iterator[Lab]:
+    """Serve the frames that `write_dataset` wrote to a folder, with examples in the first. The log lies beside it.
 
     The upper left corner of that one, `side` pixels wide, or all of it, is `draw_frame(side)`.
     """
@@ -61,7 +61,7 @@ def running_lab(folder: Path, side: int) -> Iterator[Lab]:
     settings = choose_settings(examples, SMALL_MODEL)
     if settings['Max Mask Area'] > FIELDS['Max Mask Area']['max']:
         settings['Max Mask Area'] = 0  # the form knows no limit for objects so large
-    with running_server(folder / 'data', folder / 'server.log') as server:
+    with running_server(data, data.parent / 'server.log') as server:
         lab = Lab(server['apiUrl'], server['token'], server['datasets'][NAME], settings)
         store = UPennContrastAnnotationClient(lab.apiUrl, lab.token)
         store.createMultipleAnnotations([to_annotation(one, lab.datasetId, EXAMPLE_TAG) for one in examples])

@@ -40,17 +40,17 @@ def measure(draw: Callable[[], np.ndarray], part: int, points: int, **changes: A
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         with ProcessPoolExecutor(1) as other:  # the system counts what this process ever held as the worker's
-            other.submit(write_frames, folder, draw).result()
-        with running_lab(folder, part) as lab:
+            other.submit(write_frames, folder / 'data', draw).result()
+        with running_lab(folder / 'data', part) as lab:
             job = lab.describe_job(points, 'found', **{'Batch XY': 'all', **changes})
             run_worker(['--apiUrl', lab.apiUrl, '--token', lab.token, '--request', 'compute', '--datasetId',
                         lab.datasetId, '--parameters', json.dumps(job)], ROOT / 'models', folder / 'worker.log')
         return [int(memory) for memory in re.findall(r'(\d+) MB at most', (folder / 'worker.log').read_text())]
 
 
-def write_frames(folder: Path, draw: Callable[[], np.ndarray]) -> None:
-    """Draw frames and write them where `running_lab` looks for them."""
-    write_dataset(folder / 'data', draw())
+def write_frames(data: Path, draw: Callable[[], np.ndarray]) -> None:
+    """Draw frames and write them to a folder."""
+    write_dataset(data, draw())
 
 
 def draw_large(side: int) -> np.ndarray:

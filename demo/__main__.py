@@ -9,8 +9,6 @@ import shutil
 import time
 from pathlib import Path
 
-import numpy as np
-
 from annotation_client.annotations import UPennContrastAnnotationClient
 from demo.dataset import (
     NAME,
@@ -21,6 +19,7 @@ from demo.dataset import (
     forget_examples,
     read_image,
     to_annotation,
+    to_outline,
     write_dataset,
 )
 from demo.picture import draw_picture
@@ -56,13 +55,14 @@ def describe_job(dataset_id: str, settings: dict) -> dict:
         'connectTo': {'tags': [], 'layer': None, 'channel': None}, 'scales': {}}
 
 
-def download_outlines(client: UPennContrastAnnotationClient, dataset_id: str, positions: int) -> list[list[np.ndarray]]:
-    """What the worker uploaded: of each position the outlines, (N, 2) as x, y."""
-    outlines: list[list[np.ndarray]] = [[] for _ in range(positions)]
-    for annotation in client.getAnnotationsByDatasetId(dataset_id, shape='polygon', tags=[FOUND_TAG]):
-        points = np.array([[point['x'], point['y']] for point in annotation['coordinates']])
-        outlines[annotation['location']['XY']].append(points)
-    return outlines
+def download_polygons(
+    client: UPennContrastAnnotationClient, dataset_id: str, tag: str, positions: int,
+) -> list[list[dict]]:
+    """Of each position the polygons that carry a tag, as the server has them."""
+    found: list[list[dict]] = [[] for _ in range(positions)]
+    for annotation in client.getAnnotationsByDatasetId(dataset_id, shape='polygon', tags=[tag]):
+        found[annotation['location']['XY']].append(annotation)
+    return found
 
 
 def print_table(summary: dict, result: Score, seconds: float) -> None:
@@ -102,8 +102,9 @@ def run(model: str, checkpoints: Path) -> None:
         job = describe_job(dataset_id, choose_settings(examples, model))
         run_worker([*access, '--request', 'compute', '--parameters', json.dumps(job), '--datasetId', dataset_id],
                    checkpoints, OUT / 'worker.log')
-        found = download_outlines(client, dataset_id, len(positions))
+        polygons = download_polygons(client, dataset_id, FOUND_TAG, len(positions))
 
+    found = [[to_outline(one) for one in here] for here in polygons]
     result = score(found, forget_examples(labels_cut, examples), SMALLEST)
     print_table(read_summary(OUT / 'worker.log'), result, time.monotonic() - start)
     draw_picture(image, labels_cut, examples, found, result, model).save(OUT / 'overlay.png', optimize=True)

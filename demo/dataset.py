@@ -99,3 +99,8 @@ def to_annotation(example: Example, dataset_id: str, tag: str) -> dict:
         'datasetId': dataset_id, 'shape': 'polygon', 'tags': [tag], 'channel': 0,
         'location': {'XY': example.position, 'Z': 0, 'Time': 0},
         'coordinates': [{'x': float(x), 'y': float(y)} for x, y in example.outline]}
+
+
+def to_outline(annotation: dict) -> np.ndarray:
+    """The outline of a polygon as the server gives it, (N, 2) as x, y."""
+    return np.array([(point['x'], point['y']) for point in annotation['coordinates']])

@@ -13,7 +13,7 @@ from PIL import Image
 from demo.__main__ import SMALL_MODEL, SMALLEST
 from demo.dataset import Example, forget_examples, read_image
 from demo.picture import INK, draw_picture
-from demo.scoring import score
+from demo.scoring import rasterise, score
 from evaluation.groups import DEMO, make_group
 from evaluation.jobs import COUNTER_EXAMPLES, COUNTER_TAG, COUNTERED, DEFAULTS, Lab, running_lab
 
@@ -26,7 +26,7 @@ def sort_by_similarity(lab: Lab, way: str) -> list[tuple[int, int]]:
     """What a job found, (picture, index in the picture) each, least like the examples first."""
     values = lab.store.client.get('annotation_property_values', parameters={'datasetId': lab.datasetId, 'limit': 0})
     similarity = {one['annotationId']: scores['Similarity'] for one in values for scores in one['values'].values()}
-    places = [(similarity[annotation['_id']], picture, index) for picture, found in enumerate(lab.annotations(way))
+    places = [(similarity[annotation['_id']], picture, index) for picture, found in enumerate(lab.polygons(way))
               for index, annotation in enumerate(found)]
     return [(picture, index) for _, picture, index in sorted(places)]
 
@@ -52,14 +52,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         found = lab.run(DEFAULTS, **SETTINGS)
         result = score(found, labels, SMALLEST)
         wrong = [place for place in sort_by_similarity(lab, DEFAULTS) if place in result.wrong][:COUNTER_EXAMPLES]
-        tagged = [Example(picture, 0, found[picture][index]) for picture, index in wrong]
+        tagged = [Example(picture, int(rasterise(outline, labels[picture].shape).sum()), outline)
+                  for picture, outline in ((picture, found[picture][index]) for picture, index in wrong)]
         lab.upload(tagged, COUNTER_TAG)
         better = lab.run(COUNTERED, **SETTINGS, **{'Negative Tag': [COUNTER_TAG]})
     ways = (found, result, ()), (better, score(better, labels, SMALLEST), tagged)
     for _, result, shown in ways:
         print(f'{len(shown)} counter-examples: {len(result.right)} nuclei, {len(result.wrong)} that are none, '
               f'{len(result.missed)} missed')
-    draw_pair([draw_picture(read_image()[0], group.labels, lab.examples, outlines, result, SMALL_MODEL, shown)
+    image, _ = read_image()
+    draw_pair([draw_picture(image, group.labels, lab.examples, outlines, result, SMALL_MODEL, shown)
                for outlines, result, shown in ways]).save(file, optimize=True)
 
 

@@ -12,8 +12,8 @@ import numpy as np
 
 import entrypoint
 from annotation_client.annotations import UPennContrastAnnotationClient
-from demo.__main__ import EXAMPLE_TAG, SMALL_MODEL, choose_settings, describe_job
-from demo.dataset import NAME, Example, to_annotation, write_dataset
+from demo.__main__ import EXAMPLE_TAG, SMALL_MODEL, choose_settings, describe_job, download_polygons
+from demo.dataset import NAME, Example, to_annotation, to_outline, write_dataset
 from demo.processes import ROOT, running_server
 from evaluation.groups import Group, outline_examples
 from evaluation.scoring import outline_wrong_kind
@@ -58,19 +58,11 @@ class Lab(NamedTuple):
         with patch.dict(os.environ, SAM_CHECKPOINT_DIR=str(ROOT / 'models')), \
                 contextlib.redirect_stdout(io.StringIO()):  # where the messages for the page go
             entrypoint.compute(self.datasetId, self.apiUrl, self.token, job)
-        return [[to_points(one) for one in found] for found in self.annotations(way)]
+        return [[to_outline(one) for one in here] for here in self.polygons(way)]
 
-    def annotations(self, tag: str) -> list[list[dict]]:
+    def polygons(self, tag: str) -> list[list[dict]]:
         """Of each picture the polygons that carry a tag, as the server has them."""
-        found: list[list[dict]] = [[] for _ in range(self.pictures)]
-        for annotation in self.store.getAnnotationsByDatasetId(self.datasetId, shape='polygon', tags=[tag]):
-            found[annotation['location']['XY']].append(annotation)
-        return found
-
-
-def to_points(annotation: dict) -> np.ndarray:
-    """The outline of a polygon, (N, 2) as x, y."""
-    return np.array([(point['x'], point['y']) for point in annotation['coordinates']])
+        return download_polygons(self.store, self.datasetId, tag, self.pictures)
 
 
 @contextlib.contextmanager

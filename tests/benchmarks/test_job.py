@@ -26,7 +26,7 @@ def test_the_most_memory_counts_from_when_it_was_forgotten():
 def test_every_request_is_counted_with_its_answer_until_the_block_ends(tmp_path):
     image = draw_frame(64)
     write_dataset(tmp_path / 'data', image[None])
-    with running_lab(tmp_path, len(image)) as lab:
+    with running_lab(tmp_path / 'data', len(image)) as lab:
         sizes = []
         with counting(sizes):
             answer = keep_alive_session().post(f'{lab.apiUrl}/nowhere', data=b'x' * 100_000)

@@ -64,6 +64,6 @@ def test_a_row_holds_medians_and_the_median_of_the_ratios():
 
 def test_a_job_that_fails_ends_the_measurement_with_the_end_of_its_log(tmp_path):
     write_dataset(tmp_path / 'data', draw_frame(64)[None])
-    with running_lab(tmp_path, 64) as lab, pytest.raises(SystemExit) as ended:
+    with running_lab(tmp_path / 'data', 64) as lab, pytest.raises(SystemExit) as ended:
         benchmarks.run_job('worker', lab, lab.describe_job(16, 'found', Model='unheard of'), tmp_path)
     assert 'The job (worker) failed' in str(ended.value) and 'Model is not one' in str(ended.value)

@@ -52,8 +52,7 @@ def test_the_ways_differ_in_what_their_names_say_and_in_nothing_else(group, tmp_
     forms = [job['workerInterface'] for job in asked]
     extras = [{name: value for name, value in form.items() if value != forms[3].get(name)} for form in forms]
     keep = {'Duplicates': 'keep', 'Save Scores': False}
-    assert extras == [keep, {}, keep, {}, {'Negative Tag': [COUNTER_TAG]},
-                      {'Tile Size': 100}]
+    assert extras == [keep, {}, keep, {}, {'Negative Tag': [COUNTER_TAG]}, {'Tile Size': 100}]
     assert not set(forms[3]) & {'Duplicates', 'Save Scores', 'Negative Tag', 'Tile Size'}
     areas = [one.area for one in lab.examples]
     assert (forms[1]['Min Mask Area'], forms[1]['Max Mask Area']) == (min(areas) // 2, 2 * max(areas))
