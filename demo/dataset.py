@@ -7,7 +7,7 @@ import numpy as np
 import tifffile
 from skimage.measure import find_contours
 
-HERE = Path(__file__).parent
+DATA = Path(__file__).parents[1] / 'tests' / 'data'  # the tests need the image as well
 NAME = 'nuclei'
 SIDE = 128  # of a position, pixels: sixteen positions; 256 makes four
 BLACK, WHITE = 1, 99.8  # contrast, percentiles
@@ -24,7 +24,7 @@ class Example:
 
 def read_image() -> tuple[np.ndarray, np.ndarray]:
     """The image, (512, 512) uint16, and its labels, (512, 512) uint16 with 0 for background."""
-    return tifffile.imread(HERE / 'nuclei.tif'), tifffile.imread(HERE / 'nuclei_labels.tif')
+    return tifffile.imread(DATA / 'nuclei.tif'), tifffile.imread(DATA / 'nuclei_labels.tif')
 
 
 def cut(image: np.ndarray, side: int) -> np.ndarray:

@@ -40,7 +40,7 @@ def draw_picture() -> tuple[np.ndarray, np.ndarray]:
 
 
 def cut_nuclei(rows: slice, columns: slice, zoom: float = 1) -> np.ndarray:
-    image = tifffile.imread(REPOSITORY / 'demo' / 'nuclei.tif')[rows, columns].astype(float)
+    image = tifffile.imread(REPOSITORY / 'tests' / 'data' / 'nuclei.tif')[rows, columns].astype(float)
     image = ndimage.zoom(image, zoom, order=1)
     return ensure_rgb((image / np.percentile(image, 99.8)).clip(0, 1))
 

@@ -34,8 +34,8 @@ from tests.worker import REPOSITORY
 
 def nuclei(height: int, width: int) -> tuple[np.ndarray, list[CutMask]]:
     """The upper left of the demo's image, (height, width, 3) uint8, and the labelled nuclei in it."""
-    image = tifffile.imread(REPOSITORY / 'demo' / 'nuclei.tif')[:height, :width]
-    labels = tifffile.imread(REPOSITORY / 'demo' / 'nuclei_labels.tif')[:height, :width]
+    image = tifffile.imread(REPOSITORY / 'tests' / 'data' / 'nuclei.tif')[:height, :width]
+    labels = tifffile.imread(REPOSITORY / 'tests' / 'data' / 'nuclei_labels.tif')[:height, :width]
     objects = []
     for number in np.unique(labels[labels > 0]):
         box = bound_mask(labels == number)
