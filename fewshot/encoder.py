@@ -76,13 +76,16 @@ def load_predictor(checkpoint: Checkpoint, path: str, precision: str = 'float32'
 
     Raises ValueError, with a note for the user, when the file does not hold this model's weights.
     """
-    model = build_sam(checkpoint)
+    with torch.device('meta'):  # the weights come from the file, and random ones would need as much memory again
+        model = build_sam(checkpoint)
     try:
-        model.load_state_dict(torch.load(path, map_location='cpu', weights_only=True))
+        # the file is mapped, and the parameters are its pages: no copy in main memory
+        weights = torch.load(path, map_location='cpu', weights_only=True, mmap=True)
+        model.load_state_dict(weights, assign=True)
     except (RuntimeError, pickle.UnpicklingError, EOFError, AttributeError, TypeError) as error:
         raise explain(ValueError(f'The checkpoint file does not hold the weights of {checkpoint.name}'),
                       f'Read: {path}. Download it again and compare its SHA-256 ({checkpoint.sha256}).') from error
-    model.requires_grad_(False)
+    model.requires_grad_(False).float()  # a file may be float16
     fuse_attention(model.image_encoder)
     if precision == 'bfloat16':
         narrow_blocks(model.image_encoder)

@@ -1,7 +1,9 @@
+import sys
 import threading
 import time
 import tracemalloc
 import warnings
+from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import Mock
 
@@ -309,6 +311,28 @@ def test_bfloat16_gives_float32_vectors_that_point_the_same_way():
     assert torch.cosine_similarity(
         pool_objects(features, rgb.shape, objects),
         pool_objects(encode_image_with_sam1(small_predictor(), rgb), rgb.shape, objects)).min() > 0.99
+
+
+def test_a_float16_file_gives_the_same_weights_in_float32():
+    stored = torch.load(CHECKPOINT, weights_only=True)
+    assert {value.dtype for value in stored.values()} == {torch.float16}
+    loaded = load_predictor(VIT_MINI, str(CHECKPOINT)).model
+    assert loaded.state_dict().keys() == stored.keys()
+    for name, value in loaded.state_dict().items():
+        torch.testing.assert_close(value, stored[name].float(), rtol=0, atol=0)
+    assert {value.device.type for value in [*loaded.parameters(), *loaded.buffers()]} == {'cpu'}
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='reads /proc')
+def test_weights_in_float32_are_mapped_from_the_file_and_not_copied(tmp_path):
+    path = tmp_path / 'sam_vit_mini.pth'
+    torch.save(build_sam(VIT_MINI).state_dict(), path)
+    loaded = load_predictor(VIT_MINI, str(path)).model
+    lines = [line for line in Path('/proc/self/maps').read_text().splitlines() if line.endswith(str(path))]
+    spans = [[int(end, 16) for end in line.split()[0].split('-')] for line in lines]
+    assert spans
+    for name, value in loaded.named_parameters():
+        assert any(first <= value.data_ptr() < last for first, last in spans), name
 
 
 @pytest.mark.parametrize('content', [b'', b'<html>404</html>', None])
