@@ -7,12 +7,19 @@
 The annotation server starts it once a job. Whatever needs torch is imported in the middle of a job, for an interface
 request must answer at once.
 """
+import os
+import signal
+
+if __name__ == '__main__':
+    # First of all: the first process of a container ignores SIGTERM unless it has a handler, and importing the
+    # modules below takes long enough for a user to cancel.
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(128 + signal.SIGTERM))
+
 import argparse
 import importlib
 import json
 import logging
 import math
-import os  # noqa: F401 - tests patch it here
 import resource
 import sys
 import time
@@ -22,6 +29,7 @@ from contextlib import contextmanager
 from functools import cache, partial
 from itertools import groupby, islice
 from typing import TYPE_CHECKING, Any, NoReturn
+from urllib.parse import quote
 
 from girder_client import HttpError
 from setproctitle import setproctitle
@@ -37,6 +45,7 @@ from fewshot.parameters import Location, Parameters, build_interface, checkpoint
 from fewshot.tally import Tally, count
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
     from segment_anything import SamPredictor
 
@@ -51,6 +60,7 @@ __all__ = ['MODELS', 'annotation_to_mask', 'compute', 'encode_image_with_sam1', 
            'extract_crop_with_context', 'interface', 'pool_features_with_mask', 'sendError', 'sendProgress',
            'sendWarning']
 TITLE = 'SAM few-shot segmentation'
+READ_ONLY = 0  # access level of a user who may only read
 SECRET_LENGTH = 12  # characters of an argument that might hold the token
 
 log = logging.getLogger('sam_fewshot')
@@ -90,10 +100,11 @@ def compute(datasetId: str, apiUrl: str, token: str, params: dict) -> None:
 def run(datasetId: str, apiUrl: str, token: str, params: dict, job: Job) -> None:
     """The job itself, from its parameters to its last message. What it has done stands in `job` at any time."""
     parameters = read_parameters(params)
-    dataset = tiles.UPennContrastDataset(apiUrl=apiUrl, token=token, datasetId=datasetId)
     store = annotations.UPennContrastAnnotationClient(apiUrl=apiUrl, token=token)
+    check_rights(store, datasetId)
+    dataset = tiles.UPennContrastDataset(apiUrl=apiUrl, token=token, datasetId=datasetId)
 
-    from fewshot import frames, stored
+    from fewshot import frames
     locations = frames.list_locations(parameters, dataset.tiles)
     layers, problem = frames.read_layers(dataset.client, datasetId, dataset.tiles)
     if problem:
@@ -110,8 +121,11 @@ def run(datasetId: str, apiUrl: str, token: str, params: dict, job: Job) -> None
         from fewshot.shares import start_shares
         locations, job.others = start_shares(
             store, datasetId, params, parameters.jobs, locations, examples.annotations, job.page)
-    known = stored.list_outlines(store, datasetId, locations, {*parameters.tags, *parameters.training_tags}
-                                 ) if parameters.skip_duplicates else {}
+    known = list_known(store, datasetId, locations, parameters) if parameters.skip_duplicates else {}
+    if parameters.skip_duplicates and not parameters.tags and not propertyId:
+        job.page.warn('The tool gives no tag to the objects, and their scores are not saved', 'Tags',
+                      'Another run cannot tell which objects are already there and adds them again. Choose an output '
+                      'tag for the tool.')
     fix_layers = cache(partial(frames.fix_layers, dataset, datasetId, layers))
 
     def load(piece: frames.Piece) -> frames.Frame:
@@ -144,6 +158,7 @@ def search_batch(incoming: 'Iterator[Coming]', tiles: int, frame_shape: tuple[in
     A frame that fails is left out. Raises BatchEndedError when the next would fail too.
     """
     outgoing: Future | None = None
+    is_warned = False
     for number, (location, pieces) in enumerate(groupby(incoming, key=lambda coming: coming.piece.location)):
         start, before = time.monotonic(), job.tally.candidates
         try:
@@ -157,9 +172,12 @@ def search_batch(incoming: 'Iterator[Coming]', tiles: int, frame_shape: tuple[in
         with job.tally.time('upload'):
             if outgoing:
                 outgoing.result()
-        if number == 0 and (slow := job.forecast.warn_of_limit(1, 1 + len(job.others))):
+        seconds = time.monotonic() - start
+        job.forecast.note_frame(seconds)
+        if not is_warned and (slow := job.forecast.warn_of_limit(1 + len(job.others))):
             job.page.warn(slow[0], 'Time', slow[1])
-        outgoing = send(location, found, job.tally.candidates - before, time.monotonic() - start)
+            is_warned = True
+        outgoing = send(location, found, job.tally.candidates - before, seconds)
     with job.tally.time('upload'):
         if outgoing:
             outgoing.result()
@@ -193,8 +211,34 @@ def send(upload: 'Callable[[Location, list[Found]], int]', job: Job, location: L
             sent = upload(location, found)
         log.info('%s: %d candidates, %d like the examples, %d uploaded, %.1f s, %d MB at most', location, candidates,
                  len(found), sent, seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+        job.note_state()
     except Exception as error:  # noqa: BLE001 - whatever it is, it costs this frame and no other
         job.skip(location, error)
+
+
+def check_rights(store: Any, datasetId: str) -> None:
+    """Raise a ValueError when the user of this job may only read the dataset: the first upload would fail."""
+    folder = store.client.get(f'folder/{quote(datasetId, safe="")}')
+    level = folder.get('_accessLevel') if isinstance(folder, Mapping) else None
+    if level == READ_ONLY:
+        raise explain(ValueError('You can read this dataset but not add annotations to it'),
+                      'Ask its owner for the right to edit, then start the job again.')
+
+
+def list_known(store: Any, datasetId: str, locations: Sequence[Location],
+               parameters: Parameters) -> 'dict[Location, list[np.ndarray]]':
+    """Return the outlines that are not to be found again, by location.
+
+    They have an output tag or a training tag. Without output tags, they have no tag but a score of an earlier run.
+    """
+    from fewshot import scores, stored
+    known = stored.list_outlines(store, datasetId, locations, {*parameters.tags, *parameters.training_tags})
+    propertyId = None if parameters.tags else scores.find_property(store, datasetId)
+    if propertyId:
+        scored = scores.list_scored(store, datasetId, propertyId)
+        for location, outlines in stored.list_untagged_outlines(store, datasetId, locations, scored).items():
+            known.setdefault(location, []).extend(outlines)
+    return known
 
 
 @contextmanager
@@ -239,15 +283,12 @@ def load_model(parameters: Parameters, page: Page) -> 'SamPredictor':
 
 
 def prepare_scores(store: Any, datasetId: str, page: Page) -> str | None:
-    """The id of the property that holds the scores; None, with a warning, where the user may not have one."""
-    from fewshot.scores import find_property
-    from fewshot.uploads import repeat
+    """Return the id of the property that holds the scores; None, with a warning, where the scores have no place."""
+    from fewshot.scores import ScoresNotSavedError, prepare_property
     try:
-        return repeat(lambda: find_property(store, datasetId))
-    except HttpError as error:
-        page.warn('The scores of the objects will not be saved', 'Scores', f'The server answered with status '
-                  f'{error.status}. Saving scores needs the right to change the dataset. The outlines are uploaded '
-                  'all the same.')
+        return prepare_property(store, datasetId)
+    except (HttpError, ScoresNotSavedError) as error:
+        page.warn('The scores of the objects will not be saved', 'Scores', f'{error} The outlines are uploaded.')
         return None
 
 
@@ -355,7 +396,8 @@ def finish(job: Job, lesson: 'Lesson', parameters: Parameters) -> None:
     job.outcomes.raise_failures()
     done = tally.describe(lesson.examples)
     if job.others:
-        done = f'{done.rstrip(".")}. The rest of the batch is searched by {", ".join(job.others)}.'
+        done = (f'{done.rstrip(".")}. The rest of the batch is searched by {", ".join(job.others)}. This page shows '
+                'neither their progress nor their errors: look for them in the list of jobs.')
     page.show(1.0, 'Done', done)
 
 

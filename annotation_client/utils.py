@@ -1,5 +1,6 @@
 """Messages to the user's page: one JSON object a line on stdout, shown as the job runs."""
 import json
+import sys
 
 
 def sendProgress(progress: float, title: str, info: str | None) -> None:
@@ -23,4 +24,6 @@ def _text(value: object) -> str:
 
 
 def _send_line(message: dict) -> None:
-    print(json.dumps(message), flush=True)
+    # one write per line, as two threads may send at the same time
+    sys.stdout.write(json.dumps(message) + '\n')
+    sys.stdout.flush()

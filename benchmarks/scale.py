@@ -78,7 +78,8 @@ def follow(store: UPennContrastAnnotationClient, datasetId: str, process: int, s
     while True:
         time.sleep(10)
         jobs = store.client.get('job')
-        count = store.client.get('upenn_annotation/count', parameters={'datasetId': datasetId, 'tags': '["found"]'})
+        count = store.client.get(
+            'upenn_annotation/count', parameters={'datasetId': datasetId, 'tags': '["found"]'})['count']
         spent, memory = look_at(process)
         print(f'| {time.monotonic() - start:.0f} | {sum(job["status"] == 2 for job in jobs)} | '
               f'{(count - made) / len(CORNERS) / 10:.0f} | {(spent - before) * 10:.0f} | {memory} |', flush=True)

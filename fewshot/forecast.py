@@ -1,45 +1,51 @@
-"""How long a batch will take, reckoned from the frames that are done."""
+"""How long a batch will take, estimated from the frames that were searched."""
 import math
-import time
 
-LIMIT = 24 * 3600  # seconds after which the server ends a job
-PLANNED = 20 * 3600  # seconds of a job that leave room for frames that take longer
+LIMIT_SECONDS = 24 * 3600  # after which the server ends a job
+PLANNED_SECONDS = 20 * 3600  # of a job, which leaves room for frames that take longer
 
 
 class Forecast:
-    """The pace of a batch."""
+    """The pace of a batch. Only frames that were searched count; learning and failed frames do not."""
 
     def __init__(self, frames: int):
-        """Start the clock. `frames` is how many there are."""
+        """Begin with no frame searched. `frames` is the number of frames in the batch."""
         self.frames = frames
-        self.start = time.monotonic()
+        self.searched = 0
+        self.seconds = 0.0
+
+    def note_frame(self, seconds: float) -> None:
+        """Count a frame that was searched in so many seconds."""
+        self.searched += 1
+        self.seconds += seconds
 
     def left(self, done: float) -> float | None:
-        """Seconds left when so many frames are done, a part of one counted; None before the first is."""
-        return (time.monotonic() - self.start) * (self.frames / done - 1) if done >= 1 else None
+        """Return the seconds left when `done` frames are done; None before the first was searched.
+
+        Part of a frame counts as a fraction.
+        """
+        return self.seconds / self.searched * (self.frames - done) if self.searched else None
 
     def describe(self, done: float) -> str:
-        """The time left in words, after a comma; '' before the first frame is done."""
+        """Return the time left in words, after a comma; '' before the first frame was searched."""
         left = self.left(done)
         return '' if left is None else f', about {describe_seconds(left)} left'
 
-    def warn_of_limit(self, done: int, jobs: int) -> tuple[str, str] | None:
-        """A warning, (message, info), when the batch will take longer than the server lets a job run, else None.
+    def warn_of_limit(self, jobs: int) -> tuple[str, str] | None:
+        """Return a warning, (message, info), when the batch will take longer than the server lets a job run.
 
         Parameters
         ----------
-        done : frames, 1 or more
-        jobs : into which the batch was split
+        jobs : the number of jobs into which the batch was split
         """
-        spent = time.monotonic() - self.start
-        whole = spent + (self.left(done) or 0)
-        if whole <= LIMIT:
+        whole = self.left(0)
+        if whole is None or whole <= LIMIT_SECONDS:
             return None
-        wanted = min(64, math.ceil(jobs * whole / PLANNED))
+        wanted = min(64, math.ceil(jobs * whole / PLANNED_SECONDS))
         return (f'The batch will take about {describe_seconds(whole)}; the server ends a job after 24 hours',
-                f'Seen: {describe_seconds(spent / done)} a frame, {self.frames} frames. Jobs {wanted} would take about '
-                f'{describe_seconds(whole * jobs / wanted)} each, if there are as many GPUs. What is on the server '
-                'stays, and the batch can be started again.')
+                f'Seen: {describe_seconds(whole / self.frames)} per frame, {self.frames} frames. Set Jobs to {wanted}: '
+                f'each job would take about {describe_seconds(whole * jobs / wanted)} if there are as many GPUs. '
+                'Uploaded objects stay, and the batch can be started again.')
 
 
 def describe_seconds(seconds: float) -> str:

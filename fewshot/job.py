@@ -10,6 +10,8 @@ from fewshot.page import Page
 from fewshot.parameters import Location
 from fewshot.tally import Tally, count
 
+LONGEST_STATE = 500  # characters of the state in a progress line
+
 log = logging.getLogger('sam_fewshot')
 
 
@@ -37,11 +39,21 @@ class Job:
                        f'{describe_notes(error)} The batch goes on; its end lists the frames that failed.')
 
     def describe_state(self) -> str:
-        """What is on the server and what is to do, as sentences; '' before the batch began."""
+        """Return what is on the server and what remains, as sentences; '' before the batch began."""
         if not self.outcomes.locations:
             return ''
         done = f'On the server: {count(self.tally.uploaded, "object")}; {count(self.tally.frames, "frame")} complete.'
         return f'{done} {self.outcomes.describe_rest()}'.strip()
+
+    def note_state(self) -> None:
+        """Keep the state for the progress lines, and write it to the log.
+
+        The last lines of a cancelled job may not reach the page, so the state is shown after each frame.
+        """
+        if len(self.outcomes.locations) > 1 and self.outcomes.remaining:
+            state = self.describe_state()
+            log.info('%s', state)
+            self.page.state = state if len(state) <= LONGEST_STATE else 'The log of the job lists what remains.'
 
 
 def describe_notes(error: Exception) -> str:

@@ -24,6 +24,7 @@ class Page:
         self.sendProgress, self.sendWarning = sendProgress, sendWarning
         self.last = -SECONDS_APART
         self.warnings = 0
+        self.state = ''  # what is on the server and what remains, for the progress lines of a batch
 
     def show(self, share: float, title: str, info: str) -> None:
         """Move the bar to `share`, 0 to 1. What comes too soon after the last is passed over, except for the end."""
@@ -65,5 +66,6 @@ def make_reporter(page: Page, forecast: Forecast, location: Location, number: in
         done = number + (tile + share) / tiles
         bar = EXAMPLES_SHARE + (1 - EXAMPLES_SHARE) * done / forecast.frames
         doing = f'Tile {tile + 1} of {tiles}. {info}' if tiles > 1 else info
-        page.show(round(bar, 4), f'{location} ({number + 1} of {forecast.frames}{forecast.describe(done)})', doing)
+        page.show(round(bar, 4), f'{location} ({number + 1} of {forecast.frames}{forecast.describe(done)})',
+                  f'{doing}. {page.state}' if page.state else doing)
     return report

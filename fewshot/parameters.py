@@ -77,7 +77,7 @@ FIELDS: dict[str, dict[str, Any]] = {
     'Jobs': {
         'type': 'number', 'min': 1, 'max': 64, 'step': 1, 'default': 1,
         'tooltip': 'Splits the batch into this many jobs, which run side by side where the server has several GPUs. '
-                   'More jobs than GPUs wait in line.'},
+                   'This page follows only the first job, and Cancel ends only that one.'},
     'Encoder Precision': {
         'type': 'select', 'items': ['float32', 'bfloat16'], 'default': 'float32',
         'tooltip': 'bfloat16 makes the image encoder several times faster on a recent GPU; similarities change in the '

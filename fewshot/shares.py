@@ -53,6 +53,10 @@ def start_shares(store: Any, datasetId: str, params: Mapping[str, Any], jobs: in
                 raise
             own.append(share)
             refused.append(error)
+    if names:
+        page.warn(f'The batch is split into {len(names) + 1} jobs, and this page shows only the first', 'Jobs',
+                  f'{", ".join(names)}: their progress and errors are in the list of jobs. Cancel ends the first job '
+                  'only.')
     if refused:
         page.warn(f'{len(refused)} of {len(shares)} jobs could not be started', 'Jobs',
                   f'{refused[0]} This job searches their shares itself, which takes longer.')

@@ -1,6 +1,6 @@
 """The polygons that are on the server already."""
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -30,19 +30,34 @@ def id_of(annotation: Any) -> str:
 
 def list_outlines(store: Any, datasetId: str, locations: Collection[Location],
                   tags: Collection[str]) -> 'dict[Location, list[np.ndarray]]':
-    """The outlines, (N, 2) as x and y, that carry any of the tags at any of the locations.
+    """Return the outlines, (N, 2) as x and y, that have any of the tags at any of the locations.
 
-    They come page by page, and only what counts is kept. What has no coordinates or no location is passed over.
+    They come page by page, and only what counts is kept. Annotations without coordinates or location are ignored.
     """
+    tagged = (annotation for tag in sorted(tags) for annotation in page_polygons(store, datasetId, [tag]))
+    return group_outlines(tagged, locations)
+
+
+def list_untagged_outlines(store: Any, datasetId: str, locations: Collection[Location],
+                           ids: Collection[str]) -> 'dict[Location, list[np.ndarray]]':
+    """Return the outlines, as by `list_outlines`, that have no tag and one of the ids."""
+    untagged = (annotation for annotation in page_polygons(store, datasetId, [])
+                if id_of(annotation) in ids and not annotation.get('tags'))
+    return group_outlines(untagged, locations)
+
+
+def group_outlines(annotations: Iterable[Any],
+                   locations: Collection[Location]) -> 'dict[Location, list[np.ndarray]]':
+    """Return the outlines, (N, 2) as x and y, of the annotations at these locations, by location."""
     from fewshot import polygons
     wanted = set(locations)
-    known: dict[Location, list[np.ndarray]] = {}
-    for tag in sorted(tags):
-        for annotation in page_polygons(store, datasetId, [tag]):
-            with suppress(ValueError):  # it is nothing that could be found again
-                if (location := polygons.location_of(annotation)) in wanted:
-                    known.setdefault(location, []).append(polygons.read_points(annotation))
-    return known
+    outlines: dict[Location, list[np.ndarray]] = {}
+    for annotation in annotations:
+        with suppress(ValueError):  # it is no outline, so no object can be a duplicate of it
+            location = polygons.location_of(annotation)
+            if location in wanted:
+                outlines.setdefault(location, []).append(polygons.read_points(annotation))
+    return outlines
 
 
 def page_polygons(store: Any, datasetId: str, tags: Sequence[str], after: str = '') -> Iterator[Any]:

@@ -2,27 +2,24 @@
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from girder_client import HttpError
 
+from fewshot import retry
 from fewshot.duplicates import Found, find_doubles, find_known
 from fewshot.job import Job
 from fewshot.outcomes import LOGGED_OUT
-from fewshot.parameters import Location, Parameters, explain
+from fewshot.parameters import Location, Parameters
 from fewshot.polygons import make_annotation, trace_mask
 from fewshot.scores import save_scores
-from fewshot.stored import page_polygons
+from fewshot.stored import id_of, page_polygons
 
-LOST = (None, 429, 502, 503, 504)  # statuses, None for no answer, after which nobody knows what was carried out
 REFUSED = (400, 413)  # statuses for a batch that one bad entry spoils, or that is too large
 UPLOAD_SIZE = 1_000  # annotations a request
 ROUNDS = 5  # requests for one batch, at most
-PAUSES = (1, 2, 4)  # seconds before each look for a batch whose answer was lost; the server may still be at it
 MOST_REFUSED = 10  # annotations of one call; beyond that the fault is not theirs
-
-Answer = TypeVar('Answer')
 
 log = logging.getLogger('sam_fewshot')
 
@@ -117,7 +114,7 @@ class Uploads:
         failed = []
         steps: list[tuple[str, Callable[[], Any]]] = []
         if propertyId:
-            steps.append(('Scores were not saved', lambda: repeat(lambda: save_scores(
+            steps.append(('Scores were not saved', lambda: retry.repeat(lambda: save_scores(
                 self.store, self.datasetId, propertyId, list(scores), list(scores.values())))))
         if connect_to:  # not repeated: what has been carried out would be there twice
             steps.append(('Objects were not connected', lambda: self.store.connectToNearest(connect_to, list(scores))))
@@ -139,7 +136,7 @@ class Uploads:
             try:
                 made: list[str | None] = [one['_id'] for one in self.store.createMultipleAnnotations(batch)]
             except HttpError as error:
-                if error.status not in LOST:
+                if error.status not in retry.LOST_STATUSES:
                     raise
                 log.warning('no answer to %d annotations (status %s), looking for them', len(batch), error.status)
                 made = self.look_for(batch)
@@ -154,7 +151,7 @@ class Uploads:
     def look_for(self, batch: list[Mapping]) -> list[str | None]:
         """The ids of a batch that may have arrived, None for what is not there."""
         own = {one for frame in self.made for one in frame}
-        for pause in PAUSES:
+        for pause in retry.PAUSES_SECONDS:
             time.sleep(pause)
             wanted: dict[Any, list[int]] = {}
             for number, annotation in enumerate(batch):
@@ -169,31 +166,11 @@ class Uploads:
         return found
 
 
-def repeat(call: Callable[[], Answer]) -> Answer:
-    """The answer of a call that may be carried out twice; made again when no answer comes. Raises HttpError."""
-    for pause in PAUSES:
-        try:
-            return call()
-        except HttpError as error:
-            if error.status not in LOST:
-                raise
-            log.warning('no answer (status %s), asking again', error.status)
-            time.sleep(pause)
-    return call()
-
-
 def find_newest(store: Any, datasetId: str) -> str:
-    """The id of a dataset's newest annotation, '' when it has none. Raises RuntimeError when they are being deleted."""
-    for _ in range(ROUNDS):
-        count = store.client.get('upenn_annotation/count', parameters={'datasetId': datasetId})
-        if not count:
-            return ''
-        page = store.client.get('upenn_annotation', parameters={
-            'datasetId': datasetId, 'sort': '_id', 'offset': count - 1, 'limit': 1})
-        if page:
-            return page[0]['_id']
-    raise explain(RuntimeError('The annotations of the dataset are being deleted'),
-                  f'Seen: {count} that were gone when the last was asked for. Start the job again when that is over.')
+    """Return the id of a dataset's newest annotation, '' when it has none."""
+    page = store.client.get('upenn_annotation', parameters={
+        'datasetId': datasetId, 'sort': '_id', 'sortdir': -1, 'limit': 1})
+    return id_of(page[0]) if page else ''
 
 
 def content_of(annotation: Mapping) -> tuple:

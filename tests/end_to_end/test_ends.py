@@ -14,7 +14,7 @@ import pytest
 from tests.datasets import make_layer, write_dataset
 from tests.end_to_end.test_job import RADIUS, SETTINGS, Lab, locations_of, tag_disc
 from tests.small_model import CENTRES, draw_discs
-from tests.worker import REPOSITORY, make_params
+from tests.worker import NOWHERE, REPOSITORY, make_params
 
 FRAMES = 6
 
@@ -75,6 +75,38 @@ def test_the_token_is_in_nothing_that_a_failing_job_shows(start_job, fault):
     assert process.returncode == 1 and '"error"' in output and 'Traceback' in log
     assert lab.server.token not in output + log
     assert all('{' not in line or isinstance(json.loads(line), dict) for line in output.splitlines())
+
+
+def handles_sigterm(pid: int) -> bool:
+    """Whether a process has a handler for SIGTERM."""
+    status = Path(f'/proc/{pid}/status').read_text()
+    caught = int(re.search(r'^SigCgt:\s*(\w+)', status, re.MULTILINE)[1], 16)
+    return bool(caught >> (signal.SIGTERM - 1) & 1)
+
+
+@pytest.mark.parametrize('request_name', ['interface', 'compute'])
+def test_first_moments_of_a_process_end_on_sigterm(request_name):
+    # the first process of a container ignores SIGTERM without a handler; here the status tells that there was one
+    command = [sys.executable, 'entrypoint.py', '--apiUrl', NOWHERE, '--token', 'a', '--request', request_name,
+               '--parameters', '{"image": "worker"}']
+    with subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        while not handles_sigterm(process.pid):
+            time.sleep(0.001)
+        loaded = Path(f'/proc/{process.pid}/maps').read_text()
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert 'ssl' not in loaded  # the client of the server, which takes long to import, comes later
+
+
+def test_interface_request_that_retries_ends_on_sigterm():
+    command = [sys.executable, 'entrypoint.py', '--apiUrl', NOWHERE, '--token', 'a', '--request', 'interface',
+               '--parameters', '{"image": "worker"}']
+    with subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.PIPE, text=True) as process:
+        assert any('Retrying' in line for line in process.stderr)
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+    assert process.returncode == 143
 
 
 @pytest.mark.parametrize('arguments', [

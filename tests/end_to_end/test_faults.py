@@ -15,7 +15,7 @@ import entrypoint
 from annotation_client import connection
 from annotation_client.connection import ServerError
 from annotation_server.store import Store
-from fewshot import uploads
+from fewshot import retry
 from fewshot.parameters import parse_batch
 from tests.end_to_end.stand_in import (
     EXPECTED,
@@ -54,7 +54,7 @@ class Outcome:
 def hurry(monkeypatch) -> None:
     """No model, and pauses a fiftieth as long as in the field."""
     monkeypatch.setenv('SAM_CHECKPOINT_DIR', str(REPOSITORY / 'models'))
-    monkeypatch.setattr(uploads, 'PAUSES', (0.02, 0.04, 0.08))
+    monkeypatch.setattr(retry, 'PAUSES_SECONDS', (0.02, 0.04, 0.08))
     monkeypatch.setattr(connection.RETRY, 'backoff_factor', 0.02)
     monkeypatch.setattr(connection, 'TIMEOUT', (1, 1))
     for name, function in STAND_INS.items():

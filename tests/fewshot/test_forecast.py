@@ -1,5 +1,4 @@
 import doctest
-from unittest.mock import Mock
 
 import pytest
 
@@ -7,38 +6,33 @@ from fewshot import forecast
 from fewshot.forecast import Forecast, describe_seconds
 
 
-@pytest.fixture
-def clock(monkeypatch) -> Mock:
-    """A clock that stands until the test sets it."""
-    clock = Mock(return_value=500.0)
-    monkeypatch.setattr(forecast.time, 'monotonic', clock)
-    return clock
-
-
-@pytest.mark.parametrize(('done', 'seconds', 'words'), [
-    (0.9, 90, ''),  # the first frame says how long a frame takes
-    (1, 100, ', about 5 min left'),
-    (2.5, 260, ', about 3 min left'),
-    (3, 3 * 11_430, ', about 3 h 10 min left'),
-    (4, 400, ', about 1 s left'),
+@pytest.mark.parametrize(('searched', 'done', 'words'), [
+    ([], 0.9, ''),  # the first frame tells how long a frame takes
+    ([100], 1, ', about 5 min left'),
+    ([100, 100], 2.5, ', about 2 min left'),
+    ([11_430] * 3, 3, ', about 3 h 10 min left'),
+    ([100], 3, ', about 2 min left'),  # two frames failed and took no time
+    ([100] * 4, 4, ', about 1 s left'),
 ])
-def test_the_time_left_is_told_from_the_first_frame_on(clock, done, seconds, words):
+def test_time_left_counts_searched_frames_only(searched, done, words):
     pace = Forecast(4)
-    clock.return_value += seconds
+    for seconds in searched:
+        pace.note_frame(seconds)
     assert pace.describe(done) == words
 
 
 @pytest.mark.parametrize(('frames', 'jobs', 'wanted'), [(240, 1, None), (1000, 1, 5), (1000, 4, 20), (50_000, 1, 64)])
-def test_a_batch_beyond_a_day_brings_a_number_of_jobs_that_would_do(clock, frames, jobs, wanted):
+def test_a_batch_beyond_a_day_brings_a_number_of_jobs_that_would_do(frames, jobs, wanted):
     pace = Forecast(frames)
-    clock.return_value += 356  # a frame of 435 candidates on a slow GPU
-    warning = pace.warn_of_limit(1, jobs)
+    assert pace.warn_of_limit(jobs) is None  # before the first frame nobody knows
+    pace.note_frame(356)  # a frame of 435 candidates on a slow GPU
+    warning = pace.warn_of_limit(jobs)
     if wanted is None:
         assert warning is None
         return
-    assert warning and f'Jobs {wanted} would take' in warning[1] and 'after 24 hours' in warning[0]
+    assert warning and f'Set Jobs to {wanted}:' in warning[1] and 'after 24 hours' in warning[0]
     if wanted < 64:
-        assert frames * 356 * jobs / wanted <= forecast.PLANNED < frames * 356 * jobs / (wanted - 1)
+        assert frames * 356 * jobs / wanted <= forecast.PLANNED_SECONDS < frames * 356 * jobs / (wanted - 1)
 
 
 @pytest.mark.parametrize(('seconds', 'words'), [

@@ -47,9 +47,12 @@ def test_few_warnings_are_not_counted():
 
 
 def test_progress_runs_from_the_examples_share_to_one_over_all_frames():
-    shown = Mock()
+    shown = Mock(state='')
+    pace = Forecast(3)
     for number in range(3):
-        report = make_reporter(shown, Forecast(3), Location(number, 0, 4), number, 1, None, 0)
+        if number:
+            pace.note_frame(0.5)
+        report = make_reporter(shown, pace, Location(number, 0, 4), number, 1, None, 0)
         report(0, 'a')
         report(1, 'b')
     calls = [call.args for call in shown.show.call_args_list]
@@ -59,8 +62,14 @@ def test_progress_runs_from_the_examples_share_to_one_over_all_frames():
     assert calls[2][1:] == ('XY 2, Z 1, Time 5 (2 of 3, about 1 s left)', 'a')
 
 
+def test_progress_of_a_batch_ends_with_what_remains():
+    shown = Mock(state='To do: 2 frames.')
+    make_reporter(shown, Forecast(3), Location(1, 0, 0), 1, 1, None, 0)(0.5, 'Proposing outlines: 50%')
+    assert shown.show.call_args.args[2] == 'Proposing outlines: 50%. To do: 2 frames.'
+
+
 def test_progress_counts_tiles():
-    shown = Mock()
+    shown = Mock(state='')
     for tile in range(4):
         make_reporter(shown, Forecast(2), Location(1, 0, 0), 1, 4, None, tile)(0.5, 'Proposing')
     calls = [call.args for call in shown.show.call_args_list]

@@ -1,0 +1,322 @@
+"""The recorded answers, read by the client and by every function of the worker that reads an answer."""
+import json
+import pickle
+import re
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from unittest.mock import Mock
+
+import numpy as np
+import pytest
+
+import entrypoint
+from annotation_client.annotations import UPennContrastAnnotationClient
+from annotation_client.connection import ServerError
+from annotation_client.tiles import UPennContrastDataset, check_metadata, compare_region, frame_numbers
+from annotation_client.workers import UPennContrastWorkerPreviewClient
+from fewshot import frames, scores, shares, stored, uploads
+from fewshot.page import Page
+from fewshot.parameters import Location
+from tests.contract.recordings import CHAPTERS, find_exchange, give_ids, id_of, load_chapter
+
+TOKEN = 'a-token'
+PLAIN, MULTI, RGB = id_of('<plain>'), id_of('<multi>'), id_of('<rgb>')
+HERE = Location(0, 0, 0)
+
+
+class RecordedServer:
+    """A server that gives a recorded answer to each method and path, whatever the query; 404 to any other call."""
+
+    def __init__(self) -> None:
+        self.exchanges: dict[tuple[str, str], dict[str, Any]] = {}
+        self.bodies: list[Any] = []
+        recorded = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def answer(self) -> None:
+                path = self.path.partition('?')[0].removeprefix('/api/v1')
+                size = int(self.headers.get('Content-Length') or 0)
+                recorded.bodies.append(self.rfile.read(size))
+                exchange = recorded.exchanges.get((self.command, path), {'status': 404, 'answer': {'message': path}})
+                content = exchange.get('content') or json.dumps(exchange['answer']).encode()
+                self.send_response(exchange['status'])
+                self.send_header('Content-Type', exchange.get('type', 'application/json'))
+                self.send_header('Content-Length', str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
+
+            do_GET = do_POST = do_PUT = do_DELETE = answer
+
+            def log_message(self, *_: Any) -> None:
+                """Print nothing."""
+
+        self.server = ThreadingHTTPServer(('127.0.0.1', 0), Handler)
+        self.url = f'http://127.0.0.1:{self.server.server_port}/api/v1'
+        threading.Thread(target=self.server.serve_forever, args=[0.02], daemon=True).start()
+
+    def play(self, chapter: str, note: str, who: str = 'owner', **changes: Any) -> Any:
+        """Give this answer from now on; return it."""
+        exchange = {**find_exchange(chapter, note, who), **changes}
+        self.exchanges[exchange['method'], exchange['path']] = exchange
+        return exchange.get('answer')
+
+    @property
+    def store(self) -> UPennContrastAnnotationClient:
+        """The client of annotations for this server."""
+        return UPennContrastAnnotationClient(self.url, TOKEN)
+
+    def play_dataset(self, name: str) -> UPennContrastDataset:
+        """Return the client of a recorded dataset."""
+        items = {'plain': 'its items', 'empty': 'items of a dataset without images',
+                 'multi': 'items of a dataset of several files: only the last is a large image'}
+        self.play('datasets', f'a dataset ({name}) is a folder')
+        self.play('datasets', items[name])
+        if name != 'empty':
+            self.play('datasets', f'tiles of {name}')
+        return UPennContrastDataset(self.url, TOKEN, id_of(f'<{name}>'))
+
+
+@pytest.fixture
+def server() -> Iterator[RecordedServer]:
+    """A server without answers yet."""
+    recorded = RecordedServer()
+    yield recorded
+    recorded.server.shutdown()
+    recorded.server.server_close()
+
+
+# The client
+
+
+@pytest.mark.parametrize(('name', 'frame_count'), [('plain', 1), ('multi', 24)])
+def test_dataset_is_read(server, name, frame_count):
+    dataset = server.play_dataset(name)
+    assert dataset.dataset['_id'] == id_of(f'<{name}.item>')
+    assert len(frame_numbers(dataset.tiles)) == frame_count
+    assert dataset.coordinatesToFrameIndex(0) == 0
+
+
+def test_every_frame_of_multi_has_its_number(server):
+    dataset = server.play_dataset('multi')
+    numbers = {dataset.coordinatesToFrameIndex(xy, z, t, channel)
+               for xy in range(2) for z in range(2) for t in range(3) for channel in range(2)}
+    assert numbers == set(range(24))
+
+
+def test_dataset_without_images_is_refused(server):
+    with pytest.raises(ValueError, match='has no image'):
+        server.play_dataset('empty')
+
+
+@pytest.mark.parametrize('name', ['plain', 'multi', 'rgb', 'real'])
+def test_metadata_is_accepted(name):
+    check_metadata(find_exchange('datasets', f'tiles of {name}')['answer'])
+
+
+ARRAYS = [one for one in load_chapter('datasets') if 'array' in one and one['query']['encoding'] == 'pickle:5']
+
+
+@pytest.mark.parametrize('exchange', ARRAYS, ids=lambda one: one['note'])
+def test_recorded_pixels_fit_what_was_asked(exchange):
+    name = re.fullmatch(r'/item/<(\w+)\.item>/tiles/region', exchange['path'])[1]
+    tiles = find_exchange('datasets', f'tiles of {name}')['answer']
+    array = exchange['array']
+    assert compare_region(array['shape'], array['dtype'], exchange['query'], tiles) == ''
+    assert compare_region([1, 1, 7], array['dtype'], exchange['query'], tiles) != ''
+
+
+def test_pixels_are_read_whatever_content_type_they_come_with(server):
+    dataset = server.play_dataset('plain')
+    rows, columns = np.mgrid[:48, :64]
+    pixels = (100 * rows + columns).astype(np.uint16)[..., None]
+    server.play('datasets', 'all pixels', content=pickle.dumps(pixels, protocol=5))
+    np.testing.assert_array_equal(dataset.getRegion(), pixels)
+
+
+FAILED = [(chapter, one) for chapter in CHAPTERS for one in load_chapter(chapter)
+          if one['status'] >= 400 and 'answer' in one]
+
+
+@pytest.mark.parametrize(('chapter', 'exchange'), FAILED, ids=lambda one: one if isinstance(one, str) else one['note'])
+def test_recorded_error_is_shown_with_status_and_message(server, chapter, exchange):
+    exchange = give_ids(exchange)
+    server.exchanges[exchange['method'], exchange['path']] = exchange
+    with pytest.raises(ServerError) as caught:
+        server.store.client.sendRestRequest(exchange['method'], exchange['path'].lstrip('/'), exchange['query'])
+    assert caught.value.status == exchange['status']
+    assert exchange['answer']['message'].rstrip('.') in str(caught.value)
+
+
+def test_error_in_plain_text_is_shown(server):
+    dataset = server.play_dataset('multi')
+    server.play('datasets', 'a frame too many', content=b'a text that is no JSON')
+    with pytest.raises(ServerError, match='status 400: a text that is no JSON'):
+        dataset.getRegion(frame=24)
+
+
+def test_annotations_are_read(server):
+    server.play('annotations', 'limit 0')
+    found = server.store.getAnnotationsByDatasetId(RGB)
+    assert len({one['_id'] for one in found}) == 60
+
+
+def test_created_annotations_have_ids_in_order(server):
+    server.play('annotations', 'sixty at once')
+    made = server.store.createMultipleAnnotations(find_exchange('annotations', 'sixty at once')['body'])
+    assert [one['_id'] for one in made] == [id_of(f'<many{number}>') for number in range(1, 61)]
+
+
+def test_connections_are_read(server):
+    server.play('connections', 'to the nearest with a tag')
+    made = server.store.connectToNearest({'tags': ['cell'], 'channel': 0}, [id_of('<child1>'), id_of('<child2>')])
+    assert [one['childId'] for one in made] == [id_of('<child1>'), id_of('<child2>')]
+
+
+def test_worker_interface_is_stored(server):
+    server.play('jobs', 'by the owner')
+    stored_form = UPennContrastWorkerPreviewClient(server.url, TOKEN).setWorkerImageInterface('worker:latest', {})
+    assert stored_form['image'] == 'worker:latest'
+
+
+# The worker
+
+
+@pytest.mark.parametrize(('note', 'who', 'may_write'), [
+    ('a dataset (plain) is a folder', 'owner', True), ('the same dataset, asked by reader', 'reader', False)])
+def test_rights_are_read(server, note, who, may_write):
+    server.play('datasets', note, who)
+    if may_write:
+        entrypoint.check_rights(server.store, PLAIN)
+        return
+    with pytest.raises(ValueError, match='not add annotations'):
+        entrypoint.check_rights(server.store, PLAIN)
+
+
+def test_layers_are_read(server):
+    server.play('views', 'views of plain')
+    server.play('views', 'configuration of plain')
+    layers, problem = frames.read_layers(server.store.client, PLAIN, {})
+    assert problem is None
+    assert layers == [frames.Layer(0, (0, 1, 0), percentile=True, black=1, white=99.5)]
+
+
+def test_dataset_without_a_view_has_default_layers(server):
+    server.play('views', 'views of real')
+    layers, problem = frames.read_layers(server.store.client, id_of('<real>'), {})
+    assert len(layers) == 1
+    assert 'no view' in problem
+
+
+def test_newest_annotation_is_read(server):
+    server.play('annotations', 'sorted the other way')
+    assert uploads.find_newest(server.store, RGB) == id_of('<many60>')
+    server.play('annotations', 'by a tag that nothing has')
+    assert uploads.find_newest(server.store, RGB) == ''
+
+
+def test_polygons_and_outlines_are_read(server):
+    server.play('annotations', 'limit 0')
+    assert len(stored.fetch_polygons(server.store, RGB, ['many'])) == 60
+    assert len(stored.list_outlines(server.store, RGB, [HERE], ['many'])[HERE]) == 60
+    scored = {id_of('<many7>')}
+    assert stored.list_untagged_outlines(server.store, RGB, [HERE], scored) == {}  # it has tags
+
+
+def test_annotation_without_time_is_no_outline(server):
+    made = find_exchange('annotations', 'multiple, the second: location without Time')['answer']
+    assert 'Time' not in made[1]['location']
+    server.play('annotations', 'limit 0', answer=made)
+    assert len(stored.list_outlines(server.store, PLAIN, [HERE], ['cell'])[HERE]) == 1
+
+
+def test_uploaded_annotations_have_their_ids(server):
+    server.play('annotations', 'by a tag that nothing has')
+    server.play('annotations', 'sixty at once')
+    sending = uploads.Uploads(server.store, RGB, ['many'])
+    sending.begin_frame()
+    ids, refusals = sending.send(find_exchange('annotations', 'sixty at once')['body'])
+    assert ids == [id_of(f'<many{number}>') for number in range(1, 61)]
+    assert refusals == []
+
+
+def test_lost_annotations_are_found(server):
+    server.play('annotations', 'by a tag that nothing has')
+    sending = uploads.Uploads(server.store, RGB, ['many'])
+    sending.begin_frame()
+    answer = server.play('annotations', 'limit 0')
+    assert sending.look_for(answer[:2]) == [id_of('<many1>'), id_of('<many2>')]
+
+
+def play_scores(server: RecordedServer, level: int) -> None:
+    """Let the configuration of plain name the recorded property under the worker's own name."""
+    server.play('views', 'views of plain')
+    configuration = find_exchange('properties', 'put into the configuration: merged')['answer']
+    configuration['_accessLevel'] = level
+    server.play('views', 'configuration of plain', answer=configuration)
+    listed = find_exchange('properties', 'listed by owner')['answer']
+    server.play('properties', 'listed by owner', answer=[{**one, 'name': scores.NAME} for one in listed])
+
+
+@pytest.mark.parametrize('level', [0, 1, 2])
+def test_property_that_a_configuration_names_is_used(server, level):
+    play_scores(server, level)
+    assert scores.prepare_property(server.store, PLAIN) == id_of('<scores>')
+    assert scores.find_property(server.store, PLAIN) == id_of('<scores>')
+
+
+def test_property_is_created_and_named(server):
+    server.play('views', 'views of plain')
+    server.play('views', 'configuration of plain')
+    server.play('properties', 'made')
+    server.play('properties', 'put into the configuration: merged')
+    assert scores.prepare_property(server.store, PLAIN) == id_of('<scores>')
+    assert json.loads(server.bodies[-1]) == {'propertyIds': [id_of('<scores>')]}
+
+
+@pytest.mark.parametrize(('views', 'configuration', 'who', 'reason'), [
+    ('views of real', None, None, 'no view'),
+    ('views, asked by reader', 'configuration, asked by reader', 'reader', 'cannot change any configuration'),
+    ('views of plain', 'configuration, asked by stranger', 'stranger', 'no view'),
+])
+def test_no_property_is_created_that_nobody_could_read(server, views, configuration, who, reason):
+    server.play('views', views, 'reader' if views.endswith('reader') else 'owner')
+    if configuration:
+        server.play('views', configuration, who)
+    datasetId = id_of('<real>') if views == 'views of real' else PLAIN
+    with pytest.raises(scores.ScoresNotSavedError, match=reason):
+        scores.prepare_property(server.store, datasetId)
+    assert not any(server.bodies)
+
+
+def test_saved_scores_are_accepted_and_listed(server):
+    server.play('properties', 'values')
+    made = id_of('<made1>')
+    scores.save_scores(server.store, PLAIN, 'scores', [made], [{'Similarity': 0.9, 'Predicted IoU': 0.8}])
+    sent, = json.loads(server.bodies[-1])
+    assert sent == find_exchange('properties', 'values')['body'][0]
+    entries = [one for one in load_chapter('properties') if one['path'] == '/annotation_property_values']
+    server.exchanges['GET', '/annotation_property_values'] = give_ids(entries[0])
+    assert scores.list_scored(server.store, PLAIN, 'scores') == {made}
+    assert scores.list_scored(server.store, PLAIN, 'another') == set()
+
+
+def test_shares_are_started(server):
+    server.play('jobs', 'a job')
+    page = Page(Mock(), Mock())
+    locations = [Location(xy, 0, 0) for xy in range(4)]
+    params = find_exchange('jobs', 'a job')['body']
+    own, names = shares.start_shares(server.store, PLAIN, params, 2, locations, [], page)
+    assert names == ['My cells (2 of 2)']
+    assert own == locations[:2]
+
+
+def test_refused_share_stays_with_the_first_job(server):
+    server.play('jobs', 'by reader', 'reader')
+    page = Page(Mock(), Mock())
+    locations = [Location(xy, 0, 0) for xy in range(4)]
+    params = find_exchange('jobs', 'a job')['body']
+    own, names = shares.start_shares(server.store, PLAIN, params, 2, locations, [], page)
+    assert names == []
+    assert own == locations
