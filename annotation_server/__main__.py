@@ -10,7 +10,6 @@ import socket
 import sys
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import uvicorn
 
@@ -18,6 +17,7 @@ from annotation_server.app import create_app
 from annotation_server.faults import parse_rules
 from annotation_server.images import find_images
 from annotation_server.jobs import Jobs
+from annotation_server.layers import read_configurations
 from annotation_server.store import Store
 
 # as a server in front has it; a shorter time ends connections just as a client that has computed comes back
@@ -25,20 +25,23 @@ IDLE_SECONDS = 75
 
 
 def main() -> None:
-    """Serve a folder on loopback until SIGTERM or Ctrl-C; once ready, print one JSON line: apiUrl, token, datasets."""
+    """Serve a folder on loopback until SIGTERM or Ctrl-C.
+
+    Once ready, print one JSON line: `apiUrl`, `token` (the owner's), `datasets` {name: id} and `users` {name: token}.
+    """
     arguments = read_arguments()
     logging.basicConfig(format='%(levelname)s: %(message)s')
     logging.getLogger('large_image').setLevel(logging.ERROR)  # it reports every optional package it does without
     try:
         images = find_images(arguments.folder)
-        layers = {name: read_layers(path) for name, path in images.items()}
+        configurations = {name: read_configurations(arguments.folder, name) for name in images}
         listener = socket.create_server(('127.0.0.1', arguments.port))
         # asyncio does this only for sockets that name their protocol; without it a request takes 40 ms longer
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     except (OSError, ValueError, OverflowError) as error:
         sys.exit(f'annotation_server: {error}')
     with closing(Store(arguments.folder / 'annotations.sqlite')) as store, listener:
-        datasets = {name: store.add_dataset(name, layers[name]) for name in images}
+        datasets = {name: store.add_dataset(name, configurations[name]) for name in images}
         serve(store, images, datasets, listener, arguments)
 
 
@@ -95,8 +98,9 @@ def serve(
 ) -> None:
     """Answer requests and run jobs until a signal ends the process. `arguments` are those of `read_arguments`."""
     api_url = f'http://127.0.0.1:{listener.getsockname()[1]}/api/v1'
-    ready = json.dumps({'apiUrl': api_url, 'token': store.token, 'datasets': datasets})
-    command = [*arguments.worker, '--apiUrl', api_url, '--token', store.token, '--request', 'compute']
+    users = store.tokens()
+    ready = json.dumps({'apiUrl': api_url, 'token': users['owner'], 'datasets': datasets, 'users': users})
+    command = [*arguments.worker, '--apiUrl', api_url]
     # uvicorn raises the signal again once it has shut down: let that end the process with status 0.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     signal.signal(signal.SIGINT, lambda *_: sys.exit(0))
@@ -106,23 +110,6 @@ def serve(
         )
         uvicorn.Server(uvicorn.Config(
             app, log_level='warning', access_log=False, timeout_keep_alive=IDLE_SECONDS)).run(sockets=[listener])
-
-
-def read_layers(image: Path) -> dict[str, Any] | None:
-    """Return what the file <stem>.layers.json beside an image says: {'layers': [...], 'layerContrasts': {...}}.
-
-    Returns None without such a file. Raises ValueError if it is not as described.
-    """
-    path = image.with_name(f'{image.stem}.layers.json')
-    if not path.exists():
-        return None
-    try:
-        layers = json.loads(path.read_text())
-    except ValueError as error:
-        raise ValueError(f'{path} is not JSON: {error}') from error
-    if not isinstance(layers, dict) or not isinstance(layers.get('layers'), list):
-        raise ValueError(f'{path} must hold a JSON object with a list "layers".')
-    return layers
 
 
 if __name__ == '__main__':

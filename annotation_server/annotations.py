@@ -11,19 +11,15 @@ from fastapi import APIRouter, Depends, Response
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict  # pydantic takes typing's own only from Python 3.12 on
 
+from annotation_server.access import Asker, CurrentStore, LoggedIn, require_dataset, require_writable
 from annotation_server.refusals import (
     STRICT,
     Body,
-    CurrentStore,
-    HasToken,
     Natural,
     RefusalError,
     explain_invalid,
     parse_object,
-    require_dataset,
-    require_datasets_found,
     require_object_id,
-    require_token,
 )
 from annotation_server.store import row_number
 
@@ -74,7 +70,7 @@ Tags = Annotated[list[str], Depends(parse_tags)]
 def list_annotations(
     datasetId: str,
     store: CurrentStore,
-    valid: HasToken,
+    user: Asker,
     tags: Tags,
     shape: str | None = None,
     limit: Natural = 50,
@@ -83,7 +79,7 @@ def list_annotations(
     afterId: str | None = None,
 ) -> Response:
     """A page of annotations, oldest first. `afterId` is an exclusive cursor, and with it `offset` is not looked at."""
-    require_dataset(store, valid, datasetId)
+    require_dataset(store, user, datasetId)
     if sort != '_id':
         raise RefusalError(400, f'Parameter sort must be "_id", not "{sort}": this server knows no other order.')
     after = 0
@@ -96,28 +92,28 @@ def list_annotations(
 
 @router.get('/upenn_annotation/count')
 def count_annotations(
-    datasetId: str, store: CurrentStore, valid: HasToken, tags: Tags, shape: str | None = None
-) -> int:
-    """How many annotations the same filters let through."""
-    require_dataset(store, valid, datasetId)
-    return store.count_annotations(datasetId, shape, tags)
+    datasetId: str, store: CurrentStore, user: Asker, tags: Tags, shape: str | None = None
+) -> dict[str, int]:
+    """Return {'count': how many annotations the same filters let through}."""
+    require_dataset(store, user, datasetId)
+    return {'count': store.count_annotations(datasetId, shape, tags)}
 
 
-@router.post('/upenn_annotation/multiple', dependencies=[Depends(require_token)])
-def create_annotations(store: CurrentStore, body: Body) -> Response:
+@router.post('/upenn_annotation/multiple')
+def create_annotations(store: CurrentStore, user: LoggedIn, body: Body) -> Response:
     """Save all of the annotations or none; the answer has them in the order sent, with their `_id`s."""
     try:
         annotations = ANNOTATIONS.validate_json(body)
     except ValidationError as error:
         raise explain_invalid('annotation', error) from None
-    require_datasets_found(store, {annotation['datasetId'] for annotation in annotations})
+    require_writable(store, user, {annotation['datasetId'] for annotation in annotations})
     ids = store.add_annotations(annotations)
     created = [{**annotation, '_id': id} for id, annotation in zip(ids, annotations, strict=True)]
     return Response(json.dumps(created), media_type='application/json')
 
 
-@router.post('/annotation_connection/connectTo/', dependencies=[Depends(require_token)])
-def connect_to_nearest(store: CurrentStore, body: Body) -> list[dict[str, Any]]:
+@router.post('/annotation_connection/connectTo/')
+def connect_to_nearest(store: CurrentStore, user: LoggedIn, body: Body) -> list[dict[str, Any]]:
     """Connect each of the annotations to the nearest other one of its location that has the tags and the channel."""
     wanted = parse_object(body)
     ids, tags = wanted.get('annotationsIds'), wanted.get('tags')
@@ -138,9 +134,9 @@ def connect_to_nearest(store: CurrentStore, body: Body) -> list[dict[str, Any]]:
 
 
 @router.get('/annotation_connection')
-def list_connections(datasetId: str, store: CurrentStore, valid: HasToken) -> list[dict[str, Any]]:
+def list_connections(datasetId: str, store: CurrentStore, user: Asker) -> list[dict[str, Any]]:
     """All of a dataset's connections."""
-    require_dataset(store, valid, datasetId)
+    require_dataset(store, user, datasetId)
     return store.connections(datasetId)
 
 

@@ -10,19 +10,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Request
 
-from annotation_server.refusals import (
-    Body,
-    CurrentStore,
-    HasToken,
-    RefusalError,
-    parse_object,
-    require_access,
-    require_dataset,
-    require_found,
-    require_token,
-)
+from annotation_server.access import Asker, CurrentStore, LoggedIn, require_read, require_write
+from annotation_server.refusals import Body, RefusalError, parse_object, require_found, require_object_id
 
 router = APIRouter()
 
@@ -57,7 +48,7 @@ class Jobs:
     def start(self, title: str, arguments: Sequence[str | bytes]) -> dict[str, Any]:
         """Have the program run with these further arguments, and return the new job's record, `status` still 0."""
         job_id = secrets.token_hex(12)
-        record = {'_id': job_id, '_modelType': 'job', 'title': title, 'status': INACTIVE}
+        record = {'_id': job_id, 'title': title, 'status': INACTIVE}
         self._folder.mkdir(exist_ok=True)
         with self._lock:
             self._records[job_id] = {**record, 'status': QUEUED}
@@ -114,36 +105,41 @@ class Jobs:
             record['status'] = ERROR if status else SUCCESS
 
 
-def require_job_right(request: Request) -> None:
-    """Refuse to start a job if the server was started for a user who may not."""
-    if not request.app.state.jobs.at_once:
-        raise RefusalError(403, 'Write access denied: this user may not start jobs.', 'access')
-
-
-@router.post('/upenn_annotation/compute', dependencies=[Depends(require_token), Depends(require_job_right)])
-def start_job(datasetId: str, request: Request, store: CurrentStore, body: Body) -> dict[str, Any]:
+@router.post('/upenn_annotation/compute')
+def start_job(
+    request: Request, store: CurrentStore, user: LoggedIn, body: Body, datasetId: str | None = None
+) -> list[dict[str, Any]]:
     """Start a worker, which gets the body as its parameters word for word; the answer does not wait for it.
 
-    Whatever image the parameters name, the worker is the one that this server was started with.
+    Whatever image the parameters name, the worker is the one that this server was started with. It gets the token of
+    the user who asks. The answer is a list with the job's record.
     """
-    require_dataset(store, True, datasetId)
+    jobs: Jobs = request.app.state.jobs
+    if not jobs.at_once:
+        raise RefusalError(403, 'Write access denied: this user may not start jobs.', 'access')
+    if datasetId is None:
+        raise RefusalError(400, 'Missing datasetId parameter')
+    require_object_id(datasetId)
+    if store.dataset(datasetId) is None:
+        raise RefusalError(400, 'Invalid dataset id in annotation', 'validation')
+    require_write(user, user.level, 'folder', datasetId)
     parameters = parse_object(body)
     if not isinstance(parameters.get('image'), str):
-        raise RefusalError(400, 'Invalid job: image: it must be the name of an image', 'validation')
-    jobs: Jobs = request.app.state.jobs
-    return jobs.start(parameters.get('name', ''), ['--parameters', body, '--datasetId', datasetId])
+        raise RefusalError(400, 'Invalid segmentation tool: no image', 'validation')
+    access = ['--token', user.token, '--request', 'compute']
+    return [jobs.start(parameters.get('name', ''), [*access, '--parameters', body, '--datasetId', datasetId])]
 
 
 @router.get('/job')
-def list_jobs(request: Request, valid: HasToken) -> list[dict[str, Any]]:
+def list_jobs(request: Request, user: Asker) -> list[dict[str, Any]]:
     """All jobs since the server's start, oldest first: an addition of our own, for tests."""
-    require_access(valid, 'job', 'list')
+    require_read(user, user.level, 'job', 'list')
     return request.app.state.jobs.records()
 
 
 @router.get('/job/{jobId}')
-def get_job(jobId: str, request: Request, valid: HasToken) -> dict[str, Any]:
+def get_job(jobId: str, request: Request, user: Asker) -> dict[str, Any]:
     """A job's record: 0 inactive, 1 queued, 2 running, 3 success, 4 error. The worker does not ask; for tests too."""
     record = require_found(request.app.state.jobs.find(jobId), 'job', jobId)
-    require_access(valid, 'job', jobId)
+    require_read(user, user.level, 'job', jobId)
     return record

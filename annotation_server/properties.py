@@ -7,27 +7,29 @@ from fastapi import APIRouter, Depends, Response
 from pydantic import Field, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict  # pydantic takes typing's own only from Python 3.12 on
 
+from annotation_server.access import (
+    Asker,
+    CurrentStore,
+    LoggedIn,
+    require_dataset,
+    require_login,
+    require_writable,
+)
 from annotation_server.refusals import (
     STRICT,
     Body,
-    CurrentStore,
-    HasToken,
     Natural,
     RefusalError,
     explain_invalid,
     parse_object,
-    require_access,
-    require_dataset,
-    require_datasets_found,
     require_property_right,
-    require_token,
 )
 
 router = APIRouter()
 
 LARGEST_BATCH = 10_000  # property values a call, each of one annotation
 
-MAY_WRITE = [Depends(require_token), Depends(require_property_right)]
+MAY_WRITE = [Depends(require_login), Depends(require_property_right)]
 
 
 @with_config(STRICT)
@@ -70,14 +72,20 @@ def create_property(store: CurrentStore, body: Body) -> dict[str, Any]:
 
 
 @router.get('/annotation_property')
-def list_properties(store: CurrentStore, valid: HasToken) -> list[dict[str, Any]]:
-    """All properties, oldest first."""
-    require_access(valid, 'annotation_property', 'list')
-    return store.properties()
+def list_properties(
+    store: CurrentStore, user: Asker, limit: Natural = 50, offset: Natural = 0
+) -> list[dict[str, Any]]:
+    """Return a page of the properties that some configuration which the user may read names, oldest first.
+
+    `limit` is the most to return, 0 for no limit; `offset` is how many to skip.
+    """
+    shown = store.shown_property_ids(user)
+    found = [one for one in store.properties() if one['_id'] in shown]
+    return found[offset : offset + limit if limit else None]
 
 
 @router.post('/annotation_property_values/multiple', dependencies=MAY_WRITE)
-def add_property_values(store: CurrentStore, body: Body) -> None:
+def add_property_values(store: CurrentStore, user: LoggedIn, body: Body) -> None:
     """Save all of the values or none. What an annotation has of a property already stays, whatever is sent."""
     try:
         entries = ALL_VALUES.validate_json(body)
@@ -86,14 +94,14 @@ def add_property_values(store: CurrentStore, body: Body) -> None:
     if len(entries) > LARGEST_BATCH:
         message = f'At most {LARGEST_BATCH} annotation property values may be sent in a call, not {len(entries)}'
         raise RefusalError(400, message, 'validation')
-    require_datasets_found(store, {entry['datasetId'] for entry in entries})
+    require_writable(store, user, {entry['datasetId'] for entry in entries})
     store.add_property_values(entries)
 
 
 @router.get('/annotation_property_values')
 def list_property_values(
-    datasetId: str, store: CurrentStore, valid: HasToken, limit: Natural = 50, offset: Natural = 0
+    datasetId: str, store: CurrentStore, user: Asker, limit: Natural = 50, offset: Natural = 0
 ) -> Response:
     """A page of a dataset's values, in the form in which they are sent: one entry an annotation, oldest first."""
-    require_dataset(store, valid, datasetId)
+    require_dataset(store, user, datasetId)
     return Response(json.dumps(store.property_values(datasetId, limit, offset)), media_type='application/json')

@@ -2,17 +2,15 @@
 
 import json
 import re
-import secrets
-import sqlite3
 from typing import Annotated, Any, TypeVar
 
-from fastapi import Depends, Header, Query, Request
+from fastapi import Depends, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import ConfigDict, ValidationError
 from starlette.exceptions import HTTPException
 
-from annotation_server.store import LARGEST_ID, Store
+from annotation_server.store import LARGEST_ID
 
 Record = TypeVar('Record')
 
@@ -44,24 +42,6 @@ def answer_refusal(request: Request, error: Exception) -> JSONResponse:
     return JSONResponse({'message': message, 'type': type}, status)
 
 
-def get_store(request: Request) -> Store:
-    """The store of the running server."""
-    return request.app.state.store
-
-
-def check_token(
-    store: Annotated[Store, Depends(get_store)], token: Annotated[str, Header(alias='Girder-Token')] = ''
-) -> bool:
-    """Whether the request carries the server's token."""
-    return secrets.compare_digest(token.encode(), store.token.encode())
-
-
-def require_token(valid: Annotated[bool, Depends(check_token)]) -> None:
-    """Refuse a write that lacks the token."""
-    if not valid:
-        raise RefusalError(401, 'You must be logged in.', 'access')
-
-
 def require_property_right(request: Request) -> None:
     """Refuse what a user who may only annotate must not write, if the server was started for such a user."""
     if not request.app.state.may_write_properties:
@@ -73,8 +53,6 @@ async def read_body(request: Request) -> bytes:
     return await request.body()
 
 
-CurrentStore = Annotated[Store, Depends(get_store)]
-HasToken = Annotated[bool, Depends(check_token)]
 Body = Annotated[bytes, Depends(read_body)]
 Natural = Annotated[int, Query(ge=0, le=LARGEST_ID)]
 
@@ -90,12 +68,6 @@ def require_object_id(text: object) -> None:
         raise RefusalError(500, f'An unexpected error occurred on the server: {text!r} is no ObjectId.', 'internal')
 
 
-def require_access(valid: bool, kind: str, object_id: str) -> None:
-    """Refuse a read that lacks the token."""
-    if not valid:
-        raise RefusalError(401, f'Read access denied for {kind} {object_id} (user None).', 'access')
-
-
 def require_found(record: Record | None, kind: str, object_id: str) -> Record:
     """Return the record that a path names by its id, or refuse: the id may be malformed or belong to nothing."""
     if not is_object_id(object_id):
@@ -103,24 +75,6 @@ def require_found(record: Record | None, kind: str, object_id: str) -> Record:
     if record is None:
         raise RefusalError(400, f'Invalid {kind} id ({object_id}).')
     return record
-
-
-def require_dataset(store: Store, valid_token: bool, dataset_id: str) -> sqlite3.Row:
-    """Return the dataset that a query parameter names, or refuse."""
-    require_object_id(dataset_id)
-    dataset = store.dataset(dataset_id)
-    if dataset is None:
-        raise RefusalError(400, f'No such folder: {dataset_id}', 'validation')
-    require_access(valid_token, 'folder', dataset_id)
-    return dataset
-
-
-def require_datasets_found(store: Store, dataset_ids: set[str]) -> None:
-    """Refuse a batch of records if one of their datasets does not exist."""
-    for dataset_id in dataset_ids:
-        require_object_id(dataset_id)
-        if store.dataset(dataset_id) is None:
-            raise RefusalError(403, 'Dataset(s) not found', 'access')
 
 
 def explain_invalid(kind: str, error: ValidationError) -> RefusalError:

@@ -9,14 +9,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from annotation_server.users import LEVELS, READ, User
+
 LARGEST_ID = 2**63 - 1  # SQLite's largest integer
 
 SCHEMA = """
-CREATE TABLE IF NOT EXISTS token (value TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS user (
+    name TEXT PRIMARY KEY, id TEXT NOT NULL UNIQUE, token TEXT NOT NULL UNIQUE);
 CREATE TABLE IF NOT EXISTS dataset (
     id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, item_id TEXT NOT NULL UNIQUE);
 CREATE TABLE IF NOT EXISTS configuration (
     id TEXT PRIMARY KEY, name TEXT NOT NULL, meta TEXT NOT NULL);
+-- Only where a user has another level than on the datasets.
+CREATE TABLE IF NOT EXISTS configuration_level (
+    configuration_id TEXT NOT NULL, user TEXT NOT NULL, level INTEGER NOT NULL, PRIMARY KEY (configuration_id, user));
 CREATE TABLE IF NOT EXISTS view (
     id TEXT PRIMARY KEY, dataset_id TEXT NOT NULL, configuration_id TEXT NOT NULL, layer_contrasts TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS worker_interface (
@@ -69,6 +75,19 @@ def filter_values(dataset_id: str, shape: str | None, tags: list[str], after: in
     }
 
 
+def add_configuration(database: sqlite3.Connection, dataset_id: str, configuration: Mapping[str, Any]) -> None:
+    """Make a configuration and the view that shows a dataset with it."""
+    configuration_id, view_id = secrets.token_hex(12), secrets.token_hex(12)
+    meta = {'subtype': 'contrastConfiguration', 'layers': configuration['layers'], 'propertyIds': []}
+    database.execute(
+        'INSERT INTO configuration VALUES (?, ?, ?)', (configuration_id, configuration['name'], json.dumps(meta))
+    )
+    levels = [(configuration_id, user, level) for user, level in configuration['levels'].items()]
+    database.executemany('INSERT INTO configuration_level VALUES (?, ?, ?)', levels)
+    contrasts = json.dumps(configuration['layerContrasts'])
+    database.execute('INSERT INTO view VALUES (?, ?, ?, ?)', (view_id, dataset_id, configuration_id, contrasts))
+
+
 class Store:
     """One SQLite file. Its methods may be called from any thread; each is one transaction."""
 
@@ -77,7 +96,7 @@ class Store:
         self._database = sqlite3.connect(path, check_same_thread=False)
         self._database.row_factory = sqlite3.Row
         self._database.executescript(SCHEMA)
-        self.token = self._read_or_make_token()
+        self._make_users()
 
     def close(self) -> None:
         """Close the database; the store cannot be used after it."""
@@ -89,35 +108,40 @@ class Store:
         with self._lock, self._database:
             yield self._database
 
-    def _read_or_make_token(self) -> str:
+    # Users
+
+    def _make_users(self) -> None:
+        """Give every user who has none an id and a token."""
+        users = [(name, secrets.token_hex(12), secrets.token_hex(32)) for name in LEVELS]
         with self._transaction() as database:
-            row = database.execute('SELECT value FROM token').fetchone()
-            if row:
-                return row['value']
-            token = secrets.token_hex(32)
-            database.execute('INSERT INTO token VALUES (?)', (token,))
-            return token
+            database.executemany('INSERT OR IGNORE INTO user VALUES (?, ?, ?)', users)
+
+    def tokens(self) -> dict[str, str]:
+        """Return {user name: token}."""
+        with self._transaction() as database:
+            rows = database.execute('SELECT * FROM user').fetchall()
+        return {row['name']: row['token'] for row in rows if row['name'] in LEVELS}
+
+    def user_of_token(self, token: str) -> User | None:
+        """Return the user who has a token, or None."""
+        row = self._row('SELECT * FROM user WHERE token = ?', token)
+        return User(row['id'], row['name'], row['token']) if row else None
 
     # Datasets and how they are shown
 
-    def add_dataset(self, name: str, layers: dict[str, Any] | None) -> str:
-        """Return the id of the dataset of that name; the first time, make it, and its configuration from `layers`.
+    def add_dataset(self, name: str, configurations: Sequence[Mapping[str, Any]]) -> str:
+        """Return the id of the dataset of that name; the first time, make it with its configurations.
 
-        `layers` is {'layers': [...], 'layerContrasts': {...}}, or None for a dataset without configuration and view.
+        `configurations` are as `annotation_server.layers` reads them. Each makes one configuration and one view.
         """
         with self._transaction() as database:
             row = database.execute('SELECT id FROM dataset WHERE name = ?', (name,)).fetchone()
             if row:
                 return row['id']
-            dataset_id, item_id, configuration_id, view_id = (secrets.token_hex(12) for _ in range(4))
+            dataset_id, item_id = secrets.token_hex(12), secrets.token_hex(12)
             database.execute('INSERT INTO dataset VALUES (?, ?, ?)', (dataset_id, name, item_id))
-            if layers is not None:
-                meta = json.dumps({'subtype': 'contrastConfiguration', 'layers': layers['layers']})
-                contrasts = json.dumps(layers.get('layerContrasts', {}))
-                database.execute('INSERT INTO configuration VALUES (?, ?, ?)', (configuration_id, name, meta))
-                database.execute(
-                    'INSERT INTO view VALUES (?, ?, ?, ?)', (view_id, dataset_id, configuration_id, contrasts)
-                )
+            for configuration in configurations:
+                add_configuration(database, dataset_id, configuration)
             return dataset_id
 
     def dataset(self, dataset_id: str) -> sqlite3.Row | None:
@@ -128,10 +152,12 @@ class Store:
         """Return id, name and item_id of the dataset that an item belongs to, or None."""
         return self._row('SELECT * FROM dataset WHERE item_id = ?', item_id)
 
-    def views(self, dataset_id: str) -> list[dict[str, Any]]:
-        """A dataset's views."""
+    def views(self, dataset_id: str, user: User) -> list[dict[str, Any]]:
+        """Return those of a dataset's views whose configuration a user may read, oldest first."""
         with self._transaction() as database:
-            rows = database.execute('SELECT * FROM view WHERE dataset_id = ?', (dataset_id,)).fetchall()
+            query = 'SELECT * FROM view WHERE dataset_id = ? ORDER BY rowid'
+            rows = database.execute(query, (dataset_id,)).fetchall()
+        rows = [row for row in rows if self.configuration_level(row['configuration_id'], user) >= READ]
         return [
             {
                 '_id': row['id'],
@@ -146,6 +172,19 @@ class Store:
         """The configuration of this id, or None."""
         row = self._row('SELECT * FROM configuration WHERE id = ?', configuration_id)
         return {'_id': row['id'], 'name': row['name'], 'meta': json.loads(row['meta'])} if row else None
+
+    def configuration_level(self, configuration_id: str, user: User) -> int:
+        """Return what a user may do with a configuration."""
+        query = 'SELECT level FROM configuration_level WHERE configuration_id = :id AND user = :user'
+        row = self._row(query, {'id': configuration_id, 'user': user.name})
+        return row['level'] if row else user.level
+
+    def shown_property_ids(self, user: User) -> set[str]:
+        """Return the ids in `meta.propertyIds` of all configurations that a user may read."""
+        with self._transaction() as database:
+            rows = database.execute('SELECT id, meta FROM configuration').fetchall()
+        readable = [row for row in rows if self.configuration_level(row['id'], user) >= READ]
+        return {id for row in readable for id in json.loads(row['meta']).get('propertyIds', [])}
 
     def merge_configuration(self, configuration_id: str, metadata: dict[str, Any]) -> None:
         """Put keys into a configuration's `meta`."""
@@ -263,7 +302,7 @@ class Store:
         return created
 
     def properties(self) -> list[dict[str, Any]]:
-        """All properties, oldest first."""
+        """Return all properties, oldest first."""
         with self._transaction() as database:
             rows = database.execute('SELECT body FROM property ORDER BY rowid').fetchall()
         return [json.loads(row['body']) for row in rows]

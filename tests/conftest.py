@@ -27,13 +27,23 @@ hypothesis.settings.load_profile('patient')
 
 @dataclass(frozen=True)
 class Server:
-    """A running annotation server; `datasets` is {dataset name: id}, `client` carries the token."""
+    """A running annotation server.
+
+    `datasets` is {dataset name: id}, `users` {user name: token}; `client` carries `token`, the owner's.
+    """
 
     apiUrl: str
     token: str
     datasets: dict[str, str]
     client: girder_client.GirderClient
     process: subprocess.Popen[str]
+    users: dict[str, str]
+
+    def client_of(self, user: str) -> girder_client.GirderClient:
+        """Return a client that carries a user's token: owner, writer, reader, stranger or admin."""
+        client = girder_client.GirderClient(apiUrl=self.apiUrl)
+        client.setToken(self.users[user])
+        return client
 
     def stop(self) -> int:
         """End the server as a user would and return its exit status; harmless if it has ended."""
@@ -59,7 +69,7 @@ def start(folder: Path, *options: str) -> Server:
     ready = json.loads(line)
     client = girder_client.GirderClient(apiUrl=ready['apiUrl'])
     client.setToken(ready['token'])
-    return Server(ready['apiUrl'], ready['token'], ready['datasets'], client, process)
+    return Server(ready['apiUrl'], ready['token'], ready['datasets'], client, process, ready['users'])
 
 
 @contextmanager
