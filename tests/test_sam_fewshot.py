@@ -5,6 +5,7 @@ Whole jobs are in end_to_end/. A stand-in for the server serves here only where 
 import logging
 import subprocess
 import sys
+from concurrent.futures import Future
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import Mock, patch
@@ -13,9 +14,10 @@ import numpy as np
 import pytest
 
 import entrypoint
+from fewshot.frames import Coming, Frame, Piece
 from fewshot.job import Job
 from fewshot.page import Page
-from fewshot.parameters import FIELDS, build_interface
+from fewshot.parameters import FIELDS, Location, build_interface
 from fewshot.tally import Tally
 from tests.datasets import write_dataset
 from tests.worker import NOWHERE, REPOSITORY, make_params, run_worker
@@ -124,6 +126,23 @@ def test_the_time_of_a_step_adds_up_and_counts_where_it_fails():
     with pytest.raises(ValueError), tally.time('propose'):
         raise ValueError
     assert tally.seconds['propose'] >= first >= 0 and list(tally.seconds) == ['propose']
+
+
+def test_warning_of_the_time_limit_survives_a_first_frame_that_fails():
+    job = Job(Page(Mock(), Mock()))
+    locations = [Location(xy, 0, 0) for xy in range(4)]
+    job.begin(locations)
+    job.forecast = Mock(frames=4, warn_of_limit=Mock(return_value=('too long', 'more jobs')))
+    frame: Any = Frame(locations[0], np.zeros((4, 4, 3), np.uint8))
+    loaded: list[Future] = [Future() for _ in locations]
+    loaded[0].set_exception(OSError('the file is damaged'))
+    for future in loaded[1:]:
+        future.set_result(frame)
+    incoming = [Coming(Piece(location), future) for location, future in zip(locations, loaded, strict=True)]
+    entrypoint.search_batch(iter(incoming), 1, (4, 4), lambda *_: [], lambda *_: Mock(), job)
+    assert [call.args[0] for call in job.page.sendWarning.call_args_list] == [
+        'The frame XY 1, Z 1, Time 1 was left out', 'too long']
+    assert job.forecast.note_frame.call_count == 3
 
 
 def test_an_error_says_what_was_being_done():

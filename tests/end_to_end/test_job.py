@@ -34,9 +34,9 @@ class Lab:
     def annotate(self, *annotations: dict) -> list[dict]:
         return self.server.client.post('upenn_annotation/multiple', json=list(annotations))
 
-    def annotations(self, tag: str) -> list[dict]:
+    def annotations(self, *tags: str) -> list[dict]:
         return self.server.client.get('upenn_annotation', parameters={
-            'datasetId': self.id, 'tags': json.dumps([tag]), 'limit': 0})
+            'datasetId': self.id, 'tags': json.dumps(tags), 'limit': 0})
 
     def run(self, params: dict) -> Ended:
         return run_worker('compute', params, self.server.apiUrl, self.server.token, self.id)

@@ -89,6 +89,15 @@ def test_a_dataset_that_cannot_be_read_ends_the_job_with_one_error(plain_server,
     assert words in error['error'] and 'wrong-token' not in json.dumps(ended.messages) + ended.log
 
 
+def test_user_who_may_only_read_is_refused_first(plain_server):
+    ended = run_worker('compute', make_params(), plain_server.apiUrl, plain_server.users['reader'],
+                       plain_server.datasets['cells'])
+    error, = ended.of('error')
+    assert ended.status != 0
+    assert error['error'] == 'You can read this dataset but not add annotations to it'
+    assert not ended.of('progress')
+
+
 @pytest.mark.parametrize('text', ['', '{', '{"workerInterface": '])
 def test_parameters_that_are_no_json_end_the_job_with_one_error(text):
     ended = run_worker('compute', text, NOWHERE, 'no-token', NO_ID)

@@ -83,6 +83,23 @@ def test_a_second_run_adds_nothing_and_says_so(bench, capsys):
     assert not bench.of('error')
 
 
+def test_second_run_adds_nothing_without_output_tags(bench, capsys):
+    bench.annotate(tag_disc(bench.id, (60, 60), tags=[]))  # by hand: it has no score
+    bench.run_here(capsys, tags=())
+    first = [one for one in bench.annotations() if not one['tags']]
+    assert len(first) > 2
+    bench.run_here(capsys, tags=())
+    assert [one for one in bench.annotations() if not one['tags']] == first
+    assert bench.last.startswith('0 objects in 1 frame')
+    assert not bench.of('warning')
+
+
+def test_tool_without_tags_and_scores_brings_a_warning(bench, capsys):
+    bench.run_here(capsys, tags=(), **{'Save Scores': False})
+    warning, = bench.of('warning')
+    assert warning['warning'] == 'The tool gives no tag to the objects, and their scores are not saved'
+
+
 def test_a_job_that_died_is_completed_by_starting_it_again(bench, capsys):
     bench.run_here(capsys)
     bench.run_here(capsys, **{'Batch XY': 'all'})
@@ -149,15 +166,14 @@ def test_scores_are_not_saved_where_the_user_does_not_want_them(bench, capsys):
     assert not bench.server.client.get('annotation_property') and not bench.of('warning')
 
 
-def test_without_the_right_to_save_scores_there_is_one_warning_and_every_outline(start_server, tmp_path, monkeypatch,
-                                                                                 capsys):
+def test_scores_without_a_place_bring_one_warning_and_every_outline(start_server, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv('SAM_CHECKPOINT_DIR', str(REPOSITORY / 'models'))
-    write_dataset(tmp_path, 'cells', np.stack([draw_two_kinds()[0]] * 2)[:, None, None, None], [make_layer(0)])
-    bench = Bench(start_server(tmp_path, '--no-properties'))
+    write_dataset(tmp_path, 'cells', np.stack([draw_two_kinds()[0]] * 2)[:, None, None, None])  # has no view
+    bench = Bench(start_server(tmp_path))
     bench.annotate(tag_disc(bench.id, CENTRES[0]))
     bench.run_here(capsys, **{'Batch XY': 'all'})
-    warning, = bench.of('warning')
-    assert warning['warning'] == 'The scores of the objects will not be saved' and 'status 403' in warning['info']
+    warning, = [one for one in bench.of('warning') if one['title'] == 'Scores']
+    assert warning['warning'] == 'The scores of the objects will not be saved' and 'no view' in warning['info']
     assert set(locations_of(bench.annotations('found'))) == {(0, 0, 0), (1, 0, 0)}
 
 
