@@ -15,7 +15,7 @@ import uvicorn
 
 from annotation_server.app import create_app
 from annotation_server.faults import parse_rules
-from annotation_server.images import find_images
+from annotation_server.images import find_datasets
 from annotation_server.jobs import Jobs
 from annotation_server.layers import read_configurations
 from annotation_server.store import Store
@@ -33,16 +33,19 @@ def main() -> None:
     logging.basicConfig(format='%(levelname)s: %(message)s')
     logging.getLogger('large_image').setLevel(logging.ERROR)  # it reports every optional package it does without
     try:
-        images = find_images(arguments.folder)
-        configurations = {name: read_configurations(arguments.folder, name) for name in images}
+        files = find_datasets(arguments.folder)
+        configurations = {name: read_configurations(arguments.folder, name) for name in files}
         listener = socket.create_server(('127.0.0.1', arguments.port))
         # asyncio does this only for sockets that name their protocol; without it a request takes 40 ms longer
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     except (OSError, ValueError, OverflowError) as error:
         sys.exit(f'annotation_server: {error}')
     with closing(Store(arguments.folder / 'annotations.sqlite')) as store, listener:
-        datasets = {name: store.add_dataset(name, configurations[name]) for name in images}
-        serve(store, images, datasets, listener, arguments)
+        datasets = {
+            name: store.add_dataset(name, [path.name for path in paths], configurations[name])
+            for name, paths in files.items()
+        }
+        serve(store, files, datasets, listener, arguments)
 
 
 def read_arguments() -> argparse.Namespace:
@@ -91,7 +94,7 @@ def read_arguments() -> argparse.Namespace:
 
 def serve(
     store: Store,
-    images: dict[str, Path],
+    files: dict[str, list[Path]],
     datasets: dict[str, str],
     listener: socket.socket,
     arguments: argparse.Namespace,
@@ -106,7 +109,7 @@ def serve(
     signal.signal(signal.SIGINT, lambda *_: sys.exit(0))
     with closing(Jobs(command, arguments.jobs_at_once, arguments.folder / 'jobs')) as jobs:
         app = create_app(
-            store, images, lambda: print(ready, flush=True), arguments.may_write_properties, jobs, arguments.faults
+            store, files, lambda: print(ready, flush=True), arguments.may_write_properties, jobs, arguments.faults
         )
         uvicorn.Server(uvicorn.Config(
             app, log_level='warning', access_log=False, timeout_keep_alive=IDLE_SECONDS)).run(sockets=[listener])

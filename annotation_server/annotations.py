@@ -1,27 +1,39 @@
-"""Routes to annotations and to the connections between them."""
+"""Routes to annotations."""
 
 import json
-from collections import defaultdict
-from collections.abc import Iterator
-from math import dist
-from statistics import fmean
-from typing import Annotated, Any, NotRequired
+from typing import Annotated, Any, Literal, NotRequired, TypeVar
 
 from fastapi import APIRouter, Depends, Response
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict  # pydantic takes typing's own only from Python 3.12 on
 
-from annotation_server.access import Asker, CurrentStore, LoggedIn, require_dataset, require_writable
+from annotation_server.access import (
+    Asker,
+    CurrentStore,
+    LoggedIn,
+    require_dataset,
+    require_read,
+    require_writable,
+)
 from annotation_server.refusals import (
+    INTERNAL,
     STRICT,
     Body,
+    Limit,
     Natural,
+    ObjectId,
     RefusalError,
     explain_invalid,
+    is_object_id,
     parse_object,
+    require_found,
     require_object_id,
 )
-from annotation_server.store import row_number
+from annotation_server.store import Store
+from annotation_server.tables.database import row_number
+from annotation_server.users import User
+
+Parsed = TypeVar('Parsed')
 
 router = APIRouter()
 
@@ -36,7 +48,7 @@ class Point(TypedDict):
 class Location(TypedDict):
     XY: int
     Z: int
-    Time: int
+    Time: NotRequired[int]
 
 
 @with_config(STRICT)
@@ -45,22 +57,27 @@ class Annotation(TypedDict):
     tags: list[str]
     channel: int
     location: Location
-    shape: str
+    shape: Literal['point', 'line', 'polygon', 'rectangle']
     datasetId: str
     name: NotRequired[str]
     color: NotRequired[str | None]
 
 
+ANNOTATION = TypeAdapter(Annotation)
 ANNOTATIONS = TypeAdapter(list[Annotation])
+UPDATES = TypeAdapter(list[dict[str, Any]])
+IDS = TypeAdapter(list[ObjectId])
 TAGS = TypeAdapter(list[str], config=ConfigDict(strict=True))
 
 
 def parse_tags(tags: str | None = None) -> list[str]:
-    """The tags of a query: a JSON array of strings, [] where the parameter is absent."""
+    """Return the tags of a query: a JSON array of strings, [] where the parameter is absent."""
     try:
         return TAGS.validate_json(tags) if tags is not None else []
-    except ValidationError:
-        raise RefusalError(400, f'Parameter tags must be a JSON array of strings, not {tags}') from None
+    except ValidationError as error:
+        is_json = error.errors()[0]['type'] != 'json_invalid'
+        needed = 'a JSON array of strings' if is_json else 'valid JSON'
+        raise RefusalError(400, f'Parameter tags must be {needed}.') from None
 
 
 Tags = Annotated[list[str], Depends(parse_tags)]
@@ -73,12 +90,16 @@ def list_annotations(
     user: Asker,
     tags: Tags,
     shape: str | None = None,
-    limit: Natural = 50,
+    limit: Limit = 50,
     offset: Natural = 0,
     sort: str = '_id',
+    sortdir: Literal['1', '-1'] = '1',
     afterId: str | None = None,
 ) -> Response:
-    """A page of annotations, oldest first. `afterId` is an exclusive cursor, and with it `offset` is not looked at."""
+    """Return a page of annotations, oldest first unless `sortdir` is -1.
+
+    `afterId` is an exclusive cursor, with which `offset` is ignored.
+    """
     require_dataset(store, user, datasetId)
     if sort != '_id':
         raise RefusalError(400, f'Parameter sort must be "_id", not "{sort}": this server knows no other order.')
@@ -86,7 +107,7 @@ def list_annotations(
     if afterId is not None:
         require_object_id(afterId)
         after, offset = row_number(afterId), 0
-    page = store.annotations_json(datasetId, shape, tags, limit, offset, after)
+    page = store.annotations_json(datasetId, shape, tags, limit, offset, after, sortdir == '-1')
     return Response(page, media_type='application/json')
 
 
@@ -99,66 +120,95 @@ def count_annotations(
     return {'count': store.count_annotations(datasetId, shape, tags)}
 
 
+@router.post('/upenn_annotation')
+@router.post('/upenn_annotation/')
+def create_annotation(store: CurrentStore, user: LoggedIn, body: Body) -> Response:
+    """Save one annotation; the answer has its `_id`."""
+    return answer_json(save(store, user, [parse(ANNOTATION, body)])[0])
+
+
 @router.post('/upenn_annotation/multiple')
 def create_annotations(store: CurrentStore, user: LoggedIn, body: Body) -> Response:
     """Save all of the annotations or none; the answer has them in the order sent, with their `_id`s."""
-    try:
-        annotations = ANNOTATIONS.validate_json(body)
-    except ValidationError as error:
-        raise explain_invalid('annotation', error) from None
+    return answer_json(save(store, user, parse(ANNOTATIONS, body)))
+
+
+@router.get('/upenn_annotation/{annotationId}')
+def get_annotation(annotationId: str, store: CurrentStore, user: Asker) -> Response:
+    """Return one annotation."""
+    annotation = find_annotation(store, annotationId)
+    require_read(user, user.level, 'folder', annotation['datasetId'])
+    return answer_json(annotation)
+
+
+# These two come before the routes to one annotation, whose id could be "multiple" otherwise.
+@router.put('/upenn_annotation/multiple')
+def update_annotations(store: CurrentStore, user: LoggedIn, body: Body) -> None:
+    """Change several annotations, all or none: objects with `_id` or `id` and the keys that change."""
+    updates = parse(UPDATES, body)
+    for update in updates:
+        update['_id'] = update.pop('id', None) or update.get('_id')
+    change(store, user, updates)
+
+
+@router.delete('/upenn_annotation/multiple')
+def remove_annotations(store: CurrentStore, user: LoggedIn, body: Body) -> None:
+    """Remove those of a list of ids that exist."""
+    ids = parse(IDS, body)
+    require_writable(store, user, {annotation['datasetId'] for annotation in store.annotations_by_id(ids)})
+    store.remove_annotations(ids)
+
+
+@router.put('/upenn_annotation/{annotationId}')
+def update_annotation(annotationId: str, store: CurrentStore, user: LoggedIn, body: Body) -> None:
+    """Change the keys of an annotation that the body has."""
+    change(store, user, [{**parse_object(body), '_id': annotationId}])
+
+
+@router.delete('/upenn_annotation/{annotationId}')
+def remove_annotation(annotationId: str, store: CurrentStore, user: LoggedIn) -> None:
+    """Remove one annotation."""
+    require_writable(store, user, {find_annotation(store, annotationId)['datasetId']})
+    store.remove_annotations([annotationId])
+
+
+def save(store: Store, user: User, annotations: list[Annotation]) -> list[dict[str, Any]]:
+    """Save annotations that the user may add, and return them with their ids."""
     require_writable(store, user, {annotation['datasetId'] for annotation in annotations})
     ids = store.add_annotations(annotations)
-    created = [{**annotation, '_id': id} for id, annotation in zip(ids, annotations, strict=True)]
-    return Response(json.dumps(created), media_type='application/json')
+    return [{**annotation, '_id': id} for id, annotation in zip(ids, annotations, strict=True)]
 
 
-@router.post('/annotation_connection/connectTo/')
-def connect_to_nearest(store: CurrentStore, user: LoggedIn, body: Body) -> list[dict[str, Any]]:
-    """Connect each of the annotations to the nearest other one of its location that has the tags and the channel."""
-    wanted = parse_object(body)
-    ids, tags = wanted.get('annotationsIds'), wanted.get('tags')
-    if 'channelId' not in wanted or not isinstance(ids, list) or not isinstance(tags, list):
-        raise RefusalError(500, 'An unexpected error occurred on the server.', 'internal')
-    for annotation_id in ids:
-        require_object_id(annotation_id)
-    children = store.annotations_by_id(ids)
-    connections = []
-    for dataset_id in sorted({child['datasetId'] for child in children}):
-        parents = json.loads(store.annotations_json(dataset_id, shape=None, tags=tags, limit=0, offset=0, after=0))
-        if wanted['channelId'] is not None:
-            parents = [parent for parent in parents if parent['channel'] == wanted['channelId']]
-        same = [child for child in children if child['datasetId'] == dataset_id]
-        for parent_id, child_id in nearest_pairs(parents, same):
-            connections.append({'datasetId': dataset_id, 'parentId': parent_id, 'childId': child_id})
-    return store.add_connections(connections)
+def change(store: Store, user: User, updates: list[dict[str, Any]]) -> None:
+    """Put keys into annotations that the user may change; each update has an `_id`."""
+    old = [find_annotation(store, update['_id']) for update in updates]
+    new = [{**annotation, **update} for annotation, update in zip(old, updates, strict=True)]
+    require_writable(store, user, {annotation['datasetId'] for annotation in (*old, *new)})
+    try:
+        for annotation in new:
+            ANNOTATION.validate_python(annotation)
+    except ValidationError as error:
+        raise explain_invalid('annotation', error) from None
+    store.replace_annotations(new)
 
 
-@router.get('/annotation_connection')
-def list_connections(datasetId: str, store: CurrentStore, user: Asker) -> list[dict[str, Any]]:
-    """All of a dataset's connections."""
-    require_dataset(store, user, datasetId)
-    return store.connections(datasetId)
+def find_annotation(store: Store, annotation_id: str) -> dict[str, Any]:
+    """Return the annotation of an id, or refuse."""
+    known = store.annotations_by_id([annotation_id]) if is_object_id(annotation_id) else []
+    return require_found(known[0] if known else None, 'upenn_annotation', annotation_id)
 
 
-def nearest_pairs(parents: list[dict[str, Any]], children: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:
-    """Yield (parent id, child id) for the parent whose centre is nearest; nothing for a child alone in its place."""
-    places = defaultdict(list)
-    for parent in parents:
-        places[place(parent)].append((centre(parent), parent['_id']))
-    for child in children:
-        middle = centre(child)
-        others = [(dist(middle, point), id) for point, id in places[place(child)] if id != child['_id']]
-        if others:
-            yield min(others)[1], child['_id']
+def parse(adapter: TypeAdapter[Parsed], body: bytes) -> Parsed:
+    """Return what a body says, or refuse it. The real server has an internal error where it is no list."""
+    try:
+        return adapter.validate_json(body)
+    except ValidationError as error:
+        first = error.errors()[0]
+        if first['type'] == 'list_type' and not first['loc']:
+            raise RefusalError(500, INTERNAL, 'internal') from None
+        raise explain_invalid('annotation', error) from None
 
 
-def centre(annotation: dict[str, Any]) -> tuple[float, float]:
-    """Return the mean (x, y) of an annotation's vertices."""
-    points = annotation['coordinates']
-    return fmean(point['x'] for point in points), fmean(point['y'] for point in points)
-
-
-def place(annotation: dict[str, Any]) -> tuple[int, int, int]:
-    """Where an annotation lies: XY, Z, Time."""
-    location = annotation['location']
-    return location['XY'], location['Z'], location['Time']
+def answer_json(value: Any) -> Response:
+    """Return an answer that FastAPI does not check again."""
+    return Response(json.dumps(value), media_type='application/json')

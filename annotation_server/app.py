@@ -9,7 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
-from annotation_server import annotations, datasets, jobs, properties
+from annotation_server import annotations, connections, datasets, files, jobs, properties, views
 from annotation_server.faults import Faults, Rule
 from annotation_server.refusals import RefusalError, answer_refusal
 from annotation_server.store import Store
@@ -17,17 +17,26 @@ from annotation_server.store import Store
 
 def create_app(
     store: Store,
-    images: dict[str, Path],
+    dataset_files: dict[str, list[Path]],
     announce: Callable[[], None],
     may_write_properties: bool,
     workers: jobs.Jobs,
     rules: Sequence[Rule],
 ) -> ASGIApp:
-    """Serve the datasets of a store, whose pixels lie in `images`, {dataset name: file}, under /api/v1.
+    """Serve the datasets of a store under /api/v1.
 
-    `announce` is called once, when requests are about to be answered. Without `may_write_properties`, properties,
-    their values and the metadata of configurations can only be read. `workers` runs the jobs that are started. `rules`
-    say which calls are harmed, and how.
+    Parameters
+    ----------
+    dataset_files
+        {dataset name: its files}, the image that the dataset shows first.
+    announce
+        Called once, when requests are about to be answered.
+    may_write_properties
+        If false, properties, their values and the metadata of configurations can only be read.
+    workers
+        Runs the jobs that are started.
+    rules
+        Which calls are harmed, and how.
     """
 
     @asynccontextmanager
@@ -37,14 +46,12 @@ def create_app(
 
     app = FastAPI(title='Annotation server', openapi_url=None, lifespan=lifespan)
     app.state.store = store
-    app.state.images = images
+    app.state.files = dataset_files
     app.state.may_write_properties = may_write_properties
     app.state.jobs = workers
     api = APIRouter(prefix='/api/v1')
-    api.include_router(datasets.router)
-    api.include_router(annotations.router)
-    api.include_router(properties.router)
-    api.include_router(jobs.router)
+    for part in (datasets, files, views, annotations, connections, properties, jobs):
+        api.include_router(part.router)
     app.include_router(api)
     for kind in (RefusalError, RequestValidationError, HTTPException, Exception):
         app.add_exception_handler(kind, answer_refusal)

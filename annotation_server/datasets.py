@@ -1,5 +1,6 @@
-"""Routes to a dataset: its folder, its item, its pixels and how it is shown; and the interfaces of workers."""
+"""Routes to a dataset: its folder and the pixels of its image."""
 
+import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -7,81 +8,56 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from large_image.exceptions import TileGeneralError
 from pydantic import FiniteFloat
 
-from annotation_server.access import (
-    Asker,
-    CurrentStore,
-    LoggedIn,
-    require_dataset,
-    require_login,
-    require_read,
-    require_write,
-)
+from annotation_server.access import Asker, CurrentStore, require_read
 from annotation_server.images import read_metadata, read_region
-from annotation_server.refusals import (
-    Body,
-    RefusalError,
-    parse_object,
-    require_found,
-    require_object_id,
-    require_property_right,
-)
+from annotation_server.refusals import RefusalError, require_found
 
 router = APIRouter()
+
+REGION_TYPE = 'image/jpeg'  # as the real server calls every answer to a call for a region, also an error
 
 Edge = Annotated[FiniteFloat | None, Query()]
 Side = Annotated[int | None, Query(gt=0)]
 
 
 @router.get('/folder/{folderId}')
-def get_folder(folderId: str, store: CurrentStore, user: Asker) -> dict[str, Any]:
-    """The dataset itself: its name, and which item it shows."""
+def get_folder(folderId: str, request: Request, store: CurrentStore, user: Asker) -> dict[str, Any]:
+    """Return the dataset itself: its name, which item it shows, and what the user may do with it."""
     dataset = require_found(store.dataset(folderId), 'folder', folderId)
     require_read(user, user.level, 'folder', folderId)
+    meta = {'subtype': 'contrastDataset'}
+    if request.app.state.files.get(dataset['name']):
+        meta['selectedLargeImageId'] = dataset['item_id']
     return {
         '_accessLevel': user.level,
         '_id': dataset['id'],
         '_modelType': 'folder',
         'name': dataset['name'],
-        'meta': {'subtype': 'contrastDataset', 'selectedLargeImageId': dataset['item_id']},
+        'meta': meta,
     }
-
-
-@router.get('/item')
-def list_items(folderId: str, store: CurrentStore, user: Asker) -> list[dict[str, Any]]:
-    """Every dataset has exactly one item, so that `limit` and `offset` change nothing and are not looked at."""
-    dataset = require_dataset(store, user, folderId)
-    return [
-        {
-            '_id': dataset['item_id'],
-            '_modelType': 'item',
-            'folderId': dataset['id'],
-            'name': dataset['name'],
-            'largeImage': {'fileId': dataset['item_id']},
-            'meta': {},
-        }
-    ]
 
 
 def find_image(itemId: str, request: Request, store: CurrentStore, user: Asker) -> Path:
     """Return the path of the image that an item holds."""
-    dataset = require_found(store.dataset_of_item(itemId), 'item', itemId)
-    require_read(user, user.level, 'folder', dataset['id'])
-    path = request.app.state.images.get(dataset['name'])
-    if path is None:
-        raise RefusalError(400, f'No large image file in this item: "{dataset["name"]}" is no longer in the folder.')
-    return path
+    item = require_found(store.item(itemId), 'item', itemId)
+    require_read(user, user.level, 'folder', item['dataset_id'])
+    dataset = store.dataset(item['dataset_id'])
+    files = request.app.state.files.get(dataset['name']) if dataset else None
+    if not dataset or itemId != dataset['item_id'] or not files:
+        raise RefusalError(400, 'No large image file in this item.')
+    return files[0]
 
 
 @router.get('/item/{itemId}/tiles')
 def get_tiles(path: Annotated[Path, Depends(find_image)]) -> dict[str, Any]:
-    """large_image's metadata of the image."""
+    """Return large_image's metadata of the image."""
     return read_metadata(path)
 
 
 @router.get('/item/{itemId}/tiles/region')
 def get_region(
     path: Annotated[Path, Depends(find_image)],
-    encoding: Literal['pickle:5', 'TIFF'],
+    encoding: Literal['pickle:5'],
     frame: int = 0,
     left: Edge = None,
     top: Edge = None,
@@ -91,52 +67,11 @@ def get_region(
     width: Side = None,
     height: Side = None,
 ) -> Response:
-    """Pixels of one frame, made to fit width and height: the array as a pickle, or a TIFF file."""
+    """Return pixels of one frame, made to fit width and height, as a pickled array."""
     edges = {'left': left, 'top': top, 'right': right, 'bottom': bottom}
     box = {name: edge for name, edge in edges.items() if edge is not None}
     try:
-        content, mime = read_region(path, frame, box, encoding, width, height)
+        status, content = 200, read_region(path, frame, box, width, height)
     except TileGeneralError as error:
-        raise RefusalError(400, str(error)) from error
-    return Response(content, media_type=mime)
-
-
-@router.get('/dataset_view')
-def list_views(datasetId: str, store: CurrentStore, user: Asker) -> list[dict[str, Any]]:
-    """Views that the user may not see are left out, not refused."""
-    require_object_id(datasetId)
-    return store.views(datasetId, user)
-
-
-@router.get('/upenn_collection/{configurationId}')
-def get_configuration(configurationId: str, store: CurrentStore, user: Asker) -> dict[str, Any]:
-    """A configuration; its layers stand under `meta`."""
-    configuration = require_found(store.configuration(configurationId), 'upenn_collection', configurationId)
-    level = store.configuration_level(configurationId, user)
-    require_read(user, level, 'upenn_collection', configurationId)
-    return {**configuration, '_accessLevel': level}
-
-
-@router.put('/upenn_collection/{configurationId}/metadata', dependencies=[Depends(require_property_right)])
-def merge_metadata(configurationId: str, store: CurrentStore, user: LoggedIn, body: Body) -> dict[str, Any]:
-    """Put the body's keys into `meta`, in place of those of the same name."""
-    require_found(store.configuration(configurationId), 'upenn_collection', configurationId)
-    level = store.configuration_level(configurationId, user)
-    require_write(user, level, 'upenn_collection', configurationId)
-    store.merge_configuration(configurationId, parse_object(body))
-    return get_configuration(configurationId, store, user)
-
-
-@router.get('/worker_interface')
-def get_worker_interface(image: str, store: CurrentStore, user: Asker) -> dict[str, Any] | None:
-    """The form of the worker that this image holds; null where none was stored."""
-    require_read(user, user.level, 'worker_interface', image)
-    return store.worker_interface(image)
-
-
-@router.post('/worker_interface', dependencies=[Depends(require_login)])
-def set_worker_interface(image: str, store: CurrentStore, body: Body) -> dict[str, Any]:
-    """Store the form of a worker in place of its last one."""
-    interface = parse_object(body)
-    store.set_worker_interface(image, interface)
-    return {'image': image, 'interface': interface}
+        status, content = 400, json.dumps({'message': str(error), 'type': 'rest'}).encode()
+    return Response(content, status, media_type=REGION_TYPE)

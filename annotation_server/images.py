@@ -11,36 +11,48 @@ from large_image.constants import TILE_FORMAT_NUMPY
 from large_image.exceptions import TileGeneralError
 
 SUFFIXES = {'.tif', '.tiff', '.png', '.jpg', '.jpeg', '.yml', '.yaml'}
-ENCODINGS = ('pickle:5', 'TIFF')
+JOINING_SUFFIXES = {'.json', '.yml', '.yaml'}
+SUBFOLDER_SUFFIX = '.dataset'
 
 logger = logging.getLogger(__name__)
 
 
-def find_images(folder: Path) -> dict[str, Path]:
-    """Return the images that lie directly in a folder as {dataset name: file}, sorted by name.
+def find_datasets(folder: Path) -> dict[str, list[Path]]:
+    """Return the datasets of a folder as {dataset name: its files}, sorted by name.
 
-    The name is the file's without its suffix. A file that large_image cannot open is left out with a logged warning.
+    Each image that lies directly in the folder is a dataset. So is each subfolder NAME.dataset with all of its files;
+    it may be empty. The first of the files is the image that the dataset shows: the JSON or YAML file that joins the
+    others if there is one. The name is that of the image or of the subfolder without its suffix. A file directly in the
+    folder that large_image cannot open is left out with a logged warning.
 
     Raises
     ------
     ValueError
-        If two files would make datasets of the same name.
+        If two datasets would have the same name.
     """
-    images: dict[str, Path] = {}
+    datasets: dict[str, list[Path]] = {}
     for path in sorted(folder.iterdir()):
-        if path.suffix.lower() not in SUFFIXES or not path.is_file():
+        if path.is_dir() and path.suffix == SUBFOLDER_SUFFIX:
+            files = sorted(path.iterdir(), key=lambda file: (file.suffix.lower() not in JOINING_SUFFIXES, file.name))
+        elif path.is_file() and path.suffix.lower() in SUFFIXES and can_open(path):
+            files = [path]
+        else:
             continue
-        try:
-            large_image.open(path)
-        except TileGeneralError as error:
-            logger.warning('%s is not served: %s', path, error)
-            continue
-        if path.stem in images:
-            raise ValueError(
-                f'{images[path.stem].name} and {path.name} in {folder} would both be dataset "{path.stem}": rename one.'
-            )
-        images[path.stem] = path
-    return images
+        if path.stem in datasets:
+            other = datasets[path.stem][0].name if datasets[path.stem] else f'{path.stem}{SUBFOLDER_SUFFIX}'
+            raise ValueError(f'{other} and {path.name} in {folder} would both be dataset "{path.stem}": rename one.')
+        datasets[path.stem] = files
+    return datasets
+
+
+def can_open(path: Path) -> bool:
+    """Return whether large_image can open a file; if not, log why."""
+    try:
+        large_image.open(path)
+    except TileGeneralError as error:
+        logger.warning('%s is not served: %s', path, error)
+        return False
+    return True
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
@@ -49,29 +61,27 @@ def read_metadata(path: Path) -> dict[str, Any]:
 
 
 def read_region(
-    path: Path, frame: int, box: dict[str, float], encoding: str, width: int | None = None, height: int | None = None
-) -> tuple[bytes, str]:
-    """Return a region of one frame as (bytes, MIME type).
+    path: Path, frame: int, box: dict[str, float], width: int | None = None, height: int | None = None
+) -> bytes:
+    """Return a region of one frame as a pickled array, (H, W, 1) or (H, W, 3).
 
     Parameters
     ----------
-    frame : the frame's index; 0 for an image of a single plane.
-    box : any of left, top, right, bottom, in pixels; the whole image where they are left out. What is outside the
-        image is cut off, so that a region wholly outside gives an empty array or no bytes.
-    encoding : 'pickle:5' for the exact array, (H, W, 1) or (H, W, 3); 'TIFF' for a file of (H, W) or (H, W, 3), in
-        which large_image turns everything but one-band uint8 and uint16 into uint8.
-
-    width, height : pixels that the answer has at most, proportions kept; what is smaller is enlarged
+    frame
+        The frame's index; 0 for an image of a single plane.
+    box
+        Any of left, top, right, bottom, in pixels; the whole image where they are left out. The part outside the image
+        is cut off, so that a region wholly outside gives an empty array.
+    width, height
+        Pixels that the answer has at most, proportions kept; a smaller region is enlarged.
 
     Raises
     ------
     TileGeneralError
         If the image has no such frame.
     """
-    source = large_image.open(path)
     region = {**box, 'units': 'base_pixels'}
     output = {name: size for name, size in (('maxWidth', width), ('maxHeight', height)) if size is not None}
-    if encoding == 'TIFF':
-        return source.getRegion(region=region, frame=frame, output=output, encoding='TIFF')
+    source = large_image.open(path)
     pixels, _ = source.getRegion(region=region, frame=frame, output=output, format=TILE_FORMAT_NUMPY)
-    return pickle.dumps(np.ascontiguousarray(pixels), protocol=5), 'application/octet-stream'
+    return pickle.dumps(np.ascontiguousarray(pixels), protocol=5)

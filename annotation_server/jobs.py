@@ -1,4 +1,4 @@
-"""Routes to jobs, and the jobs themselves: workers that run as child processes of the server."""
+"""Jobs: workers that run as child processes of the server; the routes to them and to workers' interfaces."""
 
 import secrets
 import subprocess
@@ -10,9 +10,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request
 
-from annotation_server.access import Asker, CurrentStore, LoggedIn, require_read, require_write
+from annotation_server.access import Asker, CurrentStore, LoggedIn, require_login, require_read, require_write
 from annotation_server.refusals import Body, RefusalError, parse_object, require_found, require_object_id
 
 router = APIRouter()
@@ -143,3 +143,18 @@ def get_job(jobId: str, request: Request, user: Asker) -> dict[str, Any]:
     record = require_found(request.app.state.jobs.find(jobId), 'job', jobId)
     require_read(user, user.level, 'job', jobId)
     return record
+
+
+@router.get('/worker_interface')
+def get_worker_interface(image: str, store: CurrentStore, user: Asker) -> dict[str, Any] | None:
+    """The form of the worker that this image holds; null where none was stored."""
+    require_read(user, user.level, 'worker_interface', image)
+    return store.worker_interface(image)
+
+
+@router.post('/worker_interface', dependencies=[Depends(require_login)])
+def set_worker_interface(image: str, store: CurrentStore, body: Body) -> dict[str, Any]:
+    """Store the form of a worker in place of its last one."""
+    interface = parse_object(body)
+    store.set_worker_interface(image, interface)
+    return {'image': image, 'interface': interface}

@@ -1,7 +1,7 @@
 """Routes to what is measured of annotations: the properties, and their values."""
 
 import json
-from typing import Annotated, Any
+from typing import Annotated, Any, NotRequired
 
 from fastapi import APIRouter, Depends, Response
 from pydantic import Field, TypeAdapter, ValidationError, with_config
@@ -18,12 +18,15 @@ from annotation_server.access import (
 from annotation_server.refusals import (
     STRICT,
     Body,
+    Limit,
     Natural,
+    ObjectId,
     RefusalError,
     explain_invalid,
     parse_object,
     require_property_right,
 )
+from annotation_server.users import NOBODY
 
 router = APIRouter()
 
@@ -41,20 +44,21 @@ class PropertyTags(TypedDict):
 @with_config(STRICT)
 class Property(TypedDict):
     name: str
-    shape: str
+    shape: NotRequired[str]
     image: str
     tags: PropertyTags
     workerInterface: dict[str, Any]
 
 
-ObjectId = Annotated[str, Field(pattern='^[0-9a-f]{24}$')]
+Number = Annotated[float, Field(allow_inf_nan=False)]
+Value = Number | str | None | dict[str, Number | str | None]
 
 
 @with_config(STRICT)
 class PropertyValues(TypedDict):
     datasetId: str
     annotationId: ObjectId
-    values: dict[ObjectId, dict[str, float]]
+    values: dict[str, Value]
 
 
 PROPERTY = TypeAdapter(Property)
@@ -73,7 +77,7 @@ def create_property(store: CurrentStore, body: Body) -> dict[str, Any]:
 
 @router.get('/annotation_property')
 def list_properties(
-    store: CurrentStore, user: Asker, limit: Natural = 50, offset: Natural = 0
+    store: CurrentStore, user: Asker, limit: Limit = 50, offset: Natural = 0
 ) -> list[dict[str, Any]]:
     """Return a page of the properties that some configuration which the user may read names, oldest first.
 
@@ -84,9 +88,24 @@ def list_properties(
     return found[offset : offset + limit if limit else None]
 
 
+@router.get('/annotation_property/{propertyId}')
+def get_property(propertyId: str, store: CurrentStore, user: Asker) -> dict[str, Any]:
+    """Return a property that some configuration which the user may read names."""
+    found = store.property(propertyId)
+    if found is None:
+        raise RefusalError(400, f'No such annotation_property: {propertyId}', 'validation')
+    if propertyId not in store.shown_property_ids(user):
+        status = 401 if user is NOBODY else 403
+        raise RefusalError(status, f'Read access denied for property {propertyId}', 'access')
+    return found
+
+
 @router.post('/annotation_property_values/multiple', dependencies=MAY_WRITE)
-def add_property_values(store: CurrentStore, user: LoggedIn, body: Body) -> None:
-    """Save all of the values or none. What an annotation has of a property already stays, whatever is sent."""
+def add_property_values(store: CurrentStore, user: LoggedIn, body: Body) -> Response:
+    """Save all of the values or none. A value that an annotation already has of a property stays.
+
+    The answer has one entry per entry sent, with all values that the annotation now has.
+    """
     try:
         entries = ALL_VALUES.validate_json(body)
     except ValidationError as error:
@@ -96,12 +115,16 @@ def add_property_values(store: CurrentStore, user: LoggedIn, body: Body) -> None
         raise RefusalError(400, message, 'validation')
     require_writable(store, user, {entry['datasetId'] for entry in entries})
     store.add_property_values(entries)
+    saved = store.values_of_annotations([entry['annotationId'] for entry in entries])
+    # an annotation without any value has no record
+    answer = [saved.get((entry['datasetId'], entry['annotationId']), entry) for entry in entries]
+    return Response(json.dumps(answer), media_type='application/json')
 
 
 @router.get('/annotation_property_values')
 def list_property_values(
-    datasetId: str, store: CurrentStore, user: Asker, limit: Natural = 50, offset: Natural = 0
+    datasetId: str, store: CurrentStore, user: Asker, limit: Limit = 50, offset: Natural = 0
 ) -> Response:
-    """A page of a dataset's values, in the form in which they are sent: one entry an annotation, oldest first."""
+    """Return a page of a dataset's values, in the form in which they are sent: one entry per annotation."""
     require_dataset(store, user, datasetId)
     return Response(json.dumps(store.property_values(datasetId, limit, offset)), media_type='application/json')

@@ -7,15 +7,16 @@ from typing import Annotated, Any, TypeVar
 from fastapi import Depends, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import ConfigDict, ValidationError
+from pydantic import AfterValidator, ConfigDict, Field, ValidationError
 from starlette.exceptions import HTTPException
 
-from annotation_server.store import LARGEST_ID
+from annotation_server.tables.database import LARGEST_ID
 
 Record = TypeVar('Record')
 
 # Strict: an integer is no float, no string and no boolean. Keys that are not listed are kept.
 STRICT = ConfigDict(strict=True, extra='allow', allow_inf_nan=False)
+INTERNAL = 'An unexpected error occurred on the server.'
 
 
 class RefusalError(Exception):
@@ -34,11 +35,12 @@ def answer_refusal(request: Request, error: Exception) -> JSONResponse:
         status, message, type = error.status, error.message, error.type
     elif isinstance(error, RequestValidationError):
         first = error.errors()[0]
-        status, message, type = 400, f'Parameter "{first["loc"][-1]}": {first["msg"]}.', 'rest'
+        wrong = 'is required' if first['type'] == 'missing' else f'is not valid: {first["msg"]}'
+        status, message, type = 400, f'Parameter "{first["loc"][-1]}" {wrong}.', 'rest'
     elif isinstance(error, HTTPException):
         status, message, type = 400, f'No matching route for "{request.method} {request.url.path}"', 'rest'
     else:
-        status, message, type = 500, 'An unexpected error occurred on the server.', 'internal'
+        status, message, type = 500, INTERNAL, 'internal'
     return JSONResponse({'message': message, 'type': type}, status)
 
 
@@ -49,23 +51,25 @@ def require_property_right(request: Request) -> None:
 
 
 async def read_body(request: Request) -> bytes:
-    """The request's body as it came."""
+    """Return the request's body as it came."""
     return await request.body()
 
 
+ObjectId = Annotated[str, Field(pattern='^[0-9a-f]{24}$')]
 Body = Annotated[bytes, Depends(read_body)]
 Natural = Annotated[int, Query(ge=0, le=LARGEST_ID)]
+Limit = Annotated[int, Query(ge=-LARGEST_ID, le=LARGEST_ID), AfterValidator(abs)]  # as MongoDB takes a negative one
 
 
 def is_object_id(text: object) -> bool:
-    """Whether this is an id as Girder makes them."""
+    """Return whether this is an id as Girder makes them."""
     return isinstance(text, str) and re.fullmatch('[0-9a-f]{24}', text) is not None
 
 
 def require_object_id(text: object) -> None:
     """Refuse a malformed id outside a path as Girder does: it is an internal error there."""
     if not is_object_id(text):
-        raise RefusalError(500, f'An unexpected error occurred on the server: {text!r} is no ObjectId.', 'internal')
+        raise RefusalError(500, INTERNAL, 'internal')
 
 
 def require_found(record: Record | None, kind: str, object_id: str) -> Record:
@@ -78,8 +82,10 @@ def require_found(record: Record | None, kind: str, object_id: str) -> Record:
 
 
 def explain_invalid(kind: str, error: ValidationError) -> RefusalError:
-    """The refusal of a body: the first thing that is wrong with it, but not in which entry of a list."""
+    """Return the refusal of a body: the first thing that is wrong with it, but not in which entry of a list."""
     first = error.errors()[0]
+    if first['type'] == 'json_invalid':
+        return RefusalError(400, 'Invalid JSON passed in request body.')
     place = '.'.join(part for part in first['loc'] if isinstance(part, str))
     return RefusalError(400, f'Invalid {kind}: {place or "the body"}: {first["msg"]}', 'validation')
 

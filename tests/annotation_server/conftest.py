@@ -12,6 +12,7 @@ from tests.conftest import Server, StartServer
 from tests.datasets import make_layer, write_dataset
 
 HEIGHT, WIDTH = 40, 50
+PLANE = np.zeros((4, 4), np.uint8)
 ABSENT_ID = 'f' * 24
 
 
@@ -50,11 +51,23 @@ def server(start_module_server: StartServer, tmp_path_factory: pytest.TempPathFa
 
 
 @pytest.fixture
-def stranger(server: Server) -> girder_client.GirderClient:
+def expired(server: Server) -> girder_client.GirderClient:
     """A client whose token the server does not know."""
     client = girder_client.GirderClient(apiUrl=server.apiUrl)
     client.setToken('no such token')
     return client
+
+
+def make_annotation(dataset_id: str, **values: Any) -> dict[str, Any]:
+    annotation = {
+        'coordinates': [{'x': 1.5, 'y': 2}, {'x': 3, 'y': 2}, {'x': 2, 'y': 4.25}],
+        'tags': ['cell'],
+        'channel': 0,
+        'location': {'XY': 0, 'Z': 0, 'Time': 0},
+        'shape': 'polygon',
+        'datasetId': dataset_id,
+    }
+    return {**annotation, **values}
 
 
 def item_id(server: Server, name: str) -> str:

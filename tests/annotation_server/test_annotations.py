@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import requests
 
-from tests.annotation_server.conftest import ABSENT_ID, refusal
+from tests.annotation_server.conftest import ABSENT_ID, make_annotation, refusal
 from tests.conftest import Server
 from tests.datasets import write_dataset
 
@@ -15,7 +15,7 @@ from tests.datasets import write_dataset
 @pytest.fixture(scope='module')
 def server(start_module_server, tmp_path_factory) -> Server:
     folder = tmp_path_factory.mktemp('images')
-    for number in range(20):
+    for number in range(30):
         write_dataset(folder, f'plane {number}', np.zeros((4, 4), np.uint8))
     return start_module_server(folder)
 
@@ -29,18 +29,6 @@ def unused_ids(server) -> Iterator[str]:
 def dataset_id(unused_ids) -> str:
     """A dataset without annotations."""
     return next(unused_ids)
-
-
-def make_annotation(dataset_id: str, **values: Any) -> dict[str, Any]:
-    annotation = {
-        'coordinates': [{'x': 1.5, 'y': 2}, {'x': 3, 'y': 2}, {'x': 2, 'y': 4.25}],
-        'tags': ['cell'],
-        'channel': 0,
-        'location': {'XY': 0, 'Z': 0, 'Time': 0},
-        'shape': 'polygon',
-        'datasetId': dataset_id,
-    }
-    return {**annotation, **values}
 
 
 def make_point(dataset_id: str, x: float, y: float, **values: Any) -> dict[str, Any]:
@@ -103,9 +91,10 @@ def test_an_empty_list_creates_nothing(server):
         {'channel': 0.0},
         {'location': {'XY': 0.0, 'Z': 0, 'Time': 0}},
         {'location': {'XY': 0, 'Z': True, 'Time': 0}},
-        {'location': {'XY': 0, 'Z': 0}},
+        {'location': {'XY': 0, 'Time': 0}},
         {'location': None},
         {'shape': None},
+        {'shape': 'blob'},
         {'name': 1},
         {'color': 0},
     ],
@@ -122,15 +111,31 @@ def test_one_bad_annotation_has_the_whole_batch_refused(server, bad):
     assert server.client.get('upenn_annotation/count', {'datasetId': dataset_id}) == before
 
 
-@pytest.mark.parametrize('body', ['{}', 'null', '[', '', '[1]', '[[]]'])
-def test_a_body_that_is_no_list_of_annotations_is_refused(server, body):
+@pytest.mark.parametrize(
+    'body, expected',
+    [
+        ('{}', (500, 'internal')),
+        ('null', (500, 'internal')),
+        ('[', (400, 'rest')),
+        ('', (400, 'rest')),
+        ('[1]', (400, 'validation')),
+        ('[[]]', (400, 'validation')),
+    ],
+)
+def test_a_body_that_is_no_list_of_annotations_is_refused(server, body, expected):
     status, _, kind = refusal(server.client.post, 'upenn_annotation/multiple', data=body)
-    assert (status, kind) == (400, 'validation')
+    assert (status, kind) == expected
+
+
+def test_a_location_without_time_is_accepted(server, dataset_id):
+    (id,) = create(server, [make_annotation(dataset_id, location={'XY': 0, 'Z': 0})])
+    (found,) = server.client.get('upenn_annotation', {'datasetId': dataset_id})
+    assert (found['_id'], found['location']) == (id, {'XY': 0, 'Z': 0})
 
 
 def test_annotations_for_an_absent_dataset_are_refused_with_all_the_others(server, dataset_id):
     batch = [make_annotation(dataset_id), make_annotation(ABSENT_ID)]
-    expected = (403, 'Dataset(s) not found', 'access')
+    expected = (403, "Dataset(s) not found: [ObjectId('ID')]", 'access')
     assert refusal(server.client.post, 'upenn_annotation/multiple', json=batch) == expected
     assert find_ids(server, dataset_id) == []
 
@@ -153,6 +158,13 @@ def test_a_page_has_50_annotations_unless_told_otherwise(server, dataset_id):
     assert find_ids(server, dataset_id, limit=7, offset=10, sort='_id') == ids[10:17]
     assert find_ids(server, dataset_id, limit=0, offset=58) == ids[58:]
     assert find_ids(server, dataset_id, offset=60) == []
+    assert find_ids(server, dataset_id, limit=-7) == ids[:7]
+
+
+def test_the_newest_come_first_if_asked_for(server, dataset_id):
+    ids = create(server, [make_annotation(dataset_id) for _ in range(5)])
+    assert find_ids(server, dataset_id, sortdir=-1) == ids[::-1]
+    assert find_ids(server, dataset_id, sortdir=-1, limit=2, offset=1) == [ids[3], ids[2]]
 
 
 def test_after_an_id_come_the_later_ones_whatever_the_offset(server, dataset_id):
@@ -183,7 +195,7 @@ def test_shape_and_tags_filter_the_list_and_the_count_alike(server, dataset_id):
         assert find_ids(server, dataset_id, **parameters) == expected, parameters
         if 'afterId' not in parameters:
             count = server.client.get('upenn_annotation/count', {'datasetId': dataset_id, **parameters})
-            assert count == len(expected), parameters
+            assert count == {'count': len(expected)}, parameters
 
 
 def test_a_tag_is_found_by_all_of_its_characters_and_by_no_part_of_it(server, dataset_id):
@@ -195,17 +207,117 @@ def test_a_tag_is_found_by_all_of_its_characters_and_by_no_part_of_it(server, da
             assert find_ids(server, dataset_id, tags=json.dumps(wanted)) == [id], wanted
 
 
-@pytest.mark.parametrize('tags', ['cell', '"cell"', '["cell"', '[1]', '[null]', ''])
-def test_tags_that_are_no_json_array_of_strings_are_refused(server, tags):
+@pytest.mark.parametrize(
+    'tags, needed',
+    [
+        *((tags, 'valid JSON') for tags in ('cell', '["cell"', '')),
+        *((tags, 'a JSON array of strings') for tags in ('"cell"', '[1]', '[null]')),
+    ],
+)
+def test_tags_that_are_no_json_array_of_strings_are_refused(server, tags, needed):
     parameters = {'datasetId': server.datasets['plane 0'], 'tags': tags}
-    status, message, _ = refusal(server.client.get, 'upenn_annotation', parameters)
-    assert (status, message) == (400, f'Parameter tags must be a JSON array of strings, not {tags}')
+    expected = (400, f'Parameter tags must be {needed}.', 'rest')
+    assert refusal(server.client.get, 'upenn_annotation', parameters) == expected
 
 
-@pytest.mark.parametrize('parameters', [{'limit': -1}, {'limit': 'all'}, {'offset': 2**70}, {'sort': 'name'}])
+@pytest.mark.parametrize(
+    'parameters', [{'limit': 'all'}, {'offset': -1}, {'offset': 2**70}, {'sort': 'name'}, {'sortdir': 0}]
+)
 def test_a_page_that_cannot_be_is_refused(server, parameters):
     parameters = {'datasetId': server.datasets['plane 0'], **parameters}
     assert refusal(server.client.get, 'upenn_annotation', parameters)[0] == 400
+
+
+@pytest.mark.parametrize('path', ['upenn_annotation', 'upenn_annotation/'])
+def test_one_annotation_is_saved_and_read_alone(server, dataset_id, path):
+    sent = make_annotation(dataset_id)
+    created = server.client.post(path, json=sent)
+    assert created == {**sent, '_id': created['_id']}
+    assert server.client.get(f'upenn_annotation/{created["_id"]}') == created
+    assert find_ids(server, dataset_id) == [created['_id']]
+
+
+def test_changed_keys_are_changed_and_others_stay(server, dataset_id):
+    first, second, third = create(server, [make_annotation(dataset_id) for _ in range(3)])
+    assert server.client.put(f'upenn_annotation/{first}', json={'tags': ['a']}) is None
+    updates = [{'_id': second, 'tags': ['b']}, {'id': third, 'shape': 'line'}]
+    assert server.client.put('upenn_annotation/multiple', json=updates) is None
+    expected = [{'tags': ['a']}, {'tags': ['b']}, {'shape': 'line'}]
+    for id, changed in zip((first, second, third), expected, strict=True):
+        expected = make_annotation(dataset_id, _id=id, **changed)
+        assert server.client.get(f'upenn_annotation/{id}') == expected
+    assert find_ids(server, dataset_id, tags='["cell"]') == [third]
+    assert find_ids(server, dataset_id, shape='line') == [third]
+
+
+def test_one_bad_change_has_all_of_them_refused(server, dataset_id):
+    ids = create(server, [make_annotation(dataset_id) for _ in range(2)])
+    before = server.client.get('upenn_annotation', {'datasetId': dataset_id})
+    updates = [{'_id': ids[0], 'tags': ['a']}, {'_id': ids[1], 'shape': 'blob'}]
+    assert refusal(server.client.put, 'upenn_annotation/multiple', json=updates)[0] == 400
+    updates[1] = {'_id': ABSENT_ID, 'tags': ['a']}
+    assert refusal(server.client.put, 'upenn_annotation/multiple', json=updates)[0] == 400
+    assert server.client.get('upenn_annotation', {'datasetId': dataset_id}) == before
+
+
+def test_removed_annotations_are_gone_and_their_ids_are_not_used_again(server, dataset_id):
+    ids = create(server, [make_annotation(dataset_id) for _ in range(5)])
+    assert server.client.delete(f'upenn_annotation/{ids[4]}') is None
+    assert delete_multiple(server, [ids[0], ids[2], ABSENT_ID]) == 200
+    assert find_ids(server, dataset_id) == [ids[1], ids[3]]
+    assert create(server, [make_annotation(dataset_id)])[0] > ids[4]
+
+
+def delete_multiple(server: Server, ids: list[str], user: str = 'owner') -> int:
+    """Remove annotations and return the status: girder_client's `delete` sends no body."""
+    headers = {'Girder-Token': server.users[user]}
+    return requests.delete(
+        f'{server.apiUrl}/upenn_annotation/multiple', json=ids, headers=headers, timeout=60
+    ).status_code
+
+
+@pytest.mark.parametrize('method', ['get', 'put', 'delete'])
+def test_an_annotation_that_does_not_exist_is_refused(server, method):
+    call = getattr(server.client, method)
+    body = {'json': {}} if method == 'put' else {}
+    expected = (400, 'Invalid upenn_annotation id (ID).', 'rest')
+    assert refusal(call, f'upenn_annotation/{ABSENT_ID}', **body) == expected
+    assert refusal(call, 'upenn_annotation/abc', **body)[0] == 400
+
+
+@pytest.mark.parametrize('user', ['reader', 'stranger'])
+def test_a_user_without_the_right_to_write_changes_nothing(server, dataset_id, user):
+    (id,) = create(server, [make_annotation(dataset_id)])
+    before = server.client.get(f'upenn_annotation/{id}')
+    client = server.client_of(user)
+    update = {'tags': ['mine']}
+    for call in (
+        lambda: client.post('upenn_annotation', json=make_annotation(dataset_id)),
+        lambda: client.post('upenn_annotation/multiple', json=[make_annotation(dataset_id)]),
+        lambda: client.put(f'upenn_annotation/{id}', json=update),
+        lambda: client.put('upenn_annotation/multiple', json=[{'_id': id, **update}]),
+        lambda: client.delete(f'upenn_annotation/{id}'),
+    ):
+        status, message, kind = refusal(call)
+        assert (status, kind) == (403, 'access')
+        assert message == 'Write access denied for folder ID (user ID).'
+    assert delete_multiple(server, [id], user) == 403
+    assert server.client.get('upenn_annotation', {'datasetId': dataset_id}) == [before]
+
+
+def test_a_reader_reads_and_a_stranger_does_not(server, dataset_id):
+    (id,) = create(server, [make_annotation(dataset_id)])
+    reader, stranger = server.client_of('reader'), server.client_of('stranger')
+    query = {'datasetId': dataset_id}
+    assert [one['_id'] for one in reader.get('upenn_annotation', query)] == [id]
+    assert reader.get('upenn_annotation/count', query) == {'count': 1}
+    for path, parameters in (
+        ('upenn_annotation', query),
+        ('upenn_annotation/count', query),
+        (f'upenn_annotation/{id}', {}),
+    ):
+        expected = (403, 'Read access denied for folder ID (user ID).', 'access')
+        assert refusal(stranger.get, path, parameters) == expected
 
 
 def test_batches_sent_at_once_all_arrive_and_stay_together(server, dataset_id):

@@ -56,7 +56,7 @@ def test_the_last_interface_posted_for_an_image_is_kept(server):
         (f'item/{ABSENT_ID}/tiles', {}, (400, 'Invalid item id (ID).', 'rest')),
         (f'upenn_collection/{ABSENT_ID}', {}, (400, 'Invalid upenn_collection id (ID).', 'rest')),
         ('item', {'folderId': ABSENT_ID}, (400, 'No such folder: ID', 'validation')),
-        ('item', {}, (400, 'Parameter "folderId": Field required.', 'rest')),
+        ('item', {}, (400, 'Parameter "folderId" is required.', 'rest')),
         ('no_such_call', {}, (400, 'No matching route for "GET /api/v1/no_such_call"', 'rest')),
     ],
 )
@@ -72,7 +72,7 @@ def test_a_malformed_dataset_id_is_an_internal_error_outside_folder(server, path
     assert (status, kind) == (500, 'internal')
 
 
-def test_reading_with_an_unknown_token_is_refused(server, stranger):
+def test_reading_with_an_unknown_token_is_refused(server, expired):
     dataset_id, item, configuration = (
         server.datasets['stack uint16'],
         item_id(server, 'stack uint16'),
@@ -81,28 +81,28 @@ def test_reading_with_an_unknown_token_is_refused(server, stranger):
     for kind, path, parameters in [
         ('folder', f'folder/{dataset_id}', {}),
         ('folder', 'item', {'folderId': dataset_id}),
-        ('item', f'item/{item}/tiles', {}),
-        ('item', f'item/{item}/tiles/region', {'encoding': 'pickle:5'}),
+        ('folder', f'item/{item}/tiles', {}),
+        ('folder', f'item/{item}/tiles/region', {'encoding': 'pickle:5'}),
         ('upenn_collection', f'upenn_collection/{configuration}', {}),
         ('folder', 'upenn_annotation', {'datasetId': dataset_id}),
         ('folder', 'upenn_annotation/count', {'datasetId': dataset_id}),
         ('folder', 'annotation_connection', {'datasetId': dataset_id}),
     ]:
         expected = (401, f'Read access denied for {kind} ID (user None).', 'access')
-        assert refusal(stranger.get, path, parameters) == expected, path
+        assert refusal(expired.get, path, parameters) == expected, path
 
 
-def test_views_are_hidden_from_an_unknown_token_but_not_refused(server, stranger):
-    assert stranger.get('dataset_view', {'datasetId': server.datasets['stack uint16']}) == []
+def test_views_are_hidden_from_an_unknown_token_but_not_refused(server, expired):
+    assert expired.get('dataset_view', {'datasetId': server.datasets['stack uint16']}) == []
 
 
-def test_writing_with_an_unknown_token_is_refused_and_changes_nothing(server, stranger):
+def test_writing_with_an_unknown_token_is_refused_and_changes_nothing(server, expired):
     path = f'upenn_collection/{configuration_id(server)}'
     expected = (401, 'You must be logged in.', 'access')
-    assert refusal(stranger.put, f'{path}/metadata', json={'secret': 1}) == expected
-    assert refusal(stranger.post, 'worker_interface', {'image': 'i'}, json={}) == expected
-    assert refusal(stranger.post, 'upenn_annotation/multiple', json=[]) == expected
-    assert refusal(stranger.post, 'annotation_connection/connectTo/', json={}) == expected
+    assert refusal(expired.put, f'{path}/metadata', json={'secret': 1}) == expected
+    assert refusal(expired.post, 'worker_interface', {'image': 'i'}, json={}) == expected
+    assert refusal(expired.post, 'upenn_annotation/multiple', json=[]) == expected
+    assert refusal(expired.post, 'annotation_connection/connectTo/', json={}) == expected
     assert 'secret' not in server.client.get(path)['meta']
     assert server.client.get('worker_interface', {'image': 'i'}) is None
 

@@ -73,7 +73,7 @@ def write(server: Server, case: str, size: int = 0) -> requests.Response:
 
 def count_saved(server: Server, case: str) -> int:
     parameters = {'datasetId': server.datasets['cells'], 'tags': json.dumps([case])}
-    return server.client.get('upenn_annotation/count', parameters)
+    return server.client.get('upenn_annotation/count', parameters)['count']
 
 
 def region_path(server: Server) -> tuple[str, dict[str, str]]:

@@ -1,4 +1,3 @@
-import io
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -6,7 +5,6 @@ from typing import Any
 import girder_client
 import numpy as np
 import pytest
-import tifffile
 
 from tests.annotation_server.conftest import HEIGHT, IMAGES, WIDTH, item_id, refusal
 from tests.conftest import Server
@@ -16,13 +14,10 @@ def get_tiles(server: Server, name: str) -> dict[str, Any]:
     return server.client.get(f'item/{item_id(server, name)}/tiles')
 
 
-def get_region(server: Server, name: str, encoding: str = 'pickle:5', **parameters: Any) -> bytes:
-    path = f'item/{item_id(server, name)}/tiles/region'
-    return server.client.get(path, {'encoding': encoding, **parameters}, jsonResp=False).content
-
-
 def get_array(server: Server, name: str, **parameters: Any) -> np.ndarray:
-    return pickle.loads(get_region(server, name, **parameters))
+    path = f'item/{item_id(server, name)}/tiles/region'
+    answer = server.client.get(path, {'encoding': 'pickle:5', **parameters}, jsonResp=False)
+    return pickle.loads(answer.content)
 
 
 def plane_of(name: str, frame: dict[str, int]) -> np.ndarray:
@@ -96,23 +91,8 @@ def test_a_region_is_made_to_fit_width_and_height(server):
     assert get_array(server, 'stack uint16', frame=3, width=2 * WIDTH).shape == (2 * HEIGHT, 2 * WIDTH, 1)
 
 
-@pytest.mark.parametrize('encoding', ['pickle:5', 'TIFF'])
-def test_a_region_outside_the_image_is_answered_with_nothing(server, encoding):
-    content = get_region(
-        server, 'plane uint16', encoding, left=WIDTH, right=WIDTH + 5, top=0, bottom=5, units='base_pixels'
-    )
-    assert content == b'' if encoding == 'TIFF' else pickle.loads(content).size == 0
-
-
-@pytest.mark.parametrize('name', ['plane uint8', 'plane uint16', 'stack uint16', 'rgb uint8'])
-def test_a_tiff_region_has_the_pixels_of_integers(server, name):
-    array = tifffile.imread(io.BytesIO(get_region(server, name, 'TIFF')))
-    np.testing.assert_array_equal(array, plane_of(name, {}).squeeze(), strict=True)
-
-
-def test_a_tiff_region_of_floats_is_uint8(server):
-    array = tifffile.imread(io.BytesIO(get_region(server, 'plane float32', 'TIFF')))
-    assert (array.dtype, array.shape) == (np.uint8, (HEIGHT, WIDTH))
+def test_a_region_outside_the_image_is_empty(server):
+    assert get_array(server, 'plane uint16', left=WIDTH, right=WIDTH + 5, top=0, bottom=5).size == 0
 
 
 @pytest.mark.parametrize(
@@ -120,11 +100,11 @@ def test_a_tiff_region_of_floats_is_uint8(server):
     [
         ({'frame': 16}, 'Frame does not exist'),
         ({'frame': -1}, 'Frame does not exist'),
-        ({'frame': 'first'}, 'Parameter "frame"'),
-        ({'left': 'nan'}, 'Parameter "left"'),
-        ({'encoding': 'GIF89'}, 'Parameter "encoding"'),
-        ({'units': 'mm'}, 'Parameter "units"'),
-        ({'width': 0}, 'Parameter "width"'),
+        ({'frame': 'first'}, 'Parameter "frame" is not valid'),
+        ({'left': 'nan'}, 'Parameter "left" is not valid'),
+        ({'encoding': 'TIFF'}, 'Parameter "encoding" is not valid'),
+        ({'units': 'mm'}, 'Parameter "units" is not valid'),
+        ({'width': 0}, 'Parameter "width" is not valid'),
     ],
 )
 def test_a_region_that_cannot_be_is_refused(server, parameters, message):

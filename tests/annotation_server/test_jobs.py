@@ -60,7 +60,8 @@ class Bench:
     def send(self, body: str) -> dict[str, Any]:
         """Start a job with parameters of exactly this text."""
         query = {'datasetId': self.server.datasets['cells']}
-        return self.server.client.post('upenn_annotation/compute', query, data=body.encode())
+        (record,) = self.server.client.post('upenn_annotation/compute', query, data=body.encode())
+        return record
 
     def status(self, job: dict[str, Any]) -> int:
         return self.server.client.get(f'job/{job["_id"]}')['status']
@@ -194,6 +195,25 @@ def test_a_user_who_may_start_no_jobs_is_refused(start_bench):
     assert bench.server.client.get('job') == []
 
 
+def test_a_worker_gets_the_token_of_the_user_who_starts_it(bench):
+    query = {'datasetId': bench.server.datasets['cells']}
+    writer = bench.server.client_of('writer')
+    (job,) = writer.post('upenn_annotation/compute', query, json={'image': 'i', 'name': 'of the writer'})
+    bench.wait(job, SUCCESS)
+    begun = bench.events('start')[-1]
+    assert begun['arguments'][3] == bench.server.users['writer']
+
+
+@pytest.mark.parametrize('user', ['reader', 'stranger'])
+def test_a_user_without_the_right_to_write_starts_no_job(bench, user):
+    known = bench.server.client.get('job')
+    query = {'datasetId': bench.server.datasets['cells']}
+    client = bench.server.client_of(user)
+    expected = (403, 'Write access denied for folder ID (user ID).', 'access')
+    assert refusal(client.post, 'upenn_annotation/compute', query, data='{"image": "i"}') == expected
+    assert bench.server.client.get('job') == known
+
+
 def test_a_worker_that_cannot_be_started_is_an_error_that_its_log_names(bench):
     job = bench.start('long', text='x' * 2**17)  # Linux takes 128 KiB an argument
     bench.wait(job, ERROR)
@@ -214,12 +234,12 @@ def test_without_the_option_the_worker_of_the_repository_runs(start_server, tmp_
 @pytest.mark.parametrize(
     'dataset_id, body, expected',
     [
-        (ABSENT_ID, '{"image": "i"}', (400, 'No such folder: ID', 'validation')),
-        (None, '{"image": "i"}', (400, 'Parameter "datasetId": Field required.', 'rest')),
+        (ABSENT_ID, '{"image": "i"}', (400, 'Invalid dataset id in annotation', 'validation')),
+        (None, '{"image": "i"}', (400, 'Missing datasetId parameter', 'rest')),
         ('', '["image"]', (400, 'The request body must be a JSON object.', 'rest')),
         ('', '{"image": NaN}', (400, 'Invalid JSON passed in request body.', 'rest')),
-        ('', '{"name": "n"}', (400, 'Invalid job: image: it must be the name of an image', 'validation')),
-        ('', '{"image": null}', (400, 'Invalid job: image: it must be the name of an image', 'validation')),
+        ('', '{"name": "n"}', (400, 'Invalid segmentation tool: no image', 'validation')),
+        ('', '{"image": null}', (400, 'Invalid segmentation tool: no image', 'validation')),
     ],
 )
 def test_what_makes_no_job_is_refused(bench, dataset_id, body, expected):

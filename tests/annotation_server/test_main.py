@@ -7,6 +7,7 @@ import time
 from typing import Any
 from urllib.parse import urlsplit
 
+import girder_client
 import numpy as np
 import pytest
 from PIL import Image
@@ -39,27 +40,33 @@ def test_everything_is_still_there_after_a_restart(start_server, tmp_path):
     first.client.post('worker_interface', {'image': 'i'}, json={'Field': {'type': 'text'}})
     view = first.client.get('dataset_view', {'datasetId': dataset_id})
     configuration = f'upenn_collection/{view[0]["configurationId"]}'
-    first.client.put(f'{configuration}/metadata', json={'propertyIds': ['p']})
     measured = {'name': 'p', 'shape': 'point', 'image': 'i', 'tags': {'tags': [], 'exclusive': False}}
     measured = first.client.post('annotation_property', json={**measured, 'workerInterface': {}})
+    first.client.put(f'{configuration}/metadata', json={'propertyIds': [measured['_id']]})
     values = [{'datasetId': dataset_id, 'annotationId': created[0]['_id'], 'values': {measured['_id']: {'p': 0.5}}}]
     first.client.post('annotation_property_values/multiple', json=values)
     body = {'annotationsIds': [created[0]['_id']], 'tags': [], 'channelId': None}
     connections = first.client.post('annotation_connection/connectTo/', json=body)
+    query = {'folderId': dataset_id, 'name': 'remembered', 'reuseExisting': 'true'}
+    item = first.client.post('item', query)
+    query = {'parentType': 'item', 'parentId': item['_id'], 'name': 'a.npz', 'size': 3}
+    file = first.client.post('file', query, data=b'\0a\xff')
     assert first.stop() == 0
     # the sidecar is read once: from then on the configuration belongs to the server
     write_dataset(tmp_path, 'cells', PLANE, [])
 
     second = start_server(tmp_path)
-    assert (second.datasets, second.token) == (first.datasets, first.token)
+    assert (second.datasets, second.users) == (first.datasets, first.users)
     assert second.client.get('upenn_annotation', {'datasetId': dataset_id}) == created
     assert second.client.get('worker_interface', {'image': 'i'}) == {'Field': {'type': 'text'}}
     assert second.client.get('dataset_view', {'datasetId': dataset_id}) == view
     meta = second.client.get(configuration)['meta']
-    assert (meta['propertyIds'], meta['layers']) == (['p'], [make_layer(0)])
+    assert (meta['propertyIds'], meta['layers']) == ([measured['_id']], [make_layer(0)])
     assert second.client.get('annotation_connection', {'datasetId': dataset_id}) == connections
     assert second.client.get('annotation_property') == [measured]
     assert second.client.get('annotation_property_values', {'datasetId': dataset_id}) == values
+    content = second.client.get(f'file/{file["_id"]}/download', jsonResp=False).content
+    assert content == b'\0a\xff'
     third = second.client.post('upenn_annotation/multiple', json=[annotation])
     assert third[0]['_id'] > created[1]['_id']
 
@@ -96,6 +103,33 @@ def test_an_image_added_later_is_served_after_a_restart(start_server, tmp_path):
     assert len(set(again.datasets.values())) == 2
 
 
+def test_a_subfolder_is_a_dataset_of_several_files_or_none(start_server, tmp_path):
+    (tmp_path / 'empty.dataset').mkdir()
+    (tmp_path / 'other folder').mkdir()
+    folder = tmp_path / 'two.dataset'
+    folder.mkdir()
+    write_dataset(folder, 'a', PLANE)
+    write_dataset(folder, 'b', PLANE)
+    sources = [{'path': 'a.tif', 'z': 0}, {'path': 'b.tif', 'z': 1}]
+    (folder / 'joined.json').write_text(json.dumps({'sources': sources}))
+    write_dataset(tmp_path, 'plane', PLANE)
+    server = start_server(tmp_path)
+    assert sorted(server.datasets) == ['empty', 'plane', 'two']
+
+    items = server.client.get('item', {'folderId': server.datasets['two']})
+    assert [(item['name'], 'largeImage' in item) for item in items] == [
+        ('a.tif', False),
+        ('b.tif', False),
+        ('joined.json', True),
+    ]
+    assert len(server.client.get(f'item/{items[2]["_id"]}/tiles')['frames']) == 2
+    with pytest.raises(girder_client.HttpError, match='No large image file in this item'):
+        server.client.get(f'item/{items[0]["_id"]}/tiles')
+    assert server.client.get('item', {'folderId': server.datasets['empty']}) == []
+    meta = server.client.get(f'folder/{server.datasets["empty"]}')['meta']
+    assert meta == {'subtype': 'contrastDataset'}
+
+
 @pytest.mark.parametrize('stop', [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_the_server_cleanly(start_server, tmp_path, stop):
     server = start_server(tmp_path)
@@ -129,7 +163,14 @@ def test_a_port_in_use_is_refused(start_server, tmp_path):
     'files, message',
     [
         ({'a.layers.json': '['}, 'a.layers.json is not JSON'),
-        ({'a.layers.json': '[]'}, 'a.layers.json must hold a JSON object with a list "layers"'),
+        ({'a.layers.json': '[]'}, 'a.layers.json: the file: Input should be an object'),
+        ({'a.layers.json': '{}'}, 'a.layers.json: layers: Field required'),
+        ({'a.layers.json': '{"layers": [], "layer": 1}'}, 'a.layers.json: layer: Extra inputs'),
+        (
+            {'a.layers.json': '{"layers": [], "levels": {"owner": 3}}'},
+            'a.layers.json: levels.owner: Input should be less than or equal to 2',
+        ),
+        ({'a.layers.json': '{"layers": [], "levels": {"admin": 0}}'}, 'a.layers.json: levels.admin'),
         ({'a.yml': json.dumps({'sources': [{'path': 'a.tif'}]})}, 'a.tif and a.yml'),
     ],
 )

@@ -1,23 +1,52 @@
-"""The recorded exchanges, with real ids for the names in angle brackets."""
+"""The recorded exchanges with a NimbusImage server; README.md describes them."""
+
 import hashlib
 import json
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+FOLDER = Path(__file__).parent
+# They were recorded one after the other: later answers show what earlier requests did.
 CHAPTERS = ('datasets', 'views', 'annotations', 'connections', 'properties', 'jobs', 'files')
-MORE = re.compile(r'… (\d+) in all')
+MORE = re.compile(r'… (\d+) in all')  # the end of an abbreviated list
 
 
-def load_chapter(chapter: str) -> list[dict[str, Any]]:
-    """Return the exchanges of a chapter in their order."""
-    path = Path(__file__).with_name(f'{chapter}.json')
-    return json.loads(path.read_text(encoding='utf-8'))['exchanges']
+@dataclass(frozen=True, eq=False)
+class Exchange:
+    """A request and its answer; `record` is as the file has it."""
+
+    chapter: str
+    number: int
+    record: dict[str, Any]
+
+    @property
+    def note(self) -> str:
+        """What was asked."""
+        return self.record['note']
+
+    @property
+    def user(self) -> str:
+        """Who asked."""
+        return self.record['as']
+
+    def __str__(self) -> str:
+        return f'{self.chapter} {self.number}: {self.note}'
+
+
+def read_exchanges() -> list[Exchange]:
+    """Return all exchanges in the order in which they were recorded."""
+    return [
+        Exchange(chapter, number, record)
+        for chapter in CHAPTERS
+        for number, record in enumerate(json.loads((FOLDER / f'{chapter}.json').read_text())['exchanges'])
+    ]
 
 
 def find_exchange(chapter: str, note: str, who: str = 'owner') -> dict[str, Any]:
     """Return the one exchange of a chapter with this note, with real ids."""
-    found = [one for one in load_chapter(chapter) if one['note'] == note and one['as'] == who]
+    found = [one.record for one in read_exchanges() if (one.chapter, one.note, one.user) == (chapter, note, who)]
     assert len(found) == 1, f'{len(found)} exchanges of {chapter} are noted {note!r}'
     return give_ids(found[0])
 

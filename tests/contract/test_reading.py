@@ -19,7 +19,7 @@ from annotation_client.workers import UPennContrastWorkerPreviewClient
 from fewshot import frames, scores, shares, stored, uploads
 from fewshot.page import Page
 from fewshot.parameters import Location
-from tests.contract.recordings import CHAPTERS, find_exchange, give_ids, id_of, load_chapter
+from tests.contract.recordings import find_exchange, give_ids, id_of, read_exchanges
 
 TOKEN = 'a-token'
 PLAIN, MULTI, RGB = id_of('<plain>'), id_of('<multi>'), id_of('<rgb>')
@@ -115,7 +115,9 @@ def test_metadata_is_accepted(name):
     check_metadata(find_exchange('datasets', f'tiles of {name}')['answer'])
 
 
-ARRAYS = [one for one in load_chapter('datasets') if 'array' in one and one['query']['encoding'] == 'pickle:5']
+EXCHANGES = read_exchanges()
+ARRAYS = [one.record for one in EXCHANGES if one.record.get('query', {}).get('encoding') == 'pickle:5'
+          and 'array' in one.record]
 
 
 @pytest.mark.parametrize('exchange', ARRAYS, ids=lambda one: one['note'])
@@ -135,13 +137,12 @@ def test_pixels_are_read_whatever_content_type_they_come_with(server):
     np.testing.assert_array_equal(dataset.getRegion(), pixels)
 
 
-FAILED = [(chapter, one) for chapter in CHAPTERS for one in load_chapter(chapter)
-          if one['status'] >= 400 and 'answer' in one]
+FAILED = [one for one in EXCHANGES if one.record['status'] >= 400 and 'answer' in one.record]
 
 
-@pytest.mark.parametrize(('chapter', 'exchange'), FAILED, ids=lambda one: one if isinstance(one, str) else one['note'])
-def test_recorded_error_is_shown_with_status_and_message(server, chapter, exchange):
-    exchange = give_ids(exchange)
+@pytest.mark.parametrize('recorded', FAILED, ids=str)
+def test_recorded_error_is_shown_with_status_and_message(server, recorded):
+    exchange = give_ids(recorded.record)
     server.exchanges[exchange['method'], exchange['path']] = exchange
     with pytest.raises(ServerError) as caught:
         server.store.client.sendRestRequest(exchange['method'], exchange['path'].lstrip('/'), exchange['query'])
@@ -296,8 +297,8 @@ def test_saved_scores_are_accepted_and_listed(server):
     scores.save_scores(server.store, PLAIN, 'scores', [made], [{'Similarity': 0.9, 'Predicted IoU': 0.8}])
     sent, = json.loads(server.bodies[-1])
     assert sent == find_exchange('properties', 'values')['body'][0]
-    entries = [one for one in load_chapter('properties') if one['path'] == '/annotation_property_values']
-    server.exchanges['GET', '/annotation_property_values'] = give_ids(entries[0])
+    listed = next(one for one in EXCHANGES if one.record['path'] == '/annotation_property_values')
+    server.exchanges['GET', '/annotation_property_values'] = give_ids(listed.record)
     assert scores.list_scored(server.store, PLAIN, 'scores') == {made}
     assert scores.list_scored(server.store, PLAIN, 'another') == set()
 

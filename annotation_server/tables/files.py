@@ -1,0 +1,66 @@
+"""Items in the datasets' folders, and the files in them."""
+
+import secrets
+import sqlite3
+
+from annotation_server.tables.database import Database
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS file (
+    id TEXT PRIMARY KEY, item_id TEXT NOT NULL, name TEXT NOT NULL, content BLOB NOT NULL);
+CREATE INDEX IF NOT EXISTS file_of_item ON file (item_id);
+"""
+
+
+class FileTables(Database):
+    """Items, and the files that were stored in them. The files of images lie in the served folder."""
+
+    def items(self, dataset_id: str, name: str | None = None) -> list[sqlite3.Row]:
+        """Return id, dataset_id, name and size of a dataset's items by their names; only those of one name if given.
+
+        The size is that of the files that were stored in the item.
+        """
+        query = """SELECT item.*, (SELECT IFNULL(SUM(LENGTH(content)), 0) FROM file WHERE item_id = item.id) AS size
+            FROM item WHERE dataset_id = ? AND (? IS NULL OR name = ?) ORDER BY name"""
+        return self._rows(query, [dataset_id, name, name])
+
+    def item(self, item_id: str) -> sqlite3.Row | None:
+        """Return id, dataset_id, name and size of an item, or None."""
+        row = self._row('SELECT dataset_id, name FROM item WHERE id = ?', [item_id])
+        return self.items(row['dataset_id'], row['name'])[0] if row else None
+
+    def add_item(self, dataset_id: str, name: str) -> None:
+        """Make an item unless the dataset has one of that name."""
+        with self._transaction() as database:
+            database.execute('INSERT OR IGNORE INTO item VALUES (?, ?, ?)', (secrets.token_hex(12), dataset_id, name))
+
+    def remove_item(self, item_id: str) -> None:
+        """Remove an item and its files."""
+        with self._transaction() as database:
+            database.execute('DELETE FROM file WHERE item_id = ?', (item_id,))
+            database.execute('DELETE FROM item WHERE id = ?', (item_id,))
+
+    def add_file(self, item_id: str, name: str, content: bytes) -> str:
+        """Store a file, also if there is one of that name, and return its id."""
+        file_id = secrets.token_hex(12)
+        with self._transaction() as database:
+            database.execute('INSERT INTO file VALUES (?, ?, ?, ?)', (file_id, item_id, name, content))
+        return file_id
+
+    def files(self, item_id: str) -> list[sqlite3.Row]:
+        """Return id, item_id, name and size of an item's files, oldest first."""
+        query = 'SELECT id, item_id, name, LENGTH(content) AS size FROM file WHERE item_id = ? ORDER BY rowid'
+        return self._rows(query, [item_id])
+
+    def file(self, file_id: str) -> sqlite3.Row | None:
+        """Return id, item_id, name and size of a file, or None."""
+        return self._row('SELECT id, item_id, name, LENGTH(content) AS size FROM file WHERE id = ?', [file_id])
+
+    def file_content(self, file_id: str) -> bytes:
+        """Return a file's bytes."""
+        return self._rows('SELECT content FROM file WHERE id = ?', [file_id])[0]['content']
+
+    def remove_file(self, file_id: str) -> None:
+        """Remove a file."""
+        with self._transaction() as database:
+            database.execute('DELETE FROM file WHERE id = ?', (file_id,))
