@@ -1,14 +1,14 @@
 # syntax=docker/dockerfile:1.7
 # The worker's image for x86_64 machines with an NVIDIA GPU (CUDA 11.8: driver 450.80 or later).
 
-# PyTorch's own index alone has the wheels for CUDA 11.8. They count as newer than the plain ones of the same number,
-# so pip takes them. They pin their own CUDA libraries, exactly; requirements.lock pins all else.
+# PyTorch's own index alone has the wheels for CUDA 11.8. They count as newer than the plain ones of
+# the same number, so pip takes them. They pin their CUDA libraries, requirements.lock all others.
 FROM condaforge/miniforge3:24.9.2-0 AS environment
 ENV PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cu118 \
     PIP_CONSTRAINT=/tmp/requirements.lock \
     PIP_NO_CACHE_DIR=1
 COPY --chmod=644 environment.yml requirements.lock /tmp/
-# A job builds and installs nothing, so what does that is removed.
+# Jobs install and compile nothing: pip and the C++ headers are removed.
 RUN conda env create --prefix /opt/worker --file /tmp/environment.yml \
     && /opt/worker/bin/python -c 'import torch, torchvision; assert torch.version.cuda == "11.8", torch.version.cuda' \
     && /opt/worker/bin/python -m pip uninstall --quiet --yes pip setuptools wheel \

@@ -32,12 +32,12 @@ evaluate: $(VENV)/installed
 train: $(VENV)/installed
 	$(RUN) training.train
 
-# torch 2.7.1 is the last with wheels for CUDA 11.8. What arm64 needs is a part of what x86_64 needs.
+# torch 2.7.1 is the last with wheels for CUDA 11.8. arm64 needs fewer packages than x86_64, and no others.
 lock: $(VENV)/installed
 	$(RUN) pip install --quiet uv
-	echo torch==2.7.1 | UV_CUSTOM_COMPILE_COMMAND='make lock' $(RUN) uv pip compile --quiet --upgrade --no-annotate \
-		--python-version 3.11 --python-platform x86_64-manylinux_2_28 --extra server --extra test \
-		--output-file requirements.lock pyproject.toml -
+	echo torch==2.7.1 | UV_CUSTOM_COMPILE_COMMAND='make lock' $(RUN) uv pip compile --quiet \
+		--upgrade --no-annotate --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
+		--extra server --extra test --output-file requirements.lock pyproject.toml -
 
 clean:
 	rm -rf $(VENV) demo/out .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

@@ -100,7 +100,8 @@ def find_imports() -> Iterator[str]:
 
 def read_environment() -> tuple[list[str], set[str]]:
     """What environment.yml takes from conda, and the distributions that it takes from PyPI."""
-    *from_conda, from_pip = yaml.safe_load((REPOSITORY / 'environment.yml').read_text())['dependencies']
+    environment = yaml.safe_load((REPOSITORY / 'environment.yml').read_text())
+    *from_conda, from_pip = environment['dependencies']
     return from_conda, {canonicalize_name(name) for name in from_pip['pip']}
 
 
@@ -111,7 +112,7 @@ def read_lock() -> dict[str, str]:
 
 
 def copy_into(root: Path, stage: Stage) -> None:
-    """Do the COPYs from the checkout of a stage whose root is a folder, with the files that are sent to the build."""
+    """Copy into a folder what a stage copies from the checkout and .dockerignore lets through."""
     for copy in (copy for copy in read_copies(stage) if copy.stage is None):
         for source in (REPOSITORY / name for name in copy.sources):
             to = root / copy.destination.strip('/')
@@ -142,7 +143,7 @@ def test_image_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def find_paths(code: str) -> set[str]:
-    """Every path that some code may name: each string, and strings joined by / below whatever they start from."""
+    """Every path that some code may name: each string, and strings joined by /."""
     paths = set()
     for node in ast.walk(ast.parse(code)):
         parts: list[str] = []
@@ -244,7 +245,8 @@ def test_everything_that_the_worker_imports_is_in_its_environment() -> None:
     assert {'torch', 'skimage', 'girder_client'} <= third_party
     _, from_pip = read_environment()
     for module in third_party:
-        assert any(canonicalize_name(name) in from_pip for name in distributions[module]), f'nothing provides {module}'
+        names = {canonicalize_name(name) for name in distributions[module]}
+        assert names & from_pip, f'nothing provides {module}'
 
 
 def test_everything_in_the_environment_is_pinned() -> None:
@@ -253,7 +255,8 @@ def test_everything_in_the_environment_is_pinned() -> None:
     assert from_pip <= set(read_lock())
     for dockerfile in IMAGES:
         stage, *_ = read_stages(dockerfile)
-        assert any('PIP_CONSTRAINT=/tmp/requirements.lock' in value for name, value in stage if name == 'ENV')
+        settings = [value for instruction, value in stage if instruction == 'ENV']
+        assert any('PIP_CONSTRAINT=/tmp/requirements.lock' in value for value in settings)
         assert Copy(['environment.yml', 'requirements.lock'], '/tmp/', None) in read_copies(stage)
 
 
@@ -263,7 +266,8 @@ def test_the_lock_fits_the_project() -> None:
     own, lock = [Requirement(line) for line in project['dependencies']], read_lock()
     assert {canonicalize_name(requirement.name) for requirement in own} == read_environment()[1]
     for requirement in [*own, *map(Requirement, [*extras['server'], *extras['test']])]:
-        assert requirement.specifier.contains(lock[canonicalize_name(requirement.name)]), f'{requirement}: make lock'
+        version = lock[canonicalize_name(requirement.name)]
+        assert requirement.specifier.contains(version), f'{requirement}: run make lock'
 
 
 def test_the_entry_command_answers_from_what_the_image_holds(image_root: Path) -> None:
@@ -296,21 +300,23 @@ def test_every_module_of_the_image_loads_from_what_the_image_holds(image_root: P
 
 def test_the_tests_of_the_image_load_from_what_it_holds(test_image_root: Path) -> None:
     _, *arguments = read_command(read_stages(TEST_IMAGE)[-1])
-    ended = subprocess.run([sys.executable, *arguments, '--collect-only', '-q'], cwd=test_image_root,
-                           capture_output=True, text=True, timeout=300, check=False)
+    command = [sys.executable, *arguments, '--collect-only', '-q']
+    ended = subprocess.run(
+        command, cwd=test_image_root, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stdout[-3000:]
     assert 'tests/fewshot/test_encoder.py::' in ended.stdout
 
 
 def test_no_test_reads_a_file_that_the_test_image_lacks(test_image_root: Path) -> None:
     _, *arguments = read_command(read_stages(TEST_IMAGE)[-1])
-    ignored = [argument.removeprefix('--ignore=') for argument in arguments if argument.startswith('--ignore=')]
+    ignored = [word.removeprefix('--ignore=') for word in arguments if word.startswith('--ignore=')]
     files = [file for file in test_image_root.rglob('tests/**/*.py')
              if not any(file.is_relative_to(test_image_root / name) for name in ignored)]
     assert len(files) > 50
-    missing = {f'{file.relative_to(test_image_root)}: {path}' for file in files for path in find_paths(file.read_text())
+    missing = {f'{file.relative_to(test_image_root)}: {path}'
+               for file in files for path in find_paths(file.read_text())
                if os.path.exists(REPOSITORY / path) and not os.path.exists(test_image_root / path)}
-    assert not missing, 'move these to tests/data; a temporary file that looks like one of them needs another name'
+    assert not missing, 'Move these files to tests/data, or give temporary files another name.'
 
 
 def test_paths_are_found_in_every_way_that_the_tests_write_them() -> None:
@@ -345,19 +351,19 @@ def read_build_commands(document: str) -> set[tuple[str, str]]:
 
 
 @pytest.mark.parametrize('environment', [{}, {'WORKER_DOCKERFILE': 'Dockerfile_M1'}])
-def test_compose_builds_from_the_same_files_under_the_same_name_as_the_readme(environment: dict[str, str]) -> None:
+def test_compose_builds_as_the_readme_does(environment: dict[str, str]) -> None:
     [(name, service)] = read_services(**environment).items()
-    build = service['build']
+    image, build = service['image'].removesuffix(':latest'), service['build']
     assert (REPOSITORY / build['context']).resolve() == REPOSITORY
     assert build['dockerfile'] == environment.get('WORKER_DOCKERFILE', 'Dockerfile')
-    assert (service['image'].removesuffix(':latest'), build['dockerfile']) in read_build_commands('README.md')
+    assert (image, build['dockerfile']) in read_build_commands('README.md')
     assert f'`{name}`' in (REPOSITORY / 'docs/deployment.md').read_text()
 
 
 def test_the_tests_run_on_the_image_that_the_readme_builds() -> None:
     images = {image for image, _ in read_build_commands('README.md')}
-    [base] = [line['value'] for line in DockerfileParser(fileobj=(REPOSITORY / TEST_IMAGE).open('rb')).structure
-              if line['instruction'] == 'ARG']
+    lines = DockerfileParser(fileobj=(REPOSITORY / TEST_IMAGE).open('rb')).structure
+    [base] = [line['value'] for line in lines if line['instruction'] == 'ARG']
     assert {base} == {f'BASE={image}:latest' for image in images}
     assert read_command(read_stages(TEST_IMAGE)[-1])[1:3] == ['-m', 'pytest']
 
@@ -365,7 +371,7 @@ def test_the_tests_run_on_the_image_that_the_readme_builds() -> None:
 def test_all_documents_show_the_same_commands() -> None:
     assert {dockerfile for _, dockerfile in read_build_commands('README.md')} == set(IMAGES)
     assert read_build_commands('docs/deployment.md') == read_build_commands('README.md')
-    for document in ('README.md', 'docs/deployment.md', TEST_IMAGE):  # without a tag: it has the worker's labels
+    for document in ('README.md', 'docs/deployment.md', TEST_IMAGE):
         assert TEST_COMMAND in (REPOSITORY / document).read_text()
 
 
