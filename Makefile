@@ -4,13 +4,14 @@
 # make bench  compare speed and memory with the method as specified (an hour and a half)
 # make evaluate  measure precision and recall on pictures with known objects (half an hour)
 # make train  train models/sam_vit_mini.pth anew (two cores: up to two hours)
+# make lock   update requirements.lock, the versions of the images
 # make clean  remove what these have made
 
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python -m
 
-.PHONY: demo test lint bench evaluate train clean
+.PHONY: demo test lint bench evaluate train lock clean
 
 demo: $(VENV)/installed
 	$(RUN) demo
@@ -30,6 +31,13 @@ evaluate: $(VENV)/installed
 
 train: $(VENV)/installed
 	$(RUN) training.train
+
+# torch 2.7.1 is the last with wheels for CUDA 11.8. arm64 needs fewer packages than x86_64, and no others.
+lock: $(VENV)/installed
+	$(RUN) pip install --quiet uv
+	echo torch==2.7.1 | UV_CUSTOM_COMPILE_COMMAND='make lock' $(RUN) uv pip compile --quiet \
+		--upgrade --no-annotate --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
+		--extra server --extra test --output-file requirements.lock pyproject.toml -
 
 clean:
 	rm -rf $(VENV) demo/out .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

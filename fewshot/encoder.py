@@ -76,10 +76,10 @@ def load_predictor(checkpoint: Checkpoint, path: str, precision: str = 'float32'
 
     Raises ValueError, with a note for the user, when the file does not hold this model's weights.
     """
-    with torch.device('meta'):  # the weights come from the file, and random ones would need as much memory again
+    with torch.device('meta'):  # without weights: random ones would need as much memory as the file
         model = build_sam(checkpoint)
     try:
-        # the file is mapped, and the parameters are its pages: no copy in main memory
+        # The parameters are the mapped pages of the file, not copies of them.
         weights = torch.load(path, map_location='cpu', weights_only=True, mmap=True)
         model.load_state_dict(weights, assign=True)
     except (RuntimeError, pickle.UnpicklingError, EOFError, AttributeError, TypeError) as error:

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import os
 import re
 import shlex
 import shutil
@@ -25,6 +26,8 @@ from tests.conftest import StartServer
 
 REPOSITORY = Path(__file__).parents[1]
 IMAGES = ['Dockerfile', 'Dockerfile_M1']
+TEST_IMAGE = 'tests/Dockerfile_Test'
+TEST_COMMAND = 'docker run --rm $(docker build -q -f tests/Dockerfile_Test .)'
 WORKER = ['entrypoint.py', 'fewshot', 'annotation_client']
 
 
@@ -95,23 +98,62 @@ def find_imports() -> Iterator[str]:
                 yield node.module.partition('.')[0]
 
 
-def read_pins() -> dict[str, str]:
-    """Distribution → version, of everything that pip installs into the image."""
-    *_, from_pip = yaml.safe_load((REPOSITORY / 'environment.yml').read_text())['dependencies']
-    return {canonicalize_name(name): version for name, version in (line.split('==') for line in from_pip['pip'])}
+def read_environment() -> tuple[list[str], set[str]]:
+    """What environment.yml takes from conda, and the distributions that it takes from PyPI."""
+    environment = yaml.safe_load((REPOSITORY / 'environment.yml').read_text())
+    *from_conda, from_pip = environment['dependencies']
+    return from_conda, {canonicalize_name(name) for name in from_pip['pip']}
+
+
+def read_lock() -> dict[str, str]:
+    """Distribution → version, of requirements.lock."""
+    lines = (REPOSITORY / 'requirements.lock').read_text().splitlines()
+    return dict(line.split('==') for line in lines if not line.startswith('#'))
+
+
+def copy_into(root: Path, stage: Stage) -> None:
+    """Copy into a folder what a stage copies from the checkout and .dockerignore lets through."""
+    for copy in (copy for copy in read_copies(stage) if copy.stage is None):
+        for source in (REPOSITORY / name for name in copy.sources):
+            to = root / copy.destination.strip('/')
+            if source.is_file() and copy.destination.endswith('/'):
+                to /= source.name
+            for file in list_code(source):
+                if is_sent(str(file.relative_to(REPOSITORY))):
+                    target = to / file.relative_to(source)
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copy(file, target)
 
 
 @pytest.fixture(scope='module')
 def image_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder that holds of the checkout what the image's root holds."""
     root = tmp_path_factory.mktemp('image')
-    for copy in (copy for copy in read_copies(read_stages('Dockerfile')[-1]) if copy.stage is None):
-        [source], target = copy.sources, root / copy.destination.lstrip('/')
-        if (REPOSITORY / source).is_dir():
-            shutil.copytree(REPOSITORY / source, target, ignore=shutil.ignore_patterns('__pycache__'))
-        else:
-            shutil.copy(REPOSITORY / source, target)
+    copy_into(root, read_stages('Dockerfile')[-1])
     return root
+
+
+@pytest.fixture(scope='module')
+def test_image_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that holds of the checkout what the test image's root holds."""
+    root = tmp_path_factory.mktemp('test_image')
+    for dockerfile in ('Dockerfile', TEST_IMAGE):
+        copy_into(root, read_stages(dockerfile)[-1])
+    return root
+
+
+def find_paths(code: str) -> set[str]:
+    """Every path that some code may name: each string, and strings joined by /."""
+    paths = set()
+    for node in ast.walk(ast.parse(code)):
+        parts: list[str] = []
+        while isinstance(node, ast.BinOp) and isinstance(node.right, ast.Constant):
+            parts.insert(0, str(node.right.value))
+            node = node.left
+        if isinstance(node, ast.Constant):
+            parts.insert(0, str(node.value))
+        paths.add('/'.join(parts))
+    return paths - {''}
 
 
 def run_entry_command(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -141,7 +183,7 @@ def test_only_the_image_for_cuda_asks_for_a_gpu(dockerfile: str, gpu: str, runti
     assert labels.get('com.nvidia.volumes.needed') == runtime
 
 
-@pytest.mark.parametrize('dockerfile', [*IMAGES, 'tests/Dockerfile_Test'])
+@pytest.mark.parametrize('dockerfile', [*IMAGES, TEST_IMAGE])
 def test_every_file_to_copy_is_in_the_checkout_and_sent_to_the_build(dockerfile: str) -> None:
     copies = [copy for stage in read_stages(dockerfile) for copy in read_copies(stage) if copy.stage is None]
     assert copies
@@ -150,6 +192,14 @@ def test_every_file_to_copy_is_in_the_checkout_and_sent_to_the_build(dockerfile:
         assert files, f'{dockerfile} copies {source}, which is not there'
         for file in (str(file.relative_to(REPOSITORY)) for file in files):
             assert is_sent(file), f'.dockerignore keeps {file} from the build'
+
+
+@pytest.mark.parametrize('dockerfile', [*IMAGES, TEST_IMAGE])
+def test_what_is_copied_is_readable_whatever_the_rights_in_the_checkout(dockerfile: str) -> None:
+    copies = [value for stage in read_stages(dockerfile) for instruction, value in stage
+              if instruction in ('COPY', 'ADD')]
+    assert copies
+    assert not [value for value in copies if not re.search(r'--chmod=(644|755) ', value)]
 
 
 @pytest.mark.parametrize('path', ['.git/config', '.venv/bin/python', 'README.md', 'demo/dataset.py',
@@ -193,24 +243,31 @@ def test_everything_that_the_worker_imports_is_in_its_environment() -> None:
     distributions = packages_distributions()
     third_party = set(find_imports()) - sys.stdlib_module_names - {Path(name).stem for name in WORKER}
     assert {'torch', 'skimage', 'girder_client'} <= third_party
-    pins = read_pins()
+    _, from_pip = read_environment()
     for module in third_party:
-        assert any(canonicalize_name(name) in pins for name in distributions[module]), f'no pin provides {module}'
+        names = {canonicalize_name(name) for name in distributions[module]}
+        assert names & from_pip, f'nothing provides {module}'
 
 
 def test_everything_in_the_environment_is_pinned() -> None:
-    *from_conda, from_pip = yaml.safe_load((REPOSITORY / 'environment.yml').read_text())['dependencies']
+    from_conda, from_pip = read_environment()
     assert all(re.fullmatch(r'[\w-]+=\d+(\.\d+)+', line) for line in from_conda)
-    assert all(re.fullmatch(r'[\w-]+==\d+(\.\d+)+', line) for line in from_pip['pip'])
+    assert from_pip <= set(read_lock())
+    for dockerfile in IMAGES:
+        stage, *_ = read_stages(dockerfile)
+        settings = [value for instruction, value in stage if instruction == 'ENV']
+        assert any('PIP_CONSTRAINT=/tmp/requirements.lock' in value for value in settings)
+        assert Copy(['environment.yml', 'requirements.lock'], '/tmp/', None) in read_copies(stage)
 
 
-def test_the_pins_are_within_the_ranges_of_the_project() -> None:
+def test_the_lock_fits_the_project() -> None:
     project = tomllib.loads((REPOSITORY / 'pyproject.toml').read_text())['project']
-    requirements = [Requirement(line) for line in project['dependencies']]
-    pins = read_pins()
-    assert {canonicalize_name(requirement.name) for requirement in requirements} == set(pins)
-    for requirement in requirements:
-        assert requirement.specifier.contains(pins[canonicalize_name(requirement.name)]), requirement
+    extras = project['optional-dependencies']
+    own, lock = [Requirement(line) for line in project['dependencies']], read_lock()
+    assert {canonicalize_name(requirement.name) for requirement in own} == read_environment()[1]
+    for requirement in [*own, *map(Requirement, [*extras['server'], *extras['test']])]:
+        version = lock[canonicalize_name(requirement.name)]
+        assert requirement.specifier.contains(version), f'{requirement}: run make lock'
 
 
 def test_the_entry_command_answers_from_what_the_image_holds(image_root: Path) -> None:
@@ -241,7 +298,37 @@ def test_every_module_of_the_image_loads_from_what_the_image_holds(image_root: P
     assert all(line.startswith(str(image_root)) for line in ended.stdout.splitlines())
 
 
-@pytest.mark.parametrize('dockerfile', [*IMAGES, 'tests/Dockerfile_Test'])
+def test_the_tests_of_the_image_load_from_what_it_holds(test_image_root: Path) -> None:
+    _, *arguments = read_command(read_stages(TEST_IMAGE)[-1])
+    command = [sys.executable, *arguments, '--collect-only', '-q']
+    ended = subprocess.run(
+        command, cwd=test_image_root, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stdout[-3000:]
+    assert 'tests/fewshot/test_encoder.py::' in ended.stdout
+
+
+def test_no_test_reads_a_file_that_the_test_image_lacks(test_image_root: Path) -> None:
+    _, *arguments = read_command(read_stages(TEST_IMAGE)[-1])
+    ignored = [word.removeprefix('--ignore=') for word in arguments if word.startswith('--ignore=')]
+    files = [file for file in test_image_root.rglob('tests/**/*.py')
+             if not any(file.is_relative_to(test_image_root / name) for name in ignored)]
+    assert len(files) > 50
+    missing = {f'{file.relative_to(test_image_root)}: {path}'
+               for file in files for path in find_paths(file.read_text())
+               if os.path.exists(REPOSITORY / path) and not os.path.exists(test_image_root / path)}
+    assert not missing, 'Move these files to tests/data, or give temporary files another name.'
+
+
+def test_paths_are_found_in_every_way_that_the_tests_write_them() -> None:
+    code = """
+image = tifffile.imread(REPOSITORY / 'demo' / 'dataset.py')[rows, columns].astype(float)
+text = (REPOSITORY / 'docs/scale.md').read_text()
+file = open('README.md')
+"""
+    assert {'demo/dataset.py', 'docs/scale.md', 'README.md'} <= find_paths(code)
+
+
+@pytest.mark.parametrize('dockerfile', [*IMAGES, TEST_IMAGE])
 def test_hadolint_has_nothing_to_say(dockerfile: str) -> None:
     hadolint = Path(sys.executable).parent / 'hadolint'
     ended = subprocess.run([str(hadolint), '--no-color', dockerfile], cwd=REPOSITORY, capture_output=True, text=True,
@@ -264,36 +351,28 @@ def read_build_commands(document: str) -> set[tuple[str, str]]:
 
 
 @pytest.mark.parametrize('environment', [{}, {'WORKER_DOCKERFILE': 'Dockerfile_M1'}])
-def test_compose_builds_from_the_same_files_under_the_same_names_as_the_readme(environment: dict[str, str]) -> None:
-    services = read_services(**environment)
-    assert set(services) == {'sam_fewshot_segmentation', 'sam_fewshot_segmentation_test'}
-    from_readme = read_build_commands('README.md')
-    assert len(from_readme) == 3
-    for service in services.values():
-        build = service['build']
-        assert (REPOSITORY / build['context']).resolve() == REPOSITORY
-        assert (REPOSITORY / build['dockerfile']).is_file()
-        assert (service['image'].removesuffix(':latest'), build['dockerfile']) in from_readme
-    assert services['sam_fewshot_segmentation']['build']['dockerfile'] == environment.get(
-        'WORKER_DOCKERFILE', 'Dockerfile')
+def test_compose_builds_as_the_readme_does(environment: dict[str, str]) -> None:
+    [(name, service)] = read_services(**environment).items()
+    image, build = service['image'].removesuffix(':latest'), service['build']
+    assert (REPOSITORY / build['context']).resolve() == REPOSITORY
+    assert build['dockerfile'] == environment.get('WORKER_DOCKERFILE', 'Dockerfile')
+    assert (image, build['dockerfile']) in read_build_commands('README.md')
+    assert f'`{name}`' in (REPOSITORY / 'docs/deployment.md').read_text()
 
 
-def test_compose_runs_the_tests_on_the_image_that_it_builds_and_as_that_image_says() -> None:
-    worker, tests = (read_services()[f'sam_fewshot_segmentation{end}'] for end in ('', '_test'))
-    assert tests['build']['args'] == {'BASE': worker['image']}
-    assert ('ARG', f'BASE={worker["image"]}') in [
-        (line['instruction'], line['value'])
-        for line in DockerfileParser(fileobj=(REPOSITORY / tests['build']['dockerfile']).open('rb')).structure]
-    assert read_command(read_stages(tests['build']['dockerfile'])[-1])[1:3] == ['-m', 'pytest']
-    assert not {'command', 'entrypoint'} & {*worker, *tests}
-    assert 'profiles' not in worker and tests['profiles']  # the second cannot be built beside the first
+def test_the_tests_run_on_the_image_that_the_readme_builds() -> None:
+    images = {image for image, _ in read_build_commands('README.md')}
+    lines = DockerfileParser(fileobj=(REPOSITORY / TEST_IMAGE).open('rb')).structure
+    [base] = [line['value'] for line in lines if line['instruction'] == 'ARG']
+    assert {base} == {f'BASE={image}:latest' for image in images}
+    assert read_command(read_stages(TEST_IMAGE)[-1])[1:3] == ['-m', 'pytest']
 
 
-def test_the_deployment_guide_shows_the_commands_of_the_readme_and_the_services_of_compose() -> None:
-    guide = (REPOSITORY / 'docs/deployment.md').read_text()
+def test_all_documents_show_the_same_commands() -> None:
+    assert {dockerfile for _, dockerfile in read_build_commands('README.md')} == set(IMAGES)
     assert read_build_commands('docs/deployment.md') == read_build_commands('README.md')
-    assert set(re.findall(r'docker compose run (?:--\w+ )*(\w+)', guide)) == {'sam_fewshot_segmentation_test'}
-    assert all(f'`{name}`' in guide for name in read_services())
+    for document in ('README.md', 'docs/deployment.md', TEST_IMAGE):
+        assert TEST_COMMAND in (REPOSITORY / document).read_text()
 
 
 @pytest.mark.parametrize(('dockerfile', 'column'), [('Dockerfile', 1), ('Dockerfile_M1', 2)])

@@ -87,7 +87,7 @@ def test_every_image_of_the_folder_is_a_dataset_and_nothing_else_is(start_server
     Image.fromarray(PLANE).save(tmp_path / 'photo.JPG')
     (tmp_path / 'notes.txt').write_text('no image')
     (tmp_path / 'broken.tif').write_text('no image')
-    (tmp_path / 'environment.yml').write_text('name: no image')
+    (tmp_path / 'conda.yml').write_text('name: no image')
     (tmp_path / 'lost.yml').write_text('sources: [{path: lost.tif}]')
     (tmp_path / 'list.yaml').write_text('- [')
     assert sorted(start_server(tmp_path).datasets) == ['a b', 'joined', 'photo', 'tiff']

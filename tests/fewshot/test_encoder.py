@@ -328,8 +328,9 @@ def test_weights_in_float32_are_mapped_from_the_file_and_not_copied(tmp_path):
     path = tmp_path / 'sam_vit_mini.pth'
     torch.save(build_sam(VIT_MINI).state_dict(), path)
     loaded = load_predictor(VIT_MINI, str(path)).model
-    lines = [line for line in Path('/proc/self/maps').read_text().splitlines() if line.endswith(str(path))]
-    spans = [[int(end, 16) for end in line.split()[0].split('-')] for line in lines]
+    maps = Path('/proc/self/maps').read_text().splitlines()
+    ranges = [line.split()[0].split('-') for line in maps if line.endswith(str(path))]
+    spans = [(int(first, 16), int(last, 16)) for first, last in ranges]
     assert spans
     for name, value in loaded.named_parameters():
         assert any(first <= value.data_ptr() < last for first, last in spans), name
