@@ -24,7 +24,9 @@ def test_random_weights_have_positions_and_are_the_same_every_time(tmp_path):
         write_random_weights(VIT_MINI, tmp_path / name)
     one, other = (torch.load(tmp_path / name, weights_only=True) for name in ('one', 'other'))
     assert all(torch.equal(one[name], other[name]) for name in one)
-    assert all(one[name].std() > 0.01 for name in one if 'pos_embed' in name or 'rel_pos' in name)
+    positions = [name for name in one if 'pos_embed' in name or 'rel_pos' in name]
+    assert len(positions) == 1 + 2 * VIT_MINI.depth
+    assert all(one[name].std() > 0.01 for name in positions)
 
 
 def test_the_stock_and_the_worker_propose_the_same_from_random_weights(tmp_path, monkeypatch, capsys):

@@ -51,6 +51,7 @@ def test_the_nuclei_that_were_shown_are_not_to_be_found():
     labels = cut(read_image()[1], SIDE)
     examples = choose_examples(labels, 12, 3)
     others = forget_examples(labels, examples)
+    assert len(examples) == 12
     for position, (before, after) in enumerate(zip(labels, others, strict=True)):
         shown = sum(example.position == position for example in examples)
         assert len(np.unique(before)) - len(np.unique(after)) == shown

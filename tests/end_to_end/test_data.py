@@ -67,7 +67,8 @@ def test_frames_come_and_annotations_go_while_the_model_works(lab):
     with watch() as seen:
         run(lab)
     data = [thread for _, url, thread in seen if 'tiles/region' in url or 'multiple' in url]
-    assert len(data) == 4 * FRAMES  # two channels, annotations and their scores and threading.main_thread() not in data
+    assert len(data) == 4 * FRAMES  # two channels, annotations and their scores
+    assert threading.main_thread() not in data
 
 
 def read_alarms(capsys) -> list[dict]:

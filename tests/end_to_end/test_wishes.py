@@ -153,7 +153,7 @@ def test_scores_are_values_of_one_property_that_the_configuration_shows(bench, c
     assert meta['propertyIds'] == [scores['_id']] and meta['layers']
     made = {one['_id'] for tag in ('found', 'again') for one in bench.annotations(tag)}
     values = bench.values()
-    assert values.keys() == made
+    assert len(made) >= 3 and values.keys() == made
     for value in values.values():
         score = value[scores['_id']]
         assert score.keys() == {'Similarity', 'Predicted IoU'}

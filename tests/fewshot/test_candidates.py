@@ -102,8 +102,13 @@ def test_progress_moves_while_masks_are_proposed():
     assert len(shares) == 7 and shares == sorted(shares) and shares[-1] == 1
 
 
-def test_a_frame_without_anything_gives_no_candidates_or_some_but_no_failure():
-    assert all(candidate.mask.any() for candidate in propose(np.zeros((100, 60, 3), np.uint8)))
+def test_black_frame_is_one_candidate():
+    candidate, = propose(np.zeros((100, 60, 3), np.uint8))
+    assert candidate.box == Box(0, 0, 100, 60) and candidate.mask.all()
+
+
+def test_noise_has_no_candidates():
+    assert propose(np.random.default_rng(0).integers(0, 255, (100, 60, 3)).astype(np.uint8)) == []
 
 
 def test_when_the_gpu_is_full_fewer_points_are_asked_at_a_time_and_nothing_is_lost(monkeypatch):

@@ -148,7 +148,7 @@ def test_annotations_of_any_kind_are_used_or_counted(tagged, counter):
         return
     cut = [one for piece in examples.by_piece for one, _ in examples.cut(piece, (30, 40))]
     assert cut and len(cut) + examples.skipped.total() == examples.count == 1 + len(tagged) + len(counter)
-    assert all(one.mask.any() and one.mask.shape <= (30, 40) for one in cut)
+    assert all(one.mask.any() and one.mask.shape[0] <= 30 and one.mask.shape[1] <= 40 for one in cut)
 
 
 class Pages:

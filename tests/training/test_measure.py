@@ -12,7 +12,9 @@ def test_fragments_are_no_objects_to_be_found():
 
 
 def test_nuclei_are_shown_with_the_contrast_of_the_demo():
-    for rgb, _ in load_nuclei(128):
+    images = load_nuclei(128)
+    assert len(images) == 16
+    for rgb, _ in images:
         assert (rgb == 0).mean() < 0.1 and 0.001 < (rgb == 255).mean() < 0.003  # percentiles 1 and 99.8
 
 
