@@ -82,7 +82,8 @@ def test_torch_is_not_loaded_before_the_job_is_checked(params):
     assert not loaded_by(
         'import entrypoint, os, unittest.mock as mock\n'
         f'os.environ["SAM_CHECKPOINT_DIR"] = {str(REPOSITORY / "models")!r}\n'
-        'with mock.patch("annotation_client.tiles.UPennContrastDataset", return_value=mock.Mock(tiles={})):\n'
+        'with (mock.patch("annotation_client.tiles.UPennContrastDataset", return_value=mock.Mock(tiles={})),\n'
+        '      mock.patch("annotation_client.annotations.UPennContrastAnnotationClient")):\n'
         f'    try: entrypoint.compute("d", "http://a", "t", {params!r})\n'
         '    except ValueError as error: print(error)\n'
         '    else: raise AssertionError') & HEAVY

@@ -26,7 +26,8 @@ def test_three_hundred_frames_take_no_more_memory_threads_or_connections_than_tw
         env={**os.environ, 'SAM_CHECKPOINT_DIR': str(REPOSITORY / 'models')})
     assert ended.returncode == 0, ended.stderr[-3000:]
     samples = json.loads(ended.stdout.splitlines()[-1])
-    made = server.client.get('upenn_annotation/count', parameters={'datasetId': datasetId, 'tags': '["found"]'})['count']
+    filters = {'datasetId': datasetId, 'tags': '["found"]'}
+    made = server.client.get('upenn_annotation/count', parameters=filters)['count']
     assert len(samples) == FRAMES and made > FRAMES / 2  # there was something to describe and to send
     early, late = samples[19], samples[-1]
     assert late['memory'] < 1.05 * early['memory']
