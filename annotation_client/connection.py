@@ -30,6 +30,8 @@ class Patience(urllib3.Retry):
         return following
 
 
+RETRY_STATUSES = (429, 502, 503, 504)
+
 # A GET waits out a restart of the server: pauses of 0, 2, 4, ... 60 s, or what Retry-After asks for, a minute at most.
 # A write is sent again only if no connection came about, so that nothing is stored twice.
 RETRY = Patience(
@@ -37,7 +39,7 @@ RETRY = Patience(
     backoff_factor=1,
     backoff_max=60,
     retry_after_max=60,
-    status_forcelist=(429, 502, 503, 504),
+    status_forcelist=RETRY_STATUSES,
     allowed_methods=('GET',),
     raise_on_status=False,
 )
