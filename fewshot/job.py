@@ -6,7 +6,7 @@
 import logging
 import resource
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -16,8 +16,7 @@ from girder_client import HttpError
 
 from fewshot import messages
 from fewshot.batch import list_locations
-from fewshot.errors import JobError
-from fewshot.geometry import Box, CutMask, Location, Tile
+from fewshot.geometry import CutMask, Location, Tile
 from fewshot.images.frames import FrameLoader
 from fewshot.images.layers import choose_layers
 from fewshot.images.metadata import axis_length
