@@ -38,10 +38,10 @@ from annotation_client import annotations, tiles, workers
 from annotation_client.utils import sendError, sendProgress, sendWarning
 from fewshot.cancel import ending_on_sigterm
 from fewshot.job import Job, describe_notes
-from fewshot.models import MODELS
 from fewshot.outcomes import BatchEndedError
 from fewshot.page import EXAMPLES_SHARE, Page, Report, make_reporter
-from fewshot.parameters import Location, Parameters, build_interface, checkpoint_path, explain, read_parameters
+from fewshot.parameters import Location, Parameters, build_interface, explain, read_parameters
+from fewshot.sam.checkpoints import MODELS, check_file, checkpoint_path
 from fewshot.tally import Tally, count
 
 if TYPE_CHECKING:
@@ -49,12 +49,12 @@ if TYPE_CHECKING:
     import torch
     from segment_anything import SamPredictor
 
-    from fewshot.candidates import Candidate
-    from fewshot.crops import CutMask
     from fewshot.duplicates import Found
     from fewshot.examples import Examples
     from fewshot.frames import Coming, Frame
+    from fewshot.geometry import CutMask
     from fewshot.prototype import Lesson
+    from fewshot.sam.proposals import Candidate
 
 __all__ = ['MODELS', 'annotation_to_mask', 'compute', 'encode_image_with_sam1', 'ensure_rgb',
            'extract_crop_with_context', 'interface', 'pool_features_with_mask', 'sendError', 'sendProgress',
@@ -68,8 +68,8 @@ log = logging.getLogger('sam_fewshot')
 
 def __getattr__(name: str) -> Any:
     """The steps that need numpy or torch, loaded when somebody asks for them here."""
-    homes = {'ensure_rgb': 'frames', 'annotation_to_mask': 'polygons', 'extract_crop_with_context': 'crops',
-             'encode_image_with_sam1': 'encoder', 'pool_features_with_mask': 'encoder'}
+    homes = {'ensure_rgb': 'frames', 'annotation_to_mask': 'polygons', 'extract_crop_with_context': 'sam.crops',
+             'encode_image_with_sam1': 'sam.features', 'pool_features_with_mask': 'sam.features'}
     if name not in homes:
         raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
     return getattr(importlib.import_module(f'fewshot.{homes[name]}'), name)
@@ -271,12 +271,12 @@ def fetch_examples(store: Any, datasetId: str, tiles: Mapping, parameters: Param
 
 def load_model(parameters: Parameters, page: Page) -> 'SamPredictor':
     """The model, on a GPU if there is one. Raises ValueError for a checkpoint file of something else."""
-    from fewshot import checkpoints, encoder
+    from fewshot.sam import model
     checkpoint, path = parameters.checkpoint, checkpoint_path(parameters.checkpoint)
     log.info('model: %s (%s), encoder in %s', checkpoint.name, checkpoint.title, parameters.precision)
     page.show(0.0, 'Loading the model', checkpoint.title)
-    checkpoints.check_file(checkpoint, path)
-    predictor = encoder.load_predictor(checkpoint, path, parameters.precision)
+    check_file(checkpoint, path)
+    predictor = model.load_predictor(checkpoint, path, parameters.precision)
     if predictor.device.type == 'cpu' and checkpoint.name in MODELS:
         page.warn('No GPU was found', 'Slow', 'This model needs minutes an object without one.')
     return predictor
@@ -340,25 +340,27 @@ def describe(frame: 'Frame', objects: 'Sequence[CutMask | Candidate]', predictor
     report : called with the number of objects done
     features : of the whole frame, if they are known
     """
-    from fewshot import encoder
+    from fewshot.sam import features as sam_features
     if not parameters.whole_frame:
-        return encoder.describe_objects(predictor, frame.rgb, objects, parameters.occupancy, report)
+        return sam_features.describe_objects(predictor, frame.rgb, objects, parameters.occupancy, report)
     if features is None:
-        features = encoder.encode_image_with_sam1(predictor, frame.rgb)
-    return encoder.pool_objects(features, frame.rgb.shape, objects)
+        features = sam_features.encode_image_with_sam1(predictor, frame.rgb)
+    return sam_features.pool_objects(features, frame.rgb.shape, objects)
 
 
 def find_objects(predictor: 'SamPredictor', lesson: 'Lesson', parameters: Parameters, tally: Tally, frame: 'Frame',
                  report: Report) -> 'list[Found]':
     """The candidates of a frame, or of a tile of one, that have the right size and are like the examples."""
-    from fewshot import candidates, encoder, prototype
+    from fewshot import prototype
     from fewshot.duplicates import Found
+    from fewshot.sam import features as sam_features
+    from fewshot.sam import proposals
     with tally.time('propose'):
-        features = encoder.encode_image_with_sam1(predictor, frame.rgb)
-        proposed = candidates.propose_candidates(
+        features = sam_features.encode_image_with_sam1(predictor, frame.rgb)
+        proposed = proposals.propose_candidates(
             predictor.model, features, frame.rgb.shape, parameters,
             lambda share: report(share / 2, f'Proposing outlines: {share:.0%}'))
-    in_area = [candidate for candidate in proposed if candidates.has_allowed_area(candidate, parameters)]
+    in_area = [candidate for candidate in proposed if proposals.has_allowed_area(candidate, parameters)]
     with tally.time('describe'):
         vectors = describe(
             frame, in_area, predictor, parameters, lambda done: report(

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import shapely
 
-from fewshot.crops import Box, CutMask
+from fewshot.geometry import Box, CutMask
 
 LOWEST_IOU = 0.999  # of two masks or outlines that count as the same
 SIMILARITY_GAP = 1e-4

@@ -28,12 +28,13 @@ from benchmarks import specified
 from benchmarks.findings import mask_iou
 from benchmarks.frames import draw_frame
 from demo.dataset import BLACK, WHITE
-from fewshot.candidates import propose_candidates
-from fewshot.crops import CutMask
-from fewshot.encoder import PATCH, build_sam, encode_image_with_sam1, load_predictor
 from fewshot.frames import Layer, merge_channel
-from fewshot.models import VIT_H, Checkpoint
+from fewshot.geometry import CutMask
 from fewshot.parameters import Location, Parameters
+from fewshot.sam.checkpoints import VIT_H, Checkpoint
+from fewshot.sam.features import encode_image_with_sam1
+from fewshot.sam.model import PATCH, build_sam, load_predictor
+from fewshot.sam.proposals import propose_candidates
 
 VIT_B = replace(VIT_H, name='sam_vit_b', title='SAM ViT-B', width=768, depth=12, heads=12, global_blocks=(2, 5, 8, 11))
 CHECKPOINTS = {'vit_b': VIT_B, 'vit_h': VIT_H}

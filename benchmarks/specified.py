@@ -14,12 +14,13 @@ from segment_anything import SamAutomaticMaskGenerator, SamPredictor, automatic_
 from annotation_client.annotations import UPennContrastAnnotationClient
 from annotation_client.tiles import UPennContrastDataset
 from benchmarks.findings import Findings
-from fewshot.crops import CutMask, bound_mask, extract_crop_with_context
-from fewshot.encoder import build_sam
 from fewshot.frames import load_frame, read_layers
-from fewshot.models import Checkpoint
-from fewshot.parameters import Parameters, checkpoint_path, read_parameters
+from fewshot.geometry import CutMask, bound_mask
+from fewshot.parameters import Parameters, read_parameters
 from fewshot.polygons import annotation_to_mask, make_annotation, trace_mask
+from fewshot.sam.checkpoints import Checkpoint, checkpoint_path
+from fewshot.sam.crops import extract_crop_with_context
+from fewshot.sam.model import build_sam
 from fewshot.tally import Tally
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fewshot.crops import CutMask
+from fewshot.geometry import CutMask
 from fewshot.parameters import Parameters
 from fewshot.tally import Tally, count
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import shapely
 
-from fewshot.candidates import Candidate
-from fewshot.crops import Box
+from fewshot.geometry import Box
 from fewshot.polygons import FARTHEST
+from fewshot.sam.proposals import Candidate
 from fewshot.tiling import touches_inner_border
 
 SAME_IOU = 0.5  # from here on two outlines are of one object

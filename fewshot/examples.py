@@ -3,8 +3,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn
 
-from fewshot.crops import Box, CutMask
 from fewshot.frames import Piece, has_location
+from fewshot.geometry import Box, CutMask
 from fewshot.parameters import Location, explain
 from fewshot.polygons import bound_annotation, cut_annotation, location_of
 from fewshot.stored import id_of

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import numpy as np
 
-from fewshot.crops import Box
+from fewshot.geometry import Box
 from fewshot.parameters import BATCH_AXES, Location, Parameters, explain, parse_batch, refuse, show
 from fewshot.positions import Block
 

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from fewshot.errors import JobError
 from fewshot.forecast import Forecast
 from fewshot.outcomes import Outcomes
 from fewshot.page import Page
@@ -57,5 +58,8 @@ class Job:
 
 
 def describe_notes(error: Exception) -> str:
-    """What an error's notes say, as sentences; where it has none, its type."""
-    return ' '.join(getattr(error, '__notes__', None) or [f'{type(error).__name__}: the log of the job tells more.'])
+    """What an error's hint and notes say, as sentences; where it has none, its type."""
+    notes = list(getattr(error, '__notes__', []))
+    if isinstance(error, JobError) and error.hint:
+        notes.insert(0, error.hint)
+    return ' '.join(notes or [f'{type(error).__name__}: the log of the job tells more.'])

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fewshot.models import KNOWN, MODELS, Checkpoint
+from fewshot.geometry import Location
+from fewshot.sam.checkpoints import KNOWN, MODELS, Checkpoint, checkpoint_path
 
 SKIP, KEEP = 'skip', 'keep'
 OBJECT_CROPS, WHOLE_FRAME = 'object crops', 'whole frame'
@@ -98,18 +99,6 @@ SHOWN.maxstring = SHOWN.maxlong = SHOWN.maxother = 500  # characters
 SHOWN.maxlist = SHOWN.maxdict = 12
 
 
-@dataclass(frozen=True, order=True)
-class Location:
-    """A place in the dataset, 0-based, as the server counts."""
-
-    xy: int
-    z: int
-    time: int
-
-    def __str__(self) -> str:
-        return f'XY {self.xy + 1}, Z {self.z + 1}, Time {self.time + 1}'
-
-
 @dataclass(frozen=True)
 class Parameters:
     """What one job is to do, every value checked."""
@@ -154,11 +143,6 @@ def show(value: Any) -> str:
         return SHOWN.repr(value)
     except ValueError:  # Python writes no number of thousands of digits
         return 'a number of very many digits'
-
-
-def checkpoint_path(checkpoint: Checkpoint) -> str:
-    """Where the checkpoint's file should lie: in the folder of SAM_CHECKPOINT_DIR, or in / where the image has it."""
-    return os.path.join(os.environ.get('SAM_CHECKPOINT_DIR', '/'), checkpoint.file)
 
 
 def build_interface() -> dict[str, dict[str, Any]]:

@@ -10,7 +10,7 @@ import numpy as np
 import shapely
 from skimage import draw, measure
 
-from fewshot.crops import Box, CutMask, bound_mask
+from fewshot.geometry import Box, CutMask, bound_mask
 from fewshot.parameters import Location, Parameters
 
 FARTHEST = 1e12  # pixels; coordinates beyond it are nonsense, and would overflow when multiplied

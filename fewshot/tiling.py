@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fewshot.crops import Box
+from fewshot.geometry import Box
 from fewshot.parameters import explain
 
 MOST_TILES = 10_000

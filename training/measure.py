@@ -3,7 +3,7 @@
 Held-out synthetic images (another seed than training) and the labelled image of the demo. One point on each object:
 how good is the best of the three masks, and the one that the model prefers? With --thresholds also the automatic mask
 generator on synthetic images, at several cuts of predicted IoU and stability: this chose the values in
-`fewshot/models.py`.
+`fewshot/sam/checkpoints.py`.
 """
 import argparse
 import itertools
@@ -17,11 +17,12 @@ from torchvision.ops import nms
 
 from demo.dataset import BLACK, WHITE, cut, read_image
 from demo.scoring import match_iou
-from fewshot.candidates import has_allowed_area, propose_candidates
-from fewshot.encoder import encode_image_with_sam1, load_predictor
 from fewshot.frames import Layer, merge_channel
-from fewshot.models import VIT_MINI
 from fewshot.parameters import Location, Parameters
+from fewshot.sam.checkpoints import VIT_MINI
+from fewshot.sam.features import encode_image_with_sam1
+from fewshot.sam.model import load_predictor
+from fewshot.sam.proposals import has_allowed_area, propose_candidates
 from training.synthetic import make_image
 from training.train import OUT
 

@@ -6,9 +6,9 @@ import torchvision
 from segment_anything import automatic_mask_generator
 
 from benchmarks.specified import cut_mask, load_model, patch_nms, pool, propose
-from fewshot.encoder import pool_features_with_mask
 from fewshot.frames import ensure_rgb
-from fewshot.models import VIT_MINI
+from fewshot.sam.checkpoints import VIT_MINI
+from fewshot.sam.features import pool_features_with_mask
 from tests.small_model import CENTRES, CHECKPOINT, draw_discs, small_parameters
 from tests.worker import REPOSITORY
 

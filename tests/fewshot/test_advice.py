@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from fewshot.advice import advise_on_areas, advise_on_size, advise_on_source, advise_on_threshold
-from fewshot.crops import Box, CutMask
-from fewshot.models import VIT_H
+from fewshot.geometry import Box, CutMask
+from fewshot.sam.checkpoints import VIT_H
 from fewshot.tally import Tally
 
 

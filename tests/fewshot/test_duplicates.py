@@ -4,10 +4,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from fewshot.candidates import Candidate
-from fewshot.crops import Box, bound_mask
 from fewshot.duplicates import Found, are_doubles, count_shared, find_doubles, find_known, place_in_frame
-from fewshot.masks import pack_mask
+from fewshot.geometry import Box, bound_mask
+from fewshot.sam.masks import pack_mask
+from fewshot.sam.proposals import Candidate
 
 
 def make_candidate(mask: np.ndarray) -> Candidate:

@@ -3,9 +3,9 @@ from itertools import count
 import numpy as np
 import pytest
 
-from fewshot.crops import Box
 from fewshot.examples import Examples
 from fewshot.frames import Piece
+from fewshot.geometry import Box
 from fewshot.parameters import Location
 
 TILES = {'IndexRange': {'IndexXY': 3}, 'sizeX': 40, 'sizeY': 30}

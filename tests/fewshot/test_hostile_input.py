@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from skimage import draw
 
 from annotation_client.tiles import check_metadata, frame_numbers
-from fewshot.crops import Box
 from fewshot.duplicates import find_known
 from fewshot.examples import Examples
 from fewshot.frames import Layer, Piece, axis_length, list_locations, merge_channel, read_layers
-from fewshot.models import KNOWN
+from fewshot.geometry import Box
 from fewshot.parameters import FIELDS, Location, Parameters, parse_batch, read_parameters, show
 from fewshot.polygons import cut_annotation, draw_polygon, fill_polygon, location_of, read_points
+from fewshot.sam.checkpoints import KNOWN
 from fewshot.stored import fetch_polygons, list_outlines, page_polygons
 from tests.worker import REPOSITORY, make_params
 

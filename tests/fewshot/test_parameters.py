@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fewshot.models import KNOWN, MODELS, VIT_MINI
 from fewshot.parameters import FIELDS, Location, build_interface, parse_batch, read_parameters
+from fewshot.sam.checkpoints import KNOWN, MODELS, VIT_MINI
 from tests.worker import REPOSITORY, make_params
 
 SPECIFIED = [  # name, type, default, (min, max, step)

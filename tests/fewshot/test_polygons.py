@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import ndimage
 
-from fewshot.crops import bound_mask
+from fewshot.geometry import bound_mask
 from fewshot.parameters import Location, read_parameters
 from fewshot.polygons import annotation_to_mask, cut_annotation, location_of, make_annotation, trace_mask
 from tests.worker import REPOSITORY, make_params

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fewshot.crops import Box
+from fewshot.geometry import Box
 from fewshot.tiling import choose_overlap, choose_tile, place_tiles, plan_tiles, touches_inner_border
 
 

@@ -11,14 +11,14 @@ from annotation_client import connection
 from annotation_client.annotations import UPennContrastAnnotationClient
 from annotation_client.connection import ServerError
 from fewshot import retry
-from fewshot.candidates import Candidate
-from fewshot.crops import Box
 from fewshot.duplicates import Found
+from fewshot.geometry import Box
 from fewshot.job import Job
-from fewshot.masks import pack_mask
 from fewshot.page import Page
 from fewshot.parameters import Location
 from fewshot.retry import repeat
+from fewshot.sam.masks import pack_mask
+from fewshot.sam.proposals import Candidate
 from fewshot.uploads import MOST_REFUSED, Uploads, find_newest, upload_frame
 from tests.datasets import write_dataset
 

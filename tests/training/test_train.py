@@ -3,8 +3,8 @@ import pytest
 import torch
 from torch.optim.swa_utils import AveragedModel
 
-from fewshot.encoder import build_sam, load_predictor
-from fewshot.models import VIT_MINI
+from fewshot.sam.checkpoints import VIT_MINI
+from fewshot.sam.model import build_sam, load_predictor
 from training.synthetic import make_image
 from training.train import decode, draw_crop, draw_points, measure_loss, prepare, save
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from fewshot.crops import Box
+from fewshot.geometry import Box
 
 STABILITY_OFFSET = 1.0  # a mask is cut so much higher and lower to see whether it changes; SAM's own value
 SLAB_PIXELS = {'cpu': 2 ** 16, 'cuda': 2 ** 24}  # of a mask enlarged at a time; a CPU wants what its cache holds

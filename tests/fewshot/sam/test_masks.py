@@ -7,9 +7,9 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from segment_anything.utils.amg import batched_mask_to_box, calculate_stability_score
 from segment_anything.utils.transforms import ResizeLongestSide
 
-from fewshot import masks
-from fewshot.crops import Box, bound_mask
-from fewshot.masks import draw_masks, find_boxes, pack_mask, plan_axis, sketch_masks, unpack_mask
+from fewshot.geometry import Box, bound_mask
+from fewshot.sam import masks
+from fewshot.sam.masks import draw_masks, find_boxes, pack_mask, plan_axis, sketch_masks, unpack_mask
 from tests.small_model import small_predictor
 
 SIDE = 256  # of the small model's input

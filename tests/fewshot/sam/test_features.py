@@ -17,19 +17,20 @@ from hypothesis import strategies as st
 from segment_anything import SamPredictor
 from segment_anything.build_sam import build_sam_vit_h
 
-from fewshot import encoder
-from fewshot.crops import Box, CutMask, bound_mask, extract_crop
-from fewshot.encoder import (
-    build_sam,
+from fewshot.errors import JobError
+from fewshot.geometry import Box, CutMask, bound_mask
+from fewshot.sam import features as encoder
+from fewshot.sam.checkpoints import VIT_H, VIT_MINI
+from fewshot.sam.crops import extract_crop
+from fewshot.sam.features import (
     choose_batch_size,
     describe_objects,
     encode_image_with_sam1,
-    load_predictor,
     pool_features_with_mask,
     pool_objects,
     weigh_cells,
 )
-from fewshot.models import VIT_H, VIT_MINI
+from fewshot.sam.model import build_sam, load_predictor
 from tests.small_model import CHECKPOINT, small_predictor
 from tests.worker import REPOSITORY
 
@@ -343,6 +344,6 @@ def test_a_file_without_the_models_weights_is_refused_by_name(tmp_path, content)
         torch.save({'some.other.weight': torch.zeros(3)}, path)
     else:
         path.write_bytes(content)
-    with pytest.raises(ValueError, match='does not hold the weights of sam_vit_mini') as caught:
+    with pytest.raises(JobError, match='does not hold the weights of sam_vit_mini') as caught:
         load_predictor(VIT_MINI, str(path))
-    assert str(path) in caught.value.__notes__[0]
+    assert str(path) in caught.value.hint

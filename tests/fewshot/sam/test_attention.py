@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 from segment_anything.modeling import ImageEncoderViT
 
-from fewshot import attention
-from fewshot.attention import fuse_attention, narrow_blocks
-from fewshot.encoder import build_sam
-from fewshot.models import VIT_MINI
+from fewshot.sam import attention
+from fewshot.sam.attention import fuse_attention, narrow_blocks
+from fewshot.sam.checkpoints import VIT_MINI
+from fewshot.sam.model import build_sam
 from tests.small_model import CENTRES, CHECKPOINT, draw_discs
 
 

@@ -11,8 +11,14 @@ from scipy import ndimage
 from segment_anything import SamAutomaticMaskGenerator
 from segment_anything.utils.amg import remove_small_regions
 
-from fewshot import decoder
-from fewshot.candidates import (
+from fewshot.frames import ensure_rgb
+from fewshot.geometry import Box, bound_mask
+from fewshot.sam import decoder
+from fewshot.sam.checkpoints import VIT_MINI
+from fewshot.sam.features import encode_image_with_sam1
+from fewshot.sam.masks import pack_mask
+from fewshot.sam.model import build_sam
+from fewshot.sam.proposals import (
     Candidate,
     clean_mask,
     count_points_at_once,
@@ -20,11 +26,6 @@ from fewshot.candidates import (
     propose_candidates,
     suppress_doubles,
 )
-from fewshot.crops import Box, bound_mask
-from fewshot.encoder import build_sam, encode_image_with_sam1
-from fewshot.frames import ensure_rgb
-from fewshot.masks import pack_mask
-from fewshot.models import VIT_MINI
 from tests.small_model import CENTRES, CHECKPOINT, draw_discs, small_parameters, small_predictor
 from tests.worker import REPOSITORY
 

@@ -3,7 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fewshot.crops import Box, bound_mask, extract_crop, extract_crop_with_context, place_crop
+from fewshot.geometry import Box, bound_mask
+from fewshot.sam.crops import extract_crop, extract_crop_with_context, place_crop
 
 
 @st.composite

@@ -17,11 +17,11 @@ from segment_anything.modeling import Sam
 from segment_anything.utils.amg import build_point_grid
 from segment_anything.utils.transforms import ResizeLongestSide
 
-from fewshot import decoder
-from fewshot.crops import Box, CutMask, bound_mask
-from fewshot.masks import Axis, Sketch, draw_masks, pack_mask, plan_axis, sketch_masks, unpack_mask
-from fewshot.models import Checkpoint
+from fewshot.geometry import Box, CutMask, bound_mask
 from fewshot.parameters import Parameters
+from fewshot.sam import decoder
+from fewshot.sam.checkpoints import Checkpoint
+from fewshot.sam.masks import Axis, Sketch, draw_masks, pack_mask, plan_axis, sketch_masks, unpack_mask
 
 CELLS_PER_BATCH = 4 * 64 ** 2  # of all points of a batch on a CPU: what its cache can hold is fastest
 POINTS_PER_BATCH = 128  # on a GPU, at most

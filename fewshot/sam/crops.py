@@ -1,41 +1,9 @@
 """An object with its context: the part of a frame that SAM's encoder sees."""
 import math
-from typing import NamedTuple
 
 import numpy as np
 
-
-class Box(NamedTuple):
-    """Rows top..bottom and columns left..right of a frame, in pixels, the last of each excluded."""
-
-    top: int
-    left: int
-    bottom: int
-    right: int
-
-    @property
-    def slices(self) -> tuple[slice, slice]:
-        """To index an image with."""
-        return slice(self.top, self.bottom), slice(self.left, self.right)
-
-    def shift(self, down: int, right: int) -> 'Box':
-        """The box so many pixels further down and to the right."""
-        return Box(self.top + down, self.left + right, self.bottom + down, self.right + right)
-
-
-class CutMask(NamedTuple):
-    """An object: the smallest box around it and its mask, cut to the box."""
-
-    box: Box
-    mask: np.ndarray  # (box height, box width) bool
-
-
-def bound_mask(mask: np.ndarray) -> Box | None:
-    """The smallest box around the set pixels of an (H, W) mask; None when none is set."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if not len(rows):
-        return None
-    return Box(int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1)
+from fewshot.geometry import Box, bound_mask
 
 
 def place_crop(box: Box, area: int, image_shape: tuple[int, ...], occupancy: float) -> Box:

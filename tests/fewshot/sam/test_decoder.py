@@ -5,9 +5,9 @@ import pytest
 import torch
 from segment_anything.modeling import Sam
 
-from fewshot.decoder import ask_points, draw_logits, prepare_ground
-from fewshot.encoder import build_sam
-from fewshot.models import VIT_H
+from fewshot.sam.checkpoints import VIT_H
+from fewshot.sam.decoder import ask_points, draw_logits, prepare_ground
+from fewshot.sam.model import build_sam
 from tests.small_model import small_predictor
 
 
