@@ -69,7 +69,7 @@ def load_segmenter(settings: Settings, reporter: Reporter) -> 'Segmenter':
         settings.checkpoint, checkpoint_path(settings.checkpoint), settings.precision,
         points_per_side=settings.points_per_side, min_area=settings.min_area, occupancy=settings.occupancy,
         whole_frame=settings.whole_frame)
-    if loaded.device.type == 'cpu' and settings.checkpoint.name in MODELS:
+    if not loaded.uses_gpu and settings.checkpoint.name in MODELS:
         reporter.warn(messages.NO_GPU, model=settings.checkpoint.name)
     return loaded
 
