@@ -227,12 +227,14 @@ def fetch_examples(store: Any, datasetId: str, tiles: Mapping, parameters: Param
 
 def load_model(parameters: Parameters, page: Page) -> 'SamPredictor':
     """The model, on a GPU if there is one. Raises ValueError for a checkpoint file of something else."""
+    from segment_anything import SamPredictor
+
     from fewshot.sam import model
     checkpoint, path = parameters.checkpoint, checkpoint_path(parameters.checkpoint)
     log.info('model: %s (%s), encoder in %s', checkpoint.name, checkpoint.title, parameters.precision)
     page.show(0.0, 'Loading the model', checkpoint.title)
     check_file(checkpoint, path)
-    predictor = model.load_predictor(checkpoint, path, parameters.precision)
+    predictor = SamPredictor(model.load_model(checkpoint, path, parameters.precision))
     if predictor.device.type == 'cpu' and checkpoint.name in MODELS:
         page.warn('No GPU was found', 'Slow', 'This model needs minutes an object without one.')
     return predictor
@@ -301,7 +303,9 @@ def describe(frame: 'Frame', objects: 'Sequence[CutMask | Candidate]', predictor
     """
     from fewshot.sam import features as sam_features
     if not parameters.whole_frame:
-        return sam_features.describe_objects(predictor, frame.rgb, objects, parameters.occupancy, report)
+        return sam_features.describe_objects(
+            predictor.model, frame.rgb, objects, parameters.occupancy,
+            lambda share: report(round(share * len(objects))))
     if features is None:
         features = sam_features.encode_image_with_sam1(predictor, frame.rgb)
     return sam_features.pool_objects(features, frame.rgb.shape, objects)
@@ -317,9 +321,11 @@ def find_objects(predictor: 'SamPredictor', lesson: 'Lesson', parameters: Parame
     with tally.time('propose'):
         features = sam_features.encode_image_with_sam1(predictor, frame.rgb)
         proposed = proposals.propose_candidates(
-            predictor.model, features, frame.rgb.shape, parameters,
-            lambda share: report(share / 2, f'Proposing outlines: {share:.0%}'))
-    in_area = [candidate for candidate in proposed if proposals.has_allowed_area(candidate, parameters)]
+            predictor.model, features, frame.rgb.shape, parameters.checkpoint,
+            points_per_side=parameters.points_per_side, min_area=parameters.min_area,
+            report=lambda share: report(share / 2, f'Proposing outlines: {share:.0%}'))
+    in_area = [candidate for candidate in proposed
+               if proposals.has_allowed_area(candidate, parameters.min_area, parameters.max_area)]
     with tally.time('describe'):
         vectors = describe(
             frame, in_area, predictor, parameters, lambda done: report(

@@ -42,7 +42,8 @@ class Outcomes:
             error.add_note(f'The same happened to {run} frames in a row, so no other was tried.')
         if run >= min(IN_A_ROW, len(self.locations)) or getattr(error, 'status', None) == LOGGED_OUT:
             ended = BatchEndedError(str(error) or type(error).__name__)
-            ended.__notes__ = getattr(error, '__notes__', [])
+            hints = [hint for hint in [getattr(error, 'hint', '')] if hint]
+            ended.__notes__ = [*hints, *getattr(error, '__notes__', [])]
             raise ended from error
 
     def longest_run(self, location: Location) -> int:
