@@ -7,7 +7,7 @@ import numpy as np
 import shapely
 
 from fewshot.geometry import Box
-from fewshot.polygons import FARTHEST
+from fewshot.polygons import MAX_COORDINATE
 from fewshot.sam.proposals import Candidate
 from fewshot.tiling import touches_inner_border
 
@@ -99,7 +99,7 @@ def find_known(outlines: Sequence[np.ndarray], known: Sequence[np.ndarray]) -> n
     """
     marks = np.zeros(len(outlines), bool)
     areas = [shapely.Polygon(points) for points in known
-             if len(points) >= 3 and (np.abs(points) <= FARTHEST).all()]
+             if len(points) >= 3 and (np.abs(points) <= MAX_COORDINATE).all()]
     if not areas or not len(outlines):
         return marks
     old = np.array([uncross(area) for area in areas])

@@ -45,7 +45,8 @@ def upload_frame(uploads: 'Uploads', location: Location, found: Sequence[Found],
     for start in range(0, len(fresh), UPLOAD_SIZE):
         batch = fresh[start:start + UPLOAD_SIZE]
         ids, refusals = uploads.send([
-            make_annotation(outline, location, parameters, uploads.datasetId) for _, outline in batch])
+            make_annotation(outline, location, parameters.tags, parameters.channel, uploads.datasetId)
+            for _, outline in batch])
         made = {id: one for id, (one, _) in zip(ids, batch, strict=True) if id}
         sent += len(made)
         job.tally.note_uploaded([one.similarity for one in made.values()])
