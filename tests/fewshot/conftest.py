@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from girder_client import HttpError
 
 from fewshot.geometry import Location
 from fewshot.messages import Message
@@ -184,10 +185,12 @@ class Answers:
     def __init__(self, *answers: Any) -> None:
         self.answers = list(answers)
         self.requests: list[str] = []  # method and path
+        self.bodies: list[Any] = []
 
-    def answer(self, method: str, path: str) -> Any:
+    def answer(self, method: str, path: str, body: Any = None) -> Any:
         """Give the next answer."""
         self.requests.append(f'{method} {path}')
+        self.bodies.append(body)
         answer = self.answers.pop(0)
         if isinstance(answer, Exception):
             raise answer
@@ -199,11 +202,20 @@ class Answers:
 
     def put(self, path: str, json: Any = None) -> Any:
         """Answer a PUT."""
-        return self.answer('PUT', path)
+        return self.answer('PUT', path, json)
+
+    def post(self, path: str, parameters: Any = None, json: Any = None) -> Any:
+        """Answer a POST."""
+        return self.answer('POST', path, json)
+
+
+def http_error(status: int | None) -> HttpError:
+    """Return the error of a request; None for a request without an answer."""
+    return HttpError(status, '', NOWHERE, 'POST')
 
 
 def make_server(*answers: Any, page_size: int = PAGE_SIZE, dataset_id: str = 'd') -> Server:
-    """Return a server that answers reads so."""
+    """Return a server whose client gives these answers."""
     server = Server(NOWHERE, 'token', dataset_id, page_size=page_size, sleep=lambda seconds: None)
     server.client = Answers(*answers)  # type: ignore[assignment]
     return server

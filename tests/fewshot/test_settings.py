@@ -20,7 +20,7 @@ from fewshot.settings import (
     show,
 )
 from tests.fewshot.conftest import pattern_of
-from tests.strategies import json_values
+from tests.fewshot.anything import json_values
 from tests.worker import make_params
 
 pytestmark = pytest.mark.usefixtures('small_model_folder')
