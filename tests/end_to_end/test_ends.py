@@ -80,8 +80,8 @@ def test_the_token_is_in_nothing_that_a_failing_job_shows(start_job, fault):
 def handles_sigterm(pid: int) -> bool:
     """Whether a process has a handler for SIGTERM."""
     status = Path(f'/proc/{pid}/status').read_text()
-    caught = int(re.search(r'^SigCgt:\s*(\w+)', status, re.MULTILINE)[1], 16)
-    return bool(caught >> (signal.SIGTERM - 1) & 1)
+    caught = re.search(r'^SigCgt:\s*(\w+)', status, re.MULTILINE)
+    return caught is not None and bool(int(caught[1], 16) >> (signal.SIGTERM - 1) & 1)
 
 
 @pytest.mark.parametrize('request_name', ['interface', 'compute'])
