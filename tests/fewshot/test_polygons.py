@@ -8,7 +8,16 @@ from scipy import ndimage
 
 from fewshot.crops import Box, bound_mask
 from fewshot.parameters import Location, read_parameters
-from fewshot.polygons import annotation_to_mask, cut_annotation, location_of, make_annotation, trace_mask
+from fewshot.polygons import (
+    FARTHEST,
+    annotation_to_mask,
+    bound_annotation,
+    cut_annotation,
+    location_of,
+    make_annotation,
+    read_points,
+    trace_mask,
+)
 from tests.worker import REPOSITORY, make_params
 
 
@@ -115,6 +124,32 @@ def test_what_lies_outside_the_image_is_cut_off():
 def test_a_polygon_that_covers_no_pixel_is_refused_with_the_reason(points, reason):
     with pytest.raises(ValueError, match=reason):
         cut_annotation(annotate(points), (10, 20, 3))
+
+
+@pytest.mark.parametrize(('points', 'box'), [
+    ([(1.2, 2.7), (4.5, 2.7), (4.5, 6.1)], Box(2, 1, 7, 5)),
+    ([(-5, -6), (30, -6), (30, 40)], Box(0, 0, 10, 20)),
+    ([(-9, 1), (-2, 1), (-2, 5)], None),
+    ([(1, -9), (5, -9), (5, -2)], None),
+    ([(25, 1), (30, 1), (30, 5)], None),
+    ([(1, 12), (5, 12), (5, 15)], None),
+    ([(3, 1), (3, 5)], None),
+    ([], None),
+])
+def test_box_of_an_annotation_is_cut_to_the_image(points, box):
+    assert bound_annotation(annotate(points), (10, 20, 3)) == box
+
+
+def test_points_are_read_up_to_the_farthest():
+    assert read_points(annotate([])).shape == (0, 2)
+    np.testing.assert_array_equal(read_points(annotate([(-FARTHEST, 1), (2, FARTHEST)])),
+                                  [(-FARTHEST, 1), (2, FARTHEST)])
+
+
+@pytest.mark.parametrize('annotation', [None, 'text', 7, [], {}])
+def test_annotation_without_coordinates_is_refused(annotation):
+    with pytest.raises(ValueError, match='without coordinates'):
+        read_points(annotation)
 
 
 def test_annotation_of_a_frame_is_cut_from_a_tile():
