@@ -31,6 +31,7 @@ def outline(left: float, top: float, width: float = 10, height: float = 10) -> n
     (square(0, 0), square(0, 0), True),
     (square(0, 0), square(0, 3), True),  # IoU 70 / 130
     (square(0, 0), square(0, 4), False),  # IoU 60 / 140
+    (square(0, 0, 10, 12), square(0, 4, 10, 12), True),  # IoU 80 / 160, and 80 of 120 pixels inside
     (square(0, 0, 20, 20), square(5, 5, 4, 4), True),  # a part
     (square(0, 0, 20, 20), square(12, 0, 10, 10), True),  # 80 of 100 pixels inside
     (square(0, 0, 20, 20), square(13, 0, 10, 10), False),  # 70 inside
@@ -51,7 +52,15 @@ def test_shared_pixels_are_counted_from_masks_in_their_boxes(first, second):
 
 def doubles(candidates, similarities, tiles=None, **options) -> list[bool]:
     found = [Found(*row) for row in zip(candidates, similarities, tiles or [0] * len(candidates), strict=True)]
-    return find_doubles(found, **options).tolist()
+    marks = find_doubles(found, **options)
+    assert marks.dtype == bool
+    return marks.tolist()
+
+
+def is_known(found, known) -> list[bool]:
+    marks = find_known(found, known)
+    assert marks.dtype == bool
+    return marks.tolist()
 
 
 def test_of_doubles_the_most_similar_stays_and_what_is_no_double_of_it_too():
@@ -61,6 +70,12 @@ def test_of_doubles_the_most_similar_stays_and_what_is_no_double_of_it_too():
     assert doubles(row, [0.8, 0.9, 0.8, 0.1]) == [True, False, True, False]
     assert doubles(row[:2], [0.5, 0.5]) == [False, True]  # the first of equals
     assert doubles([], []) == []
+
+
+def test_first_of_equals_stays():
+    places = [square(top, left) for top in range(0, 40, 10) for left in range(0, 50, 10)]
+    similarities = [0.5 + 0.01 * number for number in range(20)]
+    assert doubles(places * 2, similarities * 2) == [False] * 20 + [True] * 20
 
 
 def test_where_duplicates_are_kept_those_of_different_tiles_still_are_one_object():
@@ -93,13 +108,23 @@ def test_what_stays_has_no_doubles_and_what_goes_has_a_better_one(rows):
 def test_an_outline_is_known_when_the_server_has_it_at_an_iou_of_a_half():
     known = [outline(0, 0), outline(100, 100)]
     found = [outline(0, 3), outline(0, 4), outline(100, 100), outline(50, 50)]
-    assert find_known(found, known).tolist() == [True, False, True, False]
-    assert find_known([], known).tolist() == [] and find_known(found, []).tolist() == [False] * 4
+    assert is_known(found, known) == [True, False, True, False]
+    assert is_known([], known) == [] and is_known(found, []) == [False] * 4
+
+
+def test_known_triangle_counts():
+    triangle = outline(0, 0)[:3]
+    assert is_known([triangle, outline(0, 0)], [triangle]) == [True, True]  # half of the square
+
+
+def test_outline_drawn_twice_around_covers_what_it_surrounds():
+    twice = [(0, 0), (10, 0), (10, 10), (0, 10), (0, 1), (9, 1), (9, 9), (1, 9), (1, 0)]
+    assert is_known([outline(0, 0)], [np.array(twice, float)]) == [True]
 
 
 def test_what_users_draw_is_no_trouble():
     bow_tie = np.array([(0, 0), (10, 10), (10, 0), (0, 10)], float)
     odd = [np.array([(1.0, 1.0)]), np.array([(1.0, 1), (2, 2), (3, 3)]), np.full((4, 2), np.nan), np.zeros((5, 2)),
            np.empty((0, 2)), np.full((4, 2), 1e9), bow_tie]
-    assert find_known([outline(0, 0)], odd).tolist() == [True]  # the two halves of the tie cover half of the square
-    assert find_known([outline(0, 0)], odd[:-1]).tolist() == [False]
+    assert is_known([outline(0, 0)], odd) == [True]  # the two halves of the tie cover half of the square
+    assert is_known([outline(0, 0)], odd[:-1]) == [False]

@@ -6,9 +6,18 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import ndimage
 
-from fewshot.crops import bound_mask
+from fewshot.crops import Box, bound_mask
 from fewshot.parameters import Location, read_parameters
-from fewshot.polygons import annotation_to_mask, cut_annotation, location_of, make_annotation, trace_mask
+from fewshot.polygons import (
+    FARTHEST,
+    annotation_to_mask,
+    bound_annotation,
+    cut_annotation,
+    location_of,
+    make_annotation,
+    read_points,
+    trace_mask,
+)
 from tests.worker import REPOSITORY, make_params
 
 
@@ -75,6 +84,12 @@ def test_smoothing_moves_the_outline_no_further_than_its_tolerance():
     assert shapely.hausdorff_distance(exact.exterior, smooth.exterior) <= 1.5
 
 
+def test_object_smaller_than_the_tolerance_becomes_a_triangle():
+    mask = np.zeros((5, 5), bool)
+    mask[2, 2] = True
+    assert len(trace(mask, 0)) == 4 and len(trace(mask, 3)) == 3
+
+
 def test_x_runs_along_columns_and_a_pixel_centre_lies_at_its_half():
     mask = annotation_to_mask(annotate([(3.4, 1.4), (3.6, 1.4), (3.6, 1.6), (3.4, 1.6)]), (4, 6, 3))
     assert mask.shape == (4, 6) and np.argwhere(mask).tolist() == [[1, 3]]
@@ -95,15 +110,52 @@ def test_what_lies_outside_the_image_is_cut_off():
     ([(1, 1), (5, 5)], 'fewer than 3 points'),
     ([(20, 20), (30, 20), (30, 30)], 'outside the image'),
     ([(-9, 1), (-2, 1), (-2, 5)], 'outside the image'),
+    ([(-9, 1), (0, 1), (0, 5)], 'outside the image'),
+    ([(20, 1), (25, 1), (25, 5)], 'outside the image'),
+    ([(30, 1), (40, 1), (40, 5)], 'outside the image'),
+    ([(1, 12), (5, 12), (5, 15)], 'outside the image'),
     ([(1e9, 1e9), (2e9, 1e9), (2e9, 2e9)], 'outside the image'),
     ([(1, 1), (1.1, 1), (1.1, 1.1)], 'too thin'),
+    ([(0.1, 0.1), (0.4, 0.1), (0.4, 0.4)], 'too thin'),
     ([(1, 1), (5, 5), (1, 1)], 'too thin'),
     ([(1, 1), (float('nan'), 5), (1, 8)], 'not numbers'),
     ([(1, 1), (None, 5), (1, 8)], 'not numbers'),
 ])
 def test_a_polygon_that_covers_no_pixel_is_refused_with_the_reason(points, reason):
     with pytest.raises(ValueError, match=reason):
-        cut_annotation(annotate(points), (10, 10, 3))
+        cut_annotation(annotate(points), (10, 20, 3))
+
+
+@pytest.mark.parametrize(('points', 'box'), [
+    ([(1.2, 2.7), (4.5, 2.7), (4.5, 6.1)], Box(2, 1, 7, 5)),
+    ([(-5, -6), (30, -6), (30, 40)], Box(0, 0, 10, 20)),
+    ([(-9, 1), (-2, 1), (-2, 5)], None),
+    ([(1, -9), (5, -9), (5, -2)], None),
+    ([(25, 1), (30, 1), (30, 5)], None),
+    ([(1, 12), (5, 12), (5, 15)], None),
+    ([(3, 1), (3, 5)], None),
+    ([], None),
+])
+def test_box_of_an_annotation_is_cut_to_the_image(points, box):
+    assert bound_annotation(annotate(points), (10, 20, 3)) == box
+
+
+def test_points_are_read_up_to_the_farthest():
+    assert read_points(annotate([])).shape == (0, 2)
+    np.testing.assert_array_equal(read_points(annotate([(-FARTHEST, 1), (2, FARTHEST)])),
+                                  [(-FARTHEST, 1), (2, FARTHEST)])
+
+
+@pytest.mark.parametrize('annotation', [None, 'text', 7, [], {}])
+def test_annotation_without_coordinates_is_refused(annotation):
+    with pytest.raises(ValueError, match='without coordinates'):
+        read_points(annotation)
+
+
+def test_annotation_of_a_frame_is_cut_from_a_tile():
+    polygon = annotate([(105, 203), (109, 203), (109, 206), (105, 206)])
+    box, mask = cut_annotation(polygon, (40, 30), Box(200, 100, 240, 130))
+    assert box == (3, 5, 6, 9) and mask.all()
 
 
 def test_a_self_intersecting_polygon_covers_its_lobes():
