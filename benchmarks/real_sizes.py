@@ -160,7 +160,8 @@ def measure_proposing(checkpoint: Checkpoint, path: Path, rgb: np.ndarray, rando
 
     def ask_stock() -> None:
         with patch.object(stock.model.image_encoder, 'forward', return_value=features):
-            records = specified.propose(stock.model, rgb, parameters)
+            records = specified.propose(stock.model, rgb, parameters.checkpoint, POINTS,
+                                        parameters.min_area, parameters.max_area)
         found['stock'] = [specified.cut_mask(record['segmentation']) for record in records]
 
     def ask_worker() -> None:
