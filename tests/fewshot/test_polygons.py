@@ -12,6 +12,7 @@ from skimage import draw
 from fewshot.errors import UnusablePolygonError
 from fewshot.geometry import Box, Location, bound_mask
 from fewshot.polygons import (
+    MAX_COORDINATE,
     annotation_to_mask,
     bound_annotation,
     cut_annotation,
@@ -289,3 +290,43 @@ def test_record_of_an_annotation():
     assert {type(value) for point in made['coordinates'] for value in point.values()} == {float}
     assert location_of(made) == Location(4, 5, 6)
     np.testing.assert_array_equal(read_points(made), outline)
+
+
+# Limits
+
+
+@pytest.mark.parametrize(
+    ('points', 'box'),
+    [
+        ([(1.2, 2.7), (4.5, 2.7), (4.5, 6.1)], Box(2, 1, 7, 5)),
+        ([(-5, -6), (30, -6), (30, 40)], Box(0, 0, 10, 20)),
+        ([(-9, 1), (-2, 1), (-2, 5)], None),
+        ([(1, -9), (5, -9), (5, -2)], None),
+        ([(25, 1), (30, 1), (30, 5)], None),
+        ([(1, 12), (5, 12), (5, 15)], None),
+        ([(3, 1), (3, 5)], None),
+        ([], None),
+    ],
+)
+def test_box_of_an_annotation_is_cut_to_the_image(points, box):
+    assert bound_annotation(annotate(points), (10, 20, 3)) == box
+
+
+def test_points_are_read_up_to_the_limit():
+    corners = [(-MAX_COORDINATE, 1), (2, MAX_COORDINATE)]
+    assert read_points(annotate([])).shape == (0, 2)
+    np.testing.assert_array_equal(read_points(annotate(corners)), corners)
+
+
+def test_annotation_of_a_frame_is_cut_from_a_tile():
+    polygon = annotate([(105, 203), (109, 203), (109, 206), (105, 206)])
+    box, mask = cut_annotation(polygon, (40, 30), Box(200, 100, 240, 130))
+    assert box == (3, 5, 6, 9)
+    assert mask.all()
+
+
+def test_object_smaller_than_the_tolerance_becomes_a_triangle():
+    mask = np.zeros((5, 5), bool)
+    mask[2, 2] = True
+    assert len(trace(mask, 0)) == 4
+    assert len(trace(mask, 3)) == 3

@@ -179,3 +179,22 @@ def test_known_scribble():
     scribble = np.random.default_rng(0).random((20_000, 2)) * 100
     assert not shapely.Polygon(scribble).is_valid
     assert find_known([outline(0, 0, side=100)], [scribble]).tolist() == [True]
+
+
+def test_known_triangle_counts():
+    triangle = outline(0, 0)[:3]
+    known = find_known([triangle, outline(0, 0)], [triangle])
+    assert known.dtype == bool
+    assert known.tolist() == [True, True]  # it is half of the square
+
+
+def test_outline_drawn_twice_around_covers_what_it_surrounds():
+    corners = [(0, 0), (10, 0), (10, 10), (0, 10), (0, 1), (9, 1), (9, 9), (1, 9), (1, 0)]
+    assert find_known([outline(0, 0)], [np.array(corners, float)]).tolist() == [True]
+
+
+def test_first_of_equals_stays():
+    places = [rectangle(top, left) for top in range(0, 40, 10) for left in range(0, 50, 10)]
+    similarities = [0.5 + 0.01 * number for number in range(20)]
+    found = [Found(*pair) for pair in zip(places * 2, similarities * 2, strict=True)]
+    assert find_duplicates(found).tolist() == [False] * 20 + [True] * 20
