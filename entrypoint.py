@@ -17,7 +17,9 @@ import logging
 import sys
 import threading
 import time
-from typing import Any, NoReturn
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from setproctitle import setproctitle
 
@@ -26,8 +28,12 @@ from annotation_client.utils import sendError, sendProgress, sendWarning
 from fewshot import messages
 from fewshot.reporting.cancellation import ending_on_sigterm
 from fewshot.reporting.reporter import TITLE, Reporter
-from fewshot.sam.checkpoints import MODELS
+from fewshot.sam.checkpoints import MODELS, checkpoint_path
+from fewshot.server import Server
 from fewshot.settings import Settings, build_interface, read_settings
+
+if TYPE_CHECKING:
+    from fewshot.sam.segmenter import Segmenter
 
 # Names that other code expects here, and may patch here: NimbusImage's own tests of its workers use them.
 CONTRACT_HOMES = {
@@ -56,8 +62,30 @@ def interface(image: str, apiUrl: str, token: str) -> None:
     client.setWorkerImageInterface(image, build_interface())
 
 
-def compute(datasetId: str, apiUrl: str, token: str, params: dict) -> None:
+def load_segmenter(settings: Settings, reporter: Reporter) -> 'Segmenter':
+    """Return SAM as the settings want it. Warn where a large model runs on a CPU."""
+    from fewshot.sam import segmenter  # imports torch
+    loaded = segmenter.load_segmenter(
+        settings.checkpoint, checkpoint_path(settings.checkpoint), settings.precision,
+        points_per_side=settings.points_per_side, min_area=settings.min_area, occupancy=settings.occupancy,
+        whole_frame=settings.whole_frame)
+    if not loaded.uses_gpu and settings.checkpoint.name in MODELS:
+        reporter.warn(messages.NO_GPU, model=settings.checkpoint.name)
+    return loaded
+
+
+def compute(datasetId: str, apiUrl: str, token: str, params: dict, *,
+            load_segmenter: Callable[[Settings, Reporter], 'Segmenter'] = load_segmenter,
+            make_server: Callable[[str, str, str], Server] = Server) -> None:
     """Run one job. An error is sent to the user's page once and then raised.
+
+    Parameters
+    ----------
+    datasetId, apiUrl, token : str
+    params : dict
+        The parameters of the job as the server sends them.
+    load_segmenter, make_server : callable
+        Tests and benchmarks pass their own.
 
     Raises
     ------
@@ -69,26 +97,13 @@ def compute(datasetId: str, apiUrl: str, token: str, params: dict) -> None:
     try:
         with ending_on_sigterm(lambda: reporter.fail(messages.CANCELLED.error()), uploading):
             settings = read_settings(params)
-            # imported here because an interface request has no use for numpy
-            from fewshot.job import run_job
-            from fewshot.server import Server
-            server = Server(apiUrl, token, datasetId)
-            run_job(server, lambda: load_segmenter(settings, reporter), reporter, settings, params, time.monotonic,
+            from fewshot.job import run_job  # imports numpy, which an interface request does not need
+            server = make_server(apiUrl, token, datasetId)
+            run_job(server, partial(load_segmenter, settings, reporter), reporter, settings, params, time.monotonic,
                     uploading)
     except Exception as error:
         reporter.fail(error)
         raise
-
-
-def load_segmenter(settings: Settings, reporter: Reporter) -> Any:
-    """Return SAM as the settings want it. Warn where a large model runs on a CPU."""
-    from fewshot.sam import segmenter
-    loaded = segmenter.load_segmenter(
-        settings.checkpoint, settings.precision, points_per_side=settings.points_per_side,
-        min_area=settings.min_area, occupancy=settings.occupancy, whole_frame=settings.whole_frame)
-    if loaded.device.type == 'cpu' and settings.checkpoint.name in MODELS:
-        reporter.warn(messages.NO_GPU, model=settings.checkpoint.name)
-    return loaded
 
 
 class Arguments(argparse.ArgumentParser):
@@ -102,7 +117,7 @@ class Arguments(argparse.ArgumentParser):
         super().error(message)
 
 
-def main() -> None:
+def main(load_segmenter: Callable[[Settings, Reporter], 'Segmenter'] = load_segmenter) -> None:
     """Read the arguments as the server passes them and answer the request."""
     parser = Arguments(description=TITLE, allow_abbrev=False)
     parser.add_argument('--datasetId', help='the dataset to work on (compute)')
@@ -122,7 +137,7 @@ def main() -> None:
     if arguments.request == 'interface':
         interface(params['image'], arguments.apiUrl, arguments.token)
     else:
-        compute(arguments.datasetId, arguments.apiUrl, arguments.token, params)
+        compute(arguments.datasetId, arguments.apiUrl, arguments.token, params, load_segmenter=load_segmenter)
 
 
 if __name__ == '__main__':

@@ -57,7 +57,8 @@ def run(apiUrl: str, token: str, datasetId: str, params: dict, tally: Tally, loa
         kept = [one for one, similarity in zip(objects, similarities, strict=True)
                 if similarity >= parameters.threshold]
         store.createMultipleAnnotations(
-            [make_annotation(trace_mask(*one, parameters.smoothing), parameters.current, parameters, datasetId)
+            [make_annotation(trace_mask(*one, parameters.smoothing), parameters.current, parameters.tags,
+                             parameters.channel, datasetId)
              for one in kept])
     return Findings(objects, np.array([record['predicted_iou'] for record in records]), similarities)
 

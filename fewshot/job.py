@@ -3,12 +3,11 @@
     settings ─▶ frames ─┬─▶ tagged polygons ─▶ masks ─▶ crops ─▶ features ─▶ prototype
                         └─▶ each frame ─▶ candidates ─▶ crops ─▶ features ─▶ similarity ─▶ polygons ─▶ upload
 """
-import logging
-import resource
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,29 +15,23 @@ from girder_client import HttpError
 
 from fewshot import messages
 from fewshot.batch import list_locations
-from fewshot.errors import JobError
-from fewshot.geometry import Box, CutMask, Location, Tile
+from fewshot.geometry import CutMask, Tile
 from fewshot.images.frames import FrameLoader
 from fewshot.images.layers import choose_layers
 from fewshot.images.metadata import axis_length
-from fewshot.matching.duplicates import Found, place_in_frame
-from fewshot.matching.examples import Examples
-from fewshot.matching.prototype import Prototype, learn_prototype, measure_rivals, measure_similarities
+from fewshot.matching.examples import Examples, cut_examples, list_reasons, sort_examples
+from fewshot.matching.prototype import Prototype, learn_prototype
 from fewshot.reporting import advice
-from fewshot.reporting.forecast import describe_seconds
-from fewshot.reporting.reporter import Reporter, describe_error
-from fewshot.reporting.state import Counts, JobState, Stopwatch, count
-from fewshot.results.existing import list_existing
+from fewshot.reporting.reporter import Reporter
+from fewshot.reporting.state import JobState, Stopwatch, count
+from fewshot.results.existing import Outlines, list_existing
 from fewshot.results.scores import ScoresNotSavedError, prepare_property
 from fewshot.results.uploads import Uploader, UploadOptions
 from fewshot.sam.segmenter import Segmenter
+from fewshot.search import LEARNING_SHARE, Delivery, FrameSearch, search_batch
 from fewshot.server import READ, Server
 from fewshot.settings import Settings
 from fewshot.shares import Shares, keep_shared_examples, start_shares
-
-EXAMPLES_SHARE = 0.05  # of the progress bar
-
-log = logging.getLogger('sam_fewshot')
 
 
 def run_job(server: Server, load_segmenter: Callable[[], Segmenter], reporter: Reporter, settings: Settings,
@@ -78,33 +71,35 @@ def run_job(server: Server, load_segmenter: Callable[[], Segmenter], reporter: R
     layers, problem = choose_layers(server, axis_length(image.tiles, 'C'))
     if problem is not None:
         reporter.warn(problem)
-    examples = fetch_examples(server, settings, image.tiles)
+    tagged = fetch_tagged(server, settings)
+    examples = sort_examples(tagged.examples, tagged.counter_examples, image.tiles, settings.tile_size)
     reporter.progress(0.0, 'Loading the model', settings.checkpoint.title)
     with stopwatch.time('load'):
         segmenter = load_segmenter()
     uploader = Uploader(server, choose_upload_options(server, settings, reporter), reporter)
-    existing = {}
+    existing: Outlines = {}
     if settings.skip_duplicates:
         existing = list_existing(server, locations, settings.tags, settings.training_tags)
     shares = Shares(locations, [])
     if settings.jobs > 1:
-        shares = start_shares(server, params, settings.jobs, locations, examples.annotations, reporter)
+        shares = start_shares(server, params, settings.jobs, locations, [*tagged.examples, *tagged.counter_examples],
+                              reporter)
     state = JobState(shares.own, stopwatch, shares.other_jobs)
     reporter.note_state(state.describe())
 
     with ThreadPoolExecutor(1) as background:  # one thread: one connection to the server is enough
         tiles = [Tile(location, box) for location in state.locations for box in examples.boxes]
-        loader = FrameLoader(image, server.dataset_id, layers, background, planned=[*examples.tiles, *tiles])
+        loader = FrameLoader(image, server.dataset_id, layers, background, planned=[*examples.by_tile, *tiles])
 
         # 2. Learn
         with stopwatch.time('prototype'):
             lesson = learn(loader, examples, segmenter, settings, reporter)
 
         # 3. Search, and upload what was found in the background
-        search = Search(segmenter, lesson.prototype, settings.threshold, settings.min_area, settings.max_area)
+        search = FrameSearch(segmenter, lesson.prototype, settings.threshold, settings.min_area, settings.max_area)
+        delivery = Delivery(uploader, existing, state, reporter, background, uploading)
         frame_shape = image.tiles['sizeY'], image.tiles['sizeX']
-        deliver = Delivery(uploader, existing, state, reporter, background, uploading)
-        search_batch(loader, tiles, frame_shape, search, deliver, state, reporter)
+        search_batch(loader, tiles, frame_shape, search, delivery, state, reporter)
 
     # 4. Finish
     finish(state, lesson, settings.threshold, reporter)
@@ -126,17 +121,23 @@ def check_channel(channel: int, metadata: Mapping) -> None:
         raise messages.CHANNEL_OUTSIDE.error(channel=channel + 1, channels=channels)
 
 
-def fetch_examples(server: Server, settings: Settings, metadata: Mapping) -> Examples:
-    """Return the examples and the counter-examples. Raises JobError when there is no example."""
-    positive = server.list_polygons_with_any(settings.training_tags)
-    if not positive:
+class Tagged(NamedTuple):
+    """The annotations of examples and counter-examples."""
+
+    examples: list[Mapping]
+    counter_examples: list[Mapping]
+
+
+def fetch_tagged(server: Server, settings: Settings) -> Tagged:
+    """Return the tagged polygons. Raises JobError when no polygon has a training tag."""
+    examples = server.list_polygons_with_any(settings.training_tags)
+    if not examples:
         raise messages.NO_EXAMPLE.error(tags=' or '.join(repr(tag) for tag in settings.training_tags))
-    negative = server.list_polygons_with_any(settings.negative_tags)
-    if settings.share_examples is not None:
-        kept = keep_shared_examples([*positive, *negative], settings.share_examples)
-        positive = [one for one in positive if one in kept]
-        negative = [one for one in negative if one in kept]
-    return Examples(positive, negative, metadata, settings.tile_size)
+    counter_examples = server.list_polygons_with_any(settings.negative_tags)
+    if settings.share_examples is None:
+        return Tagged(examples, counter_examples)
+    kept = keep_shared_examples([*examples, *counter_examples], settings.share_examples)
+    return Tagged([one for one in examples if one in kept], [one for one in counter_examples if one in kept])
 
 
 def choose_upload_options(server: Server, settings: Settings, reporter: Reporter) -> UploadOptions:
@@ -173,218 +174,37 @@ def learn(loader: FrameLoader, examples: Examples, segmenter: Segmenter, setting
     JobError
         No example can be used.
     """
+    total = examples.skipped.total() + sum(len(polygons) for polygons in examples.by_tile.values())
+    skipped = Counter(examples.skipped)
     vectors: list[np.ndarray] = []
-    is_negative: list[bool] = []
+    is_counter: list[bool] = []
     objects: list[CutMask] = []
     scale = np.inf  # pixels of the model's input per pixel of a frame, the smallest
-    for tile, coming in loader.load_ahead(examples.tiles):
+    for tile, coming in loader.load_ahead(examples.by_tile):
         rgb = coming.result()
-        cut = examples.cut(tile, rgb.shape)
-        done = len(is_negative)
-
-        def report(share: float, done: int = done, new: int = len(cut)) -> None:
-            number = done + round(share * new)
-            reporter.progress(EXAMPLES_SHARE * number / examples.count, 'Learning from the examples',
-                              f'{number} of {examples.count}')
-
-        vectors.append(segmenter.describe(rgb, [one for one, _ in cut], report))
-        is_negative += [negative for _, negative in cut]
-        objects += [one for one, negative in cut if not negative]
+        cut = cut_examples(examples.by_tile[tile], tile, rgb.shape)
+        skipped += cut.skipped
+        report = partial(report_learning, reporter, len(is_counter), len(cut.objects), total)
+        vectors.append(segmenter.describe(rgb, cut.objects, report))
+        is_counter += cut.is_counter
+        objects += [one for one, counter in zip(cut.objects, cut.is_counter, strict=True) if not counter]
         scale = min(scale, segmenter.input_size / max(rgb.shape[:2]))
+
     if not objects:
-        raise messages.NO_USABLE_EXAMPLE.error(reasons=examples.reasons)
-    if examples.skipped:
-        reporter.warn(messages.EXAMPLES_SKIPPED, skipped=examples.skipped.total(), count=examples.count,
-                      reasons=examples.reasons)
+        raise messages.NO_USABLE_EXAMPLE.error(reasons=list_reasons(skipped))
+    if skipped:
+        reporter.warn(messages.EXAMPLES_SKIPPED, skipped=skipped.total(), count=total, reasons=list_reasons(skipped))
     if settings.whole_frame:
         advice.advise_on_source(objects, scale, segmenter.input_size, reporter)
     advice.advise_on_size(objects, scale, segmenter.input_size, reporter)
     advice.advise_on_areas(objects, settings.min_area, settings.max_area, reporter)
-    return Lesson(learn_prototype(np.concatenate(vectors), is_negative), len(objects))
+    return Lesson(learn_prototype(np.concatenate(vectors), is_counter), len(objects))
 
 
-# 3. Search
-
-
-@dataclass(frozen=True)
-class Search:
-    """How a frame, or a tile of it, is searched."""
-
-    segmenter: Segmenter
-    prototype: Prototype
-    threshold: float
-    min_area: int
-    max_area: int
-
-    def run(self, rgb: np.ndarray, state: JobState, report: Callable[[float, str], None]) -> list[Found]:
-        """Return the candidates that have the right size and are similar to the examples.
-
-        Parameters
-        ----------
-        rgb : (H, W, 3) uint8 ndarray
-        state : JobState
-            Gets the counts. A batch that has ended is noticed here.
-        report : callable
-            Called with the share done, 0 to 1, and what is being done.
-        """
-        with state.stopwatch.time('propose'):
-            proposed = self.segmenter.propose(
-                rgb, lambda share: report(share / 2, f'Proposing outlines: {share:.0%}'))
-        in_area = [one for one in proposed if self.is_in_area(one.area)]
-        state.raise_if_ended()
-        with state.stopwatch.time('describe'):
-            vectors = self.segmenter.describe(rgb, in_area, lambda share: report(
-                (1 + share) / 2, f'Comparing with the examples: {round(share * len(in_area))} of {len(in_area)}'))
-            similarities = measure_similarities(vectors, self.prototype.vector).tolist()
-            rivals = measure_rivals(vectors, self.prototype.counter_examples).tolist()
-
-        similar = [similarity >= self.threshold for similarity in similarities]
-        found = []
-        for candidate, similarity, rival, is_similar in zip(in_area, similarities, rivals, similar, strict=True):
-            if is_similar and similarity > rival:
-                found.append(Found(candidate, similarity))
-        state.note_searched(Counts(
-            candidates=len(proposed), in_area=len(in_area), below_threshold=len(in_area) - sum(similar),
-            like_counter_examples=sum(similar) - len(found), kept=len(found)), similarities)
-        return found
-
-    def is_in_area(self, area: int) -> bool:
-        """Return whether an area, in pixels, is inside the limits."""
-        return area >= self.min_area and (not self.max_area or area <= self.max_area)
-
-
-@dataclass(frozen=True)
-class Delivery:
-    """Uploads the objects of a frame in the background, while the next frame is searched."""
-
-    uploader: Uploader
-    existing: Mapping[Location, list[np.ndarray]]
-    state: JobState
-    reporter: Reporter
-    background: Executor
-    uploading: threading.Lock
-
-    def start(self, location: Location, found: Sequence[Found]) -> 'Future[None]':
-        """Upload the objects of a frame in the background."""
-        return self.background.submit(self.run, location, found)
-
-    def run(self, location: Location, found: Sequence[Found]) -> None:
-        """Upload the objects of a frame. A failure is noted and does not leave this method."""
-        try:
-            with self.uploading:
-                result = self.uploader.upload(location, found, self.existing.get(location, []))
-        except Exception as error:  # noqa: BLE001 - whatever it is, it costs this frame and no other
-            note_failure(location, error, self.state, self.reporter)
-            return
-        self.state.note_uploaded(result.counts, result.similarities)
-        self.state.note_complete(location)
-        log.info('%s: %d like the examples, %d uploaded, %d MB at most', location, len(found),
-                 result.counts.uploaded, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
-        self.reporter.note_state(self.state.describe())
-
-
-def search_batch(loader: FrameLoader, tiles: Sequence[Tile], frame_shape: tuple[int, int], search: Search,
-                 delivery: Delivery, state: JobState, reporter: Reporter) -> None:
-    """Search every frame of the batch, tile by tile, and upload what is found while the next is searched.
-
-    Parameters
-    ----------
-    tiles : sequence of Tile
-        All tiles of the batch, those of a frame together.
-    frame_shape : (height, width), pixels
-
-    Raises
-    ------
-    BatchEndedError
-        A frame failed in a way that the others would too.
-    """
-    tiles_per_frame = len(tiles) // len(state.locations)
-    numbers = {location: number for number, location in enumerate(state.locations)}
-    is_warned = False
-    upload: Future[None] | None = None
-    found: list[Found] = []
-    seconds = 0.0
-    for tile, coming in loader.load_ahead(tiles, lambda tile: tile.location not in state.failures):
-        location = tile.location
-        if location in state.failures:  # an earlier tile of this frame failed while this one was loaded
-            continue
-        part = tiles.index(tile) % tiles_per_frame
-        if part == 0:
-            found, seconds = [], 0.0
-        report = make_report(tile, numbers[location], part, tiles_per_frame, state, reporter)
-        start = state.stopwatch.clock()
-        try:
-            report(0.0, 'Loading the image')
-            with state.stopwatch.time('download'):
-                rgb = coming.result()
-            inside = search.run(rgb, state, report)
-        except Exception as error:
-            state.raise_if_ended()
-            note_failure(location, error, state, reporter)
-            state.raise_if_ended()
-            continue
-        found += inside if tile.box is None else place_in_frame(inside, part, tile.box, frame_shape)
-        seconds += state.stopwatch.clock() - start
-        if part + 1 < tiles_per_frame:
-            continue
-
-        # The frame is searched: wait for the upload of the one before, and start its own
-        state.forecast.note_frame(seconds)
-        log.info('%s: searched in %.1f s', location, seconds)
-        if not is_warned and state.forecast.exceeds_limit():
-            warn_of_limit(state, reporter)
-            is_warned = True
-        with state.stopwatch.time('upload'):
-            if upload is not None:
-                upload.result()
-        state.raise_if_ended()
-        upload = delivery.start(location, found)
-    with state.stopwatch.time('upload'):
-        if upload is not None:
-            upload.result()
-    state.raise_if_ended()
-
-
-def make_report(tile: Tile, number: int, part: int, parts: int, state: JobState,
-                reporter: Reporter) -> Callable[[float, str], None]:
-    """Return a function that shows the share done of one tile, 0 to 1, and what is being done.
-
-    Parameters
-    ----------
-    number : int
-        Number of the frame in the batch, from 0.
-    part, parts : int
-        Number of the tile in its frame, from 0, and how many there are.
-    """
-    frames = len(state.locations)
-
-    def report(share: float, doing: str) -> None:
-        done = number + (part + share) / parts
-        left = state.forecast.describe_left(done)
-        title = f'{tile.location} ({number + 1} of {frames}{left})'
-        info = f'Tile {part + 1} of {parts}. {doing}' if parts > 1 else doing
-        if frames > 1 and state.done:
-            info = f'{info}. {reporter.state_line}'
-        reporter.progress(EXAMPLES_SHARE + (1 - EXAMPLES_SHARE) * done / frames, title, info)
-
-    return report
-
-
-def note_failure(location: Location, error: Exception, state: JobState, reporter: Reporter) -> None:
-    """Note that a frame failed, warn the user, and tell what remains."""
-    log.error('%s failed', location, exc_info=error)
-    state.note_failure(location, error)
-    if state.ended is None:
-        text, hint = describe_error(error)
-        reporter.warn(messages.FRAME_FAILED, location=location, reason=f'{text} {hint}'.strip())
-    reporter.note_state(state.describe())
-
-
-def warn_of_limit(state: JobState, reporter: Reporter) -> None:
-    """Warn that the server will end the job before the batch is searched, and propose a number of jobs."""
-    jobs, seconds = state.forecast.propose_jobs(1 + len(state.other_jobs))
-    reporter.warn(messages.TIME_LIMIT, whole=describe_seconds(state.forecast.seconds_left(0) or 0), jobs=jobs,
-                  each=describe_seconds(seconds))
+def report_learning(reporter: Reporter, done: int, new: int, total: int, share: float) -> None:
+    """Show how many of `total` examples are done, when a share of `new` ones is added to `done`."""
+    number = done + round(share * new)
+    reporter.progress(LEARNING_SHARE * number / total, 'Learning from the examples', f'{number} of {total}')
 
 
 # 4. Finish

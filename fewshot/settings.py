@@ -243,7 +243,8 @@ FIELDS: tuple[Field, ...] = (
         tooltip='Smaller objects are ignored. Half the area of your smallest example is a good value.'),
     NumberField(
         name='Max Mask Area', default=0, low=0, high=100_000, step=1, unit='pixels',
-        tooltip='Larger objects are ignored; 0 means no limit. Twice the area of your largest example is a good value.'),
+        tooltip='Larger objects are ignored; 0 means no limit. Twice the area of your largest example is a good '
+                'value.'),
     NumberField(
         name='Smoothing', default=0.3, low=0, high=3, step=0.1, unit='pixels',
         tooltip='How far an outline may be moved to make it simpler. 0 keeps every step of the mask.'),
@@ -253,7 +254,8 @@ FIELDS: tuple[Field, ...] = (
                 'last run, choose the tag here and run again.'),
     SelectField(
         name='Duplicates', items=(SKIP, KEEP),
-        tooltip='skip gives each object one outline, also over several runs. keep uploads every outline that is found.'),
+        tooltip='skip gives each object one outline, also over several runs. keep uploads every outline that is '
+                'found.'),
     NotesField(
         name='Advanced', text='The defaults of the following fields are fine for most images.'),
     SwitchField(
@@ -273,8 +275,8 @@ FIELDS: tuple[Field, ...] = (
         tooltip='bfloat16 makes the image encoder faster on a recent GPU; similarities change in the third decimal.'),
     SelectField(
         name='Feature Source', items=(OBJECT_CROPS, WHOLE_FRAME),
-        tooltip='object crops encodes each object enlarged. whole frame uses the features of the whole frame: comparing '
-                'then costs nothing, but objects under about 32 of 1024 pixels are told apart poorly.'),
+        tooltip='object crops encodes each object enlarged. whole frame uses the features of the whole frame: '
+                'comparing then costs nothing, but objects under about 32 of 1024 pixels are told apart poorly.'),
 )
 
 
