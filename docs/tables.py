@@ -1,8 +1,10 @@
 """The generated parts of the documentation: `python -m docs.tables`, or `make docs-tables`.
 
-The table of fields comes from `fewshot/settings.py`, the page of messages from `fewshot/messages.py`, and the
-reference from the modules that exist. A test fails when a page is stale.
+The table of fields comes from `fewshot/settings.py`, the page of messages from
+`fewshot/messages.py`, and the reference from the modules that exist. A test fails when a page is
+stale.
 """
+
 import ast
 import re
 from pathlib import Path
@@ -10,7 +12,15 @@ from pathlib import Path
 from fewshot import messages
 from fewshot.messages import Message
 from fewshot.sam.checkpoints import MODELS
-from fewshot.settings import FIELDS, BatchField, Field, ModelField, NotesField, SwitchField, TagsField
+from fewshot.settings import (
+    FIELDS,
+    BatchField,
+    Field,
+    ModelField,
+    NotesField,
+    SwitchField,
+    TagsField,
+)
 
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
@@ -29,8 +39,10 @@ REFERENCE = {  # page: what it covers
 
 def build_pages() -> dict[Path, str]:
     """Return the text of every page that is generated, or has a generated part, by its path."""
-    pages = {DOCS / name: replace_part((DOCS / name).read_text(), part) for name, part in (
-        ('guide.md', write_fields()), ('messages.md', write_messages()))}
+    pages = {
+        DOCS / name: replace_part((DOCS / name).read_text(), part)
+        for name, part in (('guide.md', write_fields()), ('messages.md', write_messages()))
+    }
     for name, (title, pattern) in REFERENCE.items():
         pages[DOCS / name] = write_reference(title, pattern)
     return pages
@@ -51,7 +63,8 @@ def write_fields() -> str:
     rows = ['| Field | Values | Default | What it does |', '|---|---|---|---|']
     for field in FIELDS:
         if not isinstance(field, NotesField):
-            rows.append(f'| {field.name} | {describe_values(field)} | {describe_default(field)} | {field.tooltip} |')
+            cells = [field.name, describe_values(field), describe_default(field), field.tooltip]
+            rows.append(f'| {" | ".join(cells)} |')
     return '\n'.join(rows)
 
 
@@ -98,13 +111,14 @@ def write_messages() -> str:
         for name in names:
             message: Message = getattr(messages, name)
             kind = 'Error' if message.kind == messages.ERROR else 'Warning'
-            rows.append(f'| {show_names(message.text)} | {kind}. {message.cause} | {show_names(message.hint)} |')
+            text, hint = show_names(message.text), show_names(message.hint)
+            rows.append(f'| {text} | {kind}. {message.cause} | {hint} |')
         parts.append('\n'.join(rows))
     return '\n\n'.join(parts)
 
 
 def list_sections() -> list[tuple[str, list[str]]]:
-    """Return (heading, names of the messages) for each commented section of the catalogue, in order."""
+    """Return (heading, names of its messages) per commented section of the catalogue, in order."""
     sections: list[tuple[str, list[str]]] = []
     for line in Path(messages.__file__).read_text().splitlines():
         heading, name = re.match(r'# (.+)', line), re.match(r'(\w+) = (?:Message|warning)\(', line)
@@ -123,7 +137,9 @@ def show_names(text: str) -> str:
     >>> show_names('The field {field} needs {least_value:,} or more.')
     'The field *field* needs *least value* or more.'
     """
-    return re.sub(r'\{(\w+)[^}]*\}', lambda match: f'*{match[1].replace("_", " ")}*', text).replace('|', r'\|')
+    return re.sub(r'\{(\w+)[^}]*\}', lambda match: f'*{match[1].replace("_", " ")}*', text).replace(
+        '|', r'\|'
+    )
 
 
 # The reference

@@ -1,4 +1,4 @@
-"""The documents are true: pages are fresh, named files exist, commands run, and the language is plain."""
+"""The documents: pages are fresh, named files exist, commands run, and the language is plain."""
 
 import ast
 import json
@@ -33,15 +33,20 @@ PAGES = [
     REPOSITORY / 'tests/data/README.md',
     REPOSITORY / 'tests/contract/README.md',
 ]
-WORKER = [REPOSITORY / 'entrypoint.py', *REPOSITORY.glob('fewshot/**/*.py'), *REPOSITORY.glob('annotation_client/*.py')]
+WORKER = [
+    REPOSITORY / 'entrypoint.py',
+    *REPOSITORY.glob('fewshot/**/*.py'),
+    *REPOSITORY.glob('annotation_client/*.py'),
+]
 FOLDERS = ['annotation_server', 'benchmarks', 'demo', 'docs', 'evaluation', 'tests', 'training']
 CODE = [*WORKER, *(file for folder in FOLDERS for file in (REPOSITORY / folder).rglob('*.py'))]
 MAX_README_LINES = 130
 
-# Turns of phrase that slow a reader down. Write a short sentence with a subject, a verb and common words.
+# Phrases that slow a reader down. Write short sentences: subject, verb, object.
 TICS = re.compile(
     r"""\b(
-        [Rr]eckon(s|ed|ing)? | [Ss]tands?\ in | (is|are)\ none | has\ nothing\ to\ say | nor\ was\ any | left\ out | doubles
+        [Rr]eckon(s|ed|ing)? | [Ss]tands?\ in | (is|are)\ none | has\ nothing\ to\ say
+        | nor\ was\ any | left\ out | doubles
         | [Ww]hat\ (is|was|has|it|they|of)\ [a-z\ ]{3,60}\ (is|are|was|were)
         | [0-9]\ s\ a\ (frame|point|job|tile)
         | (seconds|objects|requests|megabytes|jobs|lines)\ a\ (frame|point|job|second|day|tile|core)
@@ -73,7 +78,11 @@ def test_readme_is_short():
 
 
 def test_generated_pages_are_fresh():
-    stale = [path.name for path, text in tables.build_pages().items() if not path.exists() or path.read_text() != text]
+    stale = [
+        path.name
+        for path, text in tables.build_pages().items()
+        if not path.exists() or path.read_text() != text
+    ]
     assert not stale, 'Run make docs-tables.'
 
 
@@ -83,13 +92,22 @@ def test_every_message_is_on_the_page_of_messages():
 
 
 def test_names_in_braces_are_shown_in_italics():
-    assert tables.show_names('{field} is {number:,}|{other_name!r}') == r'*field* is *number*\|*other name*'
+    assert (
+        tables.show_names('{field} is {number:,}|{other_name!r}')
+        == r'*field* is *number*\|*other name*'
+    )
 
 
 def test_every_module_is_in_the_reference():
     pages = ''.join((DOCS / page).read_text() for page in tables.REFERENCE)
-    modules = [file.relative_to(REPOSITORY).with_suffix('').parts for file in WORKER if file.name != '__init__.py']
-    assert sorted(re.findall(r'^::: (\S+)$', pages, re.MULTILINE)) == sorted('.'.join(parts) for parts in modules)
+    modules = [
+        file.relative_to(REPOSITORY).with_suffix('').parts
+        for file in WORKER
+        if file.name != '__init__.py'
+    ]
+    assert sorted(re.findall(r'^::: (\S+)$', pages, re.MULTILINE)) == sorted(
+        '.'.join(parts) for parts in modules
+    )
 
 
 @pytest.mark.parametrize('file', WORKER, ids=lambda file: str(file.relative_to(REPOSITORY)))
@@ -97,9 +115,14 @@ def test_every_public_name_has_a_docstring(file: Path):
     """Without one it would be missing in the reference."""
     scopes = [ast.parse(file.read_text())]
     scopes += [node for node in scopes[0].body if isinstance(node, ast.ClassDef)]
-    bare = [node.name for scope in scopes for node in scope.body
-            if isinstance(node, ast.ClassDef | ast.FunctionDef)
-            and not node.name.startswith('_') and not ast.get_docstring(node)]
+    bare = [
+        node.name
+        for scope in scopes
+        for node in scope.body
+        if isinstance(node, ast.ClassDef | ast.FunctionDef)
+        and not node.name.startswith('_')
+        and not ast.get_docstring(node)
+    ]
     assert not bare
 
 
@@ -120,18 +143,31 @@ def test_reliability_table_names_a_test_for_every_fault():
     rows = [line for line in table.splitlines() if line.startswith('|') and '**' not in line]
     assert len(rows) - 2 == len(named)
     files = sorted({name.partition('::')[0] for name in named})
-    listed = subprocess.run([sys.executable, '-m', 'pytest', '--collect-only', '-q', *files], cwd=REPOSITORY,
-                            capture_output=True, text=True, check=True).stdout.splitlines()
+    listed = subprocess.run(
+        [sys.executable, '-m', 'pytest', '--collect-only', '-q', *files],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.splitlines()
     known = {*listed, *(line.partition('[')[0] for line in listed)}
     assert not [name for name in named if name not in known]
 
 
 def test_messages_of_the_connection_are_those_of_the_client():
-    rows = re.findall(r'^\| \*(.+)\* \| .+ \| .+ \|$', read_section('messages.md', 'Messages of the connection'), re.M)
+    rows = re.findall(
+        r'^\| \*(.+)\* \| .+ \| .+ \|$',
+        read_section('messages.md', 'Messages of the connection'),
+        re.M,
+    )
     texts = set()
     for node in (node for file in WORKER for node in ast.walk(ast.parse(file.read_text()))):
         if isinstance(node, ast.JoinedStr):
-            texts.add(''.join(part.value if isinstance(part, ast.Constant) else '…' for part in node.values))
+            texts.add(
+                ''.join(
+                    part.value if isinstance(part, ast.Constant) else '…' for part in node.values
+                )
+            )
         elif isinstance(node, ast.Constant):
             texts.add(node.value)
     assert len(rows) >= 8
@@ -142,12 +178,17 @@ def test_deployment_page_names_the_keys_of_the_summary(caplog: pytest.LogCapture
     with caplog.at_level(logging.INFO, 'sam_fewshot'):
         JobState([Location(0, 0, 0)], Stopwatch(lambda: 0.0)).log_summary(3)
     summary = json.loads(caplog.messages[-1].removeprefix('job summary '))
-    rows = re.findall(r'^\| `(\w+)` \|', read_section('deployment.md', 'Reading the log'), re.MULTILINE)
+    rows = re.findall(
+        r'^\| `(\w+)` \|', read_section('deployment.md', 'Reading the log'), re.MULTILINE
+    )
     assert rows == list(summary)
 
 
 def test_checkpoints_are_described_as_they_are():
-    guide, card = (DOCS / 'deployment.md').read_text(), (REPOSITORY / 'models/README.md').read_text()
+    guide, card = (
+        (DOCS / 'deployment.md').read_text(),
+        (REPOSITORY / 'models/README.md').read_text(),
+    )
     for text, checkpoint in ((guide, VIT_H), (card, VIT_MINI)):
         assert checkpoint.file in text
         assert f'{checkpoint.size:,} bytes' in text
@@ -155,12 +196,19 @@ def test_checkpoints_are_described_as_they_are():
 
 
 def test_imports_point_downwards_as_the_architecture_page_says():
-    block = re.search(r'```text\n(entrypoint\n.*?)```', (DOCS / 'architecture.md').read_text(), re.DOTALL)
+    block = re.search(
+        r'```text\n(entrypoint\n.*?)```', (DOCS / 'architecture.md').read_text(), re.DOTALL
+    )
     assert block
-    levels = {name: level for level, line in enumerate(block[1].split('\n')) for name in line.split(', ') if name}
+    levels = {
+        name: level
+        for level, line in enumerate(block[1].split('\n'))
+        for name in line.split(', ')
+        if name
+    }
 
     def place(module: str) -> str:
-        """Return the name in the table for a module: the longest that is the module or a folder above it."""
+        """Return the longest name in the table that is the module or a folder above it."""
         name = module.removeprefix('fewshot.')
         return max((known for known in levels if f'{name}.'.startswith(f'{known}.')), key=len)
 
@@ -195,40 +243,82 @@ def test_page_names_only_what_exists(page: Path):
     links = re.findall(r'\]\((?!https?:|#)([^)#]+)', text)
     assert not [link for link in links if not (page.parent / link).exists()]
 
-    code = re.findall(r'`([^`\n]+)`', text) + re.findall(r'^```sh\n(.*?)^```', text, re.MULTILINE | re.DOTALL)
-    folders = '|'.join(path.name for path in REPOSITORY.iterdir() if path.is_dir() and path.name[0] not in '._')
-    paths = {path for part in code for path in re.findall(rf'(?:^|\s)((?:{folders})/[\w/.]*\w)', part)}
-    made = ('demo/out', 'site', 'tests/fewshot/test_min_examples.py')  # by commands, and by an example
-    assert not [path for path in paths if not path.startswith(made) and not (REPOSITORY / path).exists()]
+    code = re.findall(r'`([^`\n]+)`', text) + re.findall(
+        r'^```sh\n(.*?)^```', text, re.MULTILINE | re.DOTALL
+    )
+    folders = '|'.join(
+        path.name for path in REPOSITORY.iterdir() if path.is_dir() and path.name[0] not in '._'
+    )
+    paths = {
+        path for part in code for path in re.findall(rf'(?:^|\s)((?:{folders})/[\w/.]*\w)', part)
+    }
+    made = (
+        'demo/out',
+        'site',
+        'tests/fewshot/test_min_examples.py',
+    )  # by commands, and by an example
+    assert not [
+        path for path in paths if not path.startswith(made) and not (REPOSITORY / path).exists()
+    ]
 
     targets = re.findall(r'^([\w-]+):', (REPOSITORY / 'Makefile').read_text(), re.MULTILINE)
     assert not set(re.findall(r'(?:^|`)make ([a-z-]+)', text, re.MULTILINE)) - set(targets)
-    modules = {name.replace('.', '/') for name in re.findall(r'python3? -m ([\w.]+)', text)} - {'pytest', 'pip', 'venv'}
-    assert not [name for name in modules
-                if not any((REPOSITORY / name).with_suffix(end).exists() for end in ('', '.py'))]
+    modules = {name.replace('.', '/') for name in re.findall(r'python3? -m ([\w.]+)', text)} - {
+        'pytest',
+        'pip',
+        'venv',
+    }
+    assert not [
+        name
+        for name in modules
+        if not any((REPOSITORY / name).with_suffix(end).exists() for end in ('', '.py'))
+    ]
 
 
-def test_commands_of_the_deployment_page_run_a_job_by_hand(start_server: StartServer, tmp_path: Path):
+def test_commands_of_the_deployment_page_run_a_job_by_hand(
+    start_server: StartServer, tmp_path: Path
+):
     data = tmp_path / 'data'
     data.mkdir()
     picture = draw_discs(CENTRES, 14)[0]
-    write_dataset(data, 'nuclei', np.stack([picture, picture])[:, None, None, None], [make_layer(0)])
+    write_dataset(
+        data, 'nuclei', np.stack([picture, picture])[:, None, None, None], [make_layer(0)]
+    )
     server = start_server(data)
-    examples = [{'coordinates': outline_disc(row, column, 14), 'tags': ['example'], 'channel': 0, 'shape': 'polygon',
-                 'location': {'XY': 0, 'Z': 0, 'Time': 0}, 'datasetId': server.datasets['nuclei']}
-                for row, column in CENTRES]
+    examples = [
+        {
+            'coordinates': outline_disc(row, column, 14),
+            'tags': ['example'],
+            'channel': 0,
+            'shape': 'polygon',
+            'location': {'XY': 0, 'Z': 0, 'Time': 0},
+            'datasetId': server.datasets['nuclei'],
+        }
+        for row, column in CENTRES
+    ]
     server.client.post('upenn_annotation/multiple', json=examples)
     server.stop()
 
     _, blocks = read_section('deployment.md', 'Running one job by hand').split('### Without Docker')
     parts = re.findall(r'^```sh\n(.*?)^```', blocks, re.MULTILINE | re.DOTALL)
     script = '\n'.join(['set -e', 'trap "kill \\$SERVER 2> /dev/null || true" EXIT', *parts])
-    for text, replacement in (('/tmp/', f'{tmp_path}/'), ('make demo\n', ''), ('demo/out/data', str(data)),
-                              ('--port 8080', '--port 0'), ('.venv/bin/python', sys.executable)):
+    for text, replacement in (
+        ('/tmp/', f'{tmp_path}/'),
+        ('make demo\n', ''),
+        ('demo/out/data', str(data)),
+        ('--port 8080', '--port 0'),
+        ('.venv/bin/python', sys.executable),
+    ):
         assert text in script
         script = script.replace(text, replacement)
-    ended = subprocess.run(['bash', '-c', script], cwd=REPOSITORY, capture_output=True, text=True, timeout=120,
-                           check=False)
+    ended = subprocess.run(
+        ['bash', '-c', script],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
     assert ended.returncode == 0, ended.stderr
 
     shown = re.findall(r'XY 1, Z 1, Time 1: .*', read_section('deployment.md', 'Reading the log'))
@@ -238,19 +328,38 @@ def test_commands_of_the_deployment_page_run_a_job_by_hand(start_server: StartSe
         assert len(re.findall(pattern, ended.stderr)) == 2
     assert '"frames": 2' in ended.stderr.partition('job summary ')[2]
     server = start_server(data)
-    assert 'Training Tag' in server.client.get('worker_interface', parameters={'image': 'sam-fewshot-worker:latest'})
-    found = server.client.get('upenn_annotation', parameters={
-        'datasetId': server.datasets['nuclei'], 'tags': json.dumps(['by hand']), 'limit': 0})
-    assert {one['location']['XY'] for one in found} == {1}  # the first holds the examples, which are not added again
+    assert 'Training Tag' in server.client.get(
+        'worker_interface', parameters={'image': 'sam-fewshot-worker:latest'}
+    )
+    found = server.client.get(
+        'upenn_annotation',
+        parameters={
+            'datasetId': server.datasets['nuclei'],
+            'tags': json.dumps(['by hand']),
+            'limit': 0,
+        },
+    )
+    assert {one['location']['XY'] for one in found} == {
+        1
+    }  # the first holds the examples, which are not added again
 
 
 def test_diffs_of_the_contributing_page_add_a_message_a_field_and_a_model(tmp_path: Path):
     for name in ('fewshot', 'annotation_client', 'docs'):
-        shutil.copytree(REPOSITORY / name, tmp_path / name, ignore=shutil.ignore_patterns('__pycache__'))
-    diffs = re.findall(r'^```diff\n(.*?)^```', (DOCS / 'contributing.md').read_text(), re.MULTILINE | re.DOTALL)
+        shutil.copytree(
+            REPOSITORY / name, tmp_path / name, ignore=shutil.ignore_patterns('__pycache__')
+        )
+    diffs = re.findall(
+        r'^```diff\n(.*?)^```', (DOCS / 'contributing.md').read_text(), re.MULTILINE | re.DOTALL
+    )
     files = [re.findall(r'^\+\+\+ b/(.+)$', diff, re.MULTILINE) for diff in diffs]
-    assert files == [['fewshot/messages.py'], ['fewshot/settings.py'], ['fewshot/job.py'],
-                     ['tests/fewshot/test_min_examples.py'], ['fewshot/sam/checkpoints.py']]
+    assert files == [
+        ['fewshot/messages.py'],
+        ['fewshot/settings.py'],
+        ['fewshot/job.py'],
+        ['tests/fewshot/test_min_examples.py'],
+        ['fewshot/sam/checkpoints.py'],
+    ]
     for diff in diffs:
         subprocess.run(['git', 'apply', '-'], input=diff, text=True, cwd=tmp_path, check=True)
 
@@ -260,10 +369,15 @@ def test_diffs_of_the_contributing_page_add_a_message_a_field_and_a_model(tmp_pa
         assert ended.returncode == 0, ended.stdout + ended.stderr
         return ended.stdout
 
-    assert '1 passed' in run('-m', 'pytest', '-p', 'no:cacheprovider', 'tests/fewshot/test_min_examples.py')
+    assert '1 passed' in run(
+        '-m', 'pytest', '-p', 'no:cacheprovider', 'tests/fewshot/test_min_examples.py'
+    )
     run('-m', 'docs.tables')
     assert '| Min Examples | 1 to 1,000 | 1 |' in (tmp_path / 'docs/guide.md').read_text()
-    assert 'Only *count* polygons have the Training Tag.' in (tmp_path / 'docs/messages.md').read_text()
+    assert (
+        'Only *count* polygons have the Training Tag.'
+        in (tmp_path / 'docs/messages.md').read_text()
+    )
     (tmp_path / 'sam_vit_b_01ec64.pth').touch()
     form = f"""import os, fewshot.settings as settings
 os.environ['SAM_CHECKPOINT_DIR'] = {str(tmp_path)!r}
@@ -274,9 +388,17 @@ print(settings.build_interface()['Model']['items'])"""
 # Language
 
 
-@pytest.mark.parametrize('text', [
-    'The time is reckoned.', 'A fake stands in for it.', 'What is more like them is left out.',
-    'Of two masks one stays.', 'It takes 3 s a frame.', 'It is small, for it has no layer.'])
+@pytest.mark.parametrize(
+    'text',
+    [
+        'The time is reckoned.',
+        'A fake stands in for it.',
+        'What is more like them is left out.',
+        'Of two masks one stays.',
+        'It takes 3 s a frame.',
+        'It is small, for it has no layer.',
+    ],
+)
 def test_tics_are_found(text: str):
     assert TICS.search(text)
 
@@ -295,6 +417,10 @@ def test_messages_and_tooltips_are_in_plain_english():
 
 def test_docstrings_are_in_plain_english():
     assert len(CODE) > 100
-    odd = [f'{file.relative_to(REPOSITORY)}: {found[0]}' for file in CODE for text in list_docstrings(file)
-           for found in TICS.finditer(text)]
+    odd = [
+        f'{file.relative_to(REPOSITORY)}: {found[0]}'
+        for file in CODE
+        for text in list_docstrings(file)
+        for found in TICS.finditer(text)
+    ]
     assert not odd
