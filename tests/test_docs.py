@@ -91,6 +91,16 @@ def test_every_message_is_on_the_page_of_messages():
     assert [getattr(messages, name) for name in named] == messages.list_messages()
 
 
+def test_every_error_for_the_user_is_in_the_catalogue():
+    makers = [
+        str(file.relative_to(REPOSITORY))
+        for file in WORKER
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Call) and getattr(node.func, 'id', '') == 'JobError'
+    ]
+    assert makers == ['fewshot/messages.py']
+
+
 def test_names_in_braces_are_shown_in_italics():
     assert (
         tables.show_names('{field} is {number:,}|{other_name!r}')
