@@ -1,4 +1,5 @@
-"""A small annotation server for one folder of images, to try and test the worker without NimbusImage.
+"""A small annotation server on a folder of images, to try and test the worker without NimbusImage.
 
-It answers the REST calls that the worker makes as a Girder server with NimbusImage's plugins would, refusals included.
+It answers the REST calls that the worker makes as a Girder server with NimbusImage's plugins would,
+refusals included.
 """

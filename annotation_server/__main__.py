@@ -1,5 +1,18 @@
-"""python -m annotation_server FOLDER [--port N] [--no-properties] [--worker COMMAND] [--jobs-at-once K]
-[--faults JSON]"""
+"""Serve a folder of images as datasets, to try and test the worker without NimbusImage.
+
+FOLDER/NAME.tif           an image is a dataset; so are .tiff, .png, .jpg and .yml, which joins
+                          several in large_image's format
+FOLDER/NAME.dataset/      a subfolder is a dataset of all of its files; it shows the .json or .yml
+                          file that joins them, else the first file. It may be empty
+FOLDER/NAME.layers.json   the dataset's configurations: layers, contrasts and rights
+                          (annotation_server/layers.py); a dataset without it has no view
+FOLDER/annotations.sqlite everything that clients store
+FOLDER/jobs/              what jobs print
+
+Once ready, the server prints one line of JSON: "apiUrl", "token" (the owner's), "datasets"
+{name: id} and "users" {name: token}. On every dataset, owner and admin may do everything, writer
+may change it, reader may read it, and stranger may do nothing.
+"""
 
 import argparse
 import json
@@ -20,23 +33,22 @@ from annotation_server.jobs import Jobs
 from annotation_server.layers import read_configurations
 from annotation_server.store import Store
 
-# as a server in front has it; a shorter time ends connections just as a client that has computed comes back
+# As a server in front has it. A shorter time ends the connection of a client that computes.
 IDLE_SECONDS = 75
 
 
 def main() -> None:
-    """Serve a folder on loopback until SIGTERM or Ctrl-C.
-
-    Once ready, print one JSON line: `apiUrl`, `token` (the owner's), `datasets` {name: id} and `users` {name: token}.
-    """
+    """Serve a folder on loopback until SIGTERM or Ctrl-C."""
     arguments = read_arguments()
     logging.basicConfig(format='%(levelname)s: %(message)s')
-    logging.getLogger('large_image').setLevel(logging.ERROR)  # it reports every optional package it does without
+    logging.getLogger('large_image').setLevel(
+        logging.ERROR
+    )  # it reports every optional package it does without
     try:
         files = find_datasets(arguments.folder)
         configurations = {name: read_configurations(arguments.folder, name) for name in files}
         listener = socket.create_server(('127.0.0.1', arguments.port))
-        # asyncio does this only for sockets that name their protocol; without it a request takes 40 ms longer
+        # asyncio does this only for sockets that name their protocol; it saves 40 ms per request
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     except (OSError, ValueError, OverflowError) as error:
         sys.exit(f'annotation_server: {error}')
@@ -49,23 +61,22 @@ def main() -> None:
 
 
 def read_arguments() -> argparse.Namespace:
-    """Return what the process was started with; it ends with status 2 if that makes no sense."""
-    parser = argparse.ArgumentParser(prog='python -m annotation_server', description=__doc__)
-    parser.add_argument('folder', type=Path, help='folder of images; annotations.sqlite is kept in it')
-    parser.add_argument('--port', type=int, default=0, help='port on 127.0.0.1 (default: a free one)')
+    """Return the command line's arguments. The process ends with status 2 if they make no sense."""
+    parser = argparse.ArgumentParser(
+        prog='python -m annotation_server',
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument('folder', type=Path, help='folder of images')
     parser.add_argument(
-        '--no-properties',
-        dest='may_write_properties',
-        action='store_false',
-        help='refuse to store properties, their values and the metadata of configurations with 403, '
-        'as for a user who may only annotate',
+        '--port', type=int, default=0, help='port on 127.0.0.1 (default: a free one)'
     )
     parser.add_argument(
         '--worker',
         metavar='COMMAND',
         type=shlex.split,
         default=[sys.executable, 'entrypoint.py'],
-        help='the program that a job runs, in the folder of the repository, as a shell would split it (default: '
+        help='the program that a job runs, in the folder of the repository (default: '
         'entrypoint.py, with the Python that runs the server)',
     )
     parser.add_argument(
@@ -73,15 +84,14 @@ def read_arguments() -> argparse.Namespace:
         metavar='K',
         type=int,
         default=1,
-        help='how many jobs run at the same time (default: 1); with 0, starting one is refused with 403, as for a '
-        'user who may not',
+        help='how many jobs run at the same time (default: 1); with 0, starting one is refused',
     )
     parser.add_argument(
         '--faults',
         metavar='JSON',
         type=parse_rules,
         default=[],
-        help='harm calls on purpose: a list of rules like {"kind": "lose", "method": "POST", "path": '
+        help='harm calls: a list of rules like {"kind": "lose", "method": "POST", "path": '
         '"upenn_annotation", "after": 1, "times": 2}; annotation_server/faults.py describes the kinds',
     )
     arguments = parser.parse_args()
@@ -99,20 +109,23 @@ def serve(
     listener: socket.socket,
     arguments: argparse.Namespace,
 ) -> None:
-    """Answer requests and run jobs until a signal ends the process. `arguments` are those of `read_arguments`."""
+    """Answer requests and run jobs until a signal ends the process."""
     api_url = f'http://127.0.0.1:{listener.getsockname()[1]}/api/v1'
     users = store.tokens()
-    ready = json.dumps({'apiUrl': api_url, 'token': users['owner'], 'datasets': datasets, 'users': users})
+    ready = json.dumps(
+        {'apiUrl': api_url, 'token': users['owner'], 'datasets': datasets, 'users': users}
+    )
     command = [*arguments.worker, '--apiUrl', api_url]
     # uvicorn raises the signal again once it has shut down: let that end the process with status 0.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     signal.signal(signal.SIGINT, lambda *_: sys.exit(0))
     with closing(Jobs(command, arguments.jobs_at_once, arguments.folder / 'jobs')) as jobs:
-        app = create_app(
-            store, files, lambda: print(ready, flush=True), arguments.may_write_properties, jobs, arguments.faults
-        )
-        uvicorn.Server(uvicorn.Config(
-            app, log_level='warning', access_log=False, timeout_keep_alive=IDLE_SECONDS)).run(sockets=[listener])
+        app = create_app(store, files, lambda: print(ready, flush=True), jobs, arguments.faults)
+        uvicorn.Server(
+            uvicorn.Config(
+                app, log_level='warning', access_log=False, timeout_keep_alive=IDLE_SECONDS
+            )
+        ).run(sockets=[listener])
 
 
 if __name__ == '__main__':

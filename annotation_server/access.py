@@ -18,7 +18,9 @@ def get_store(request: Request) -> Store:
 CurrentStore = Annotated[Store, Depends(get_store)]
 
 
-def find_user(store: CurrentStore, token: Annotated[str, Header(alias='Girder-Token')] = '') -> User:
+def find_user(
+    store: CurrentStore, token: Annotated[str, Header(alias='Girder-Token')] = ''
+) -> User:
     """Return the user who asks; NOBODY without a valid token."""
     return store.user_of_token(token) or NOBODY
 
@@ -40,13 +42,17 @@ def require_read(user: User, level: int, kind: str, object_id: str) -> None:
     """Refuse to show an object to a user who has this level on it."""
     if level < READ:
         status = 401 if user is NOBODY else 403
-        raise RefusalError(status, f'Read access denied for {kind} {object_id} (user {user.id}).', 'access')
+        raise RefusalError(
+            status, f'Read access denied for {kind} {object_id} (user {user.id}).', 'access'
+        )
 
 
 def require_write(user: User, level: int, kind: str, object_id: str) -> None:
     """Refuse to change an object for a user who has this level on it."""
     if level < WRITE:
-        raise RefusalError(403, f'Write access denied for {kind} {object_id} (user {user.id}).', 'access')
+        raise RefusalError(
+            403, f'Write access denied for {kind} {object_id} (user {user.id}).', 'access'
+        )
 
 
 def require_dataset(store: Store, user: User, dataset_id: str) -> sqlite3.Row:
@@ -60,7 +66,7 @@ def require_dataset(store: Store, user: User, dataset_id: str) -> sqlite3.Row:
 
 
 def require_writable(store: Store, user: User, dataset_ids: set[str]) -> None:
-    """Refuse a batch of records if one of their datasets does not exist or the user may not change it."""
+    """Refuse a batch if one of its datasets does not exist or the user may not change it."""
     for dataset_id in sorted(dataset_ids):
         require_object_id(dataset_id)
         if store.dataset(dataset_id) is None:

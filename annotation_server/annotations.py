@@ -102,7 +102,9 @@ def list_annotations(
     """
     require_dataset(store, user, datasetId)
     if sort != '_id':
-        raise RefusalError(400, f'Parameter sort must be "_id", not "{sort}": this server knows no other order.')
+        raise RefusalError(
+            400, f'Parameter sort must be "_id", not "{sort}": this server knows no other order.'
+        )
     after = 0
     if afterId is not None:
         require_object_id(afterId)
@@ -129,7 +131,7 @@ def create_annotation(store: CurrentStore, user: LoggedIn, body: Body) -> Respon
 
 @router.post('/upenn_annotation/multiple')
 def create_annotations(store: CurrentStore, user: LoggedIn, body: Body) -> Response:
-    """Save all of the annotations or none; the answer has them in the order sent, with their `_id`s."""
+    """Save all of the annotations or none; the answer has them in the order sent, with `_id`s."""
     return answer_json(save(store, user, parse(ANNOTATIONS, body)))
 
 
@@ -144,7 +146,7 @@ def get_annotation(annotationId: str, store: CurrentStore, user: Asker) -> Respo
 # These two come before the routes to one annotation, whose id could be "multiple" otherwise.
 @router.put('/upenn_annotation/multiple')
 def update_annotations(store: CurrentStore, user: LoggedIn, body: Body) -> None:
-    """Change several annotations, all or none: objects with `_id` or `id` and the keys that change."""
+    """Change several annotations, all or none: objects with `_id` or `id` and the changed keys."""
     updates = parse(UPDATES, body)
     for update in updates:
         update['_id'] = update.pop('id', None) or update.get('_id')
@@ -155,7 +157,9 @@ def update_annotations(store: CurrentStore, user: LoggedIn, body: Body) -> None:
 def remove_annotations(store: CurrentStore, user: LoggedIn, body: Body) -> None:
     """Remove those of a list of ids that exist."""
     ids = parse(IDS, body)
-    require_writable(store, user, {annotation['datasetId'] for annotation in store.annotations_by_id(ids)})
+    require_writable(
+        store, user, {annotation['datasetId'] for annotation in store.annotations_by_id(ids)}
+    )
     store.remove_annotations(ids)
 
 
@@ -183,12 +187,12 @@ def change(store: Store, user: User, updates: list[dict[str, Any]]) -> None:
     """Put keys into annotations that the user may change; each update has an `_id`."""
     old = [find_annotation(store, update['_id']) for update in updates]
     new = [{**annotation, **update} for annotation, update in zip(old, updates, strict=True)]
-    require_writable(store, user, {annotation['datasetId'] for annotation in (*old, *new)})
     try:
         for annotation in new:
             ANNOTATION.validate_python(annotation)
     except ValidationError as error:
         raise explain_invalid('annotation', error) from None
+    require_writable(store, user, {annotation['datasetId'] for annotation in (*old, *new)})
     store.replace_annotations(new)
 
 
@@ -199,7 +203,7 @@ def find_annotation(store: Store, annotation_id: str) -> dict[str, Any]:
 
 
 def parse(adapter: TypeAdapter[Parsed], body: bytes) -> Parsed:
-    """Return what a body says, or refuse it. The real server has an internal error where it is no list."""
+    """Return the content of a body, or refuse it: where a list is needed, other JSON is a 500."""
     try:
         return adapter.validate_json(body)
     except ValidationError as error:

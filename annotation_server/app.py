@@ -19,7 +19,6 @@ def create_app(
     store: Store,
     dataset_files: dict[str, list[Path]],
     announce: Callable[[], None],
-    may_write_properties: bool,
     workers: jobs.Jobs,
     rules: Sequence[Rule],
 ) -> ASGIApp:
@@ -31,8 +30,6 @@ def create_app(
         {dataset name: its files}, the image that the dataset shows first.
     announce
         Called once, when requests are about to be answered.
-    may_write_properties
-        If false, properties, their values and the metadata of configurations can only be read.
     workers
         Runs the jobs that are started.
     rules
@@ -47,7 +44,6 @@ def create_app(
     app = FastAPI(title='Annotation server', openapi_url=None, lifespan=lifespan)
     app.state.store = store
     app.state.files = dataset_files
-    app.state.may_write_properties = may_write_properties
     app.state.jobs = workers
     api = APIRouter(prefix='/api/v1')
     for part in (datasets, files, views, annotations, connections, properties, jobs):

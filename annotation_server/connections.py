@@ -17,7 +17,7 @@ router = APIRouter()
 
 @router.post('/annotation_connection/connectTo/')
 def connect_to_nearest(store: CurrentStore, user: LoggedIn, body: Body) -> list[dict[str, Any]]:
-    """Connect each of the annotations to the nearest other one of its location that has the tags and the channel."""
+    """Connect each annotation to the nearest other one in its place with the tags and channel."""
     wanted = parse_object(body)
     ids, tags = wanted.get('annotationsIds'), wanted.get('tags')
     if 'channelId' not in wanted or not isinstance(ids, list) or not isinstance(tags, list):
@@ -33,7 +33,9 @@ def connect_to_nearest(store: CurrentStore, user: LoggedIn, body: Body) -> list[
             parents = [parent for parent in parents if parent['channel'] == wanted['channelId']]
         same = [child for child in children if child['datasetId'] == dataset_id]
         for parent_id, child_id in nearest_pairs(parents, same):
-            connections.append({'datasetId': dataset_id, 'parentId': parent_id, 'childId': child_id})
+            connections.append(
+                {'datasetId': dataset_id, 'parentId': parent_id, 'childId': child_id}
+            )
     return store.add_connections(connections)
 
 
@@ -45,14 +47,18 @@ def list_connections(datasetId: str, store: CurrentStore, user: Asker) -> list[d
     return store.connections(datasetId)
 
 
-def nearest_pairs(parents: list[dict[str, Any]], children: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:
-    """Yield (parent id, child id) for the parent whose centre is nearest; nothing for a child alone in its place."""
+def nearest_pairs(
+    parents: list[dict[str, Any]], children: list[dict[str, Any]]
+) -> Iterator[tuple[str, str]]:
+    """Yield (parent id, child id) of the nearest centres; skip a child alone in its place."""
     places = defaultdict(list)
     for parent in parents:
         places[place(parent)].append((centre(parent), parent['_id']))
     for child in children:
         middle = centre(child)
-        others = [(dist(middle, point), id) for point, id in places[place(child)] if id != child['_id']]
+        others = [
+            (dist(middle, point), id) for point, id in places[place(child)] if id != child['_id']
+        ]
         if others:
             yield min(others)[1], child['_id']
 

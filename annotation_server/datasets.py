@@ -14,7 +14,9 @@ from annotation_server.refusals import RefusalError, require_found
 
 router = APIRouter()
 
-REGION_TYPE = 'image/jpeg'  # as the real server calls every answer to a call for a region, also an error
+REGION_TYPE = (
+    'image/jpeg'  # as the real server calls every answer to a call for a region, also an error
+)
 
 Edge = Annotated[FiniteFloat | None, Query()]
 Side = Annotated[int | None, Query(gt=0)]
@@ -22,7 +24,7 @@ Side = Annotated[int | None, Query(gt=0)]
 
 @router.get('/folder/{folderId}')
 def get_folder(folderId: str, request: Request, store: CurrentStore, user: Asker) -> dict[str, Any]:
-    """Return the dataset itself: its name, which item it shows, and what the user may do with it."""
+    """Return the dataset: its name, which item it shows, and what the user may do with it."""
     dataset = require_found(store.dataset(folderId), 'folder', folderId)
     require_read(user, user.level, 'folder', folderId)
     meta = {'subtype': 'contrastDataset'}

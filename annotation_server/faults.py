@@ -20,8 +20,14 @@ from annotation_server.store import Store
 
 API = '/api/v1/'
 RESET_ON_CLOSE = struct.pack('ii', 1, 0)  # SO_LINGER: on, for no time at all
-NEEDS = {'seconds': {'delay', 'busy'}, 'bytes': {'too large'}}  # the kinds that a key must be given for
-ALLOWS = {'seconds': {'delay', 'busy', 'unavailable'}, 'bytes': {'too large'}}  # and those that it means something to
+NEEDS = {
+    'seconds': {'delay', 'busy'},
+    'bytes': {'too large'},
+}  # the kinds that a key must be given for
+ALLOWS = {
+    'seconds': {'delay', 'busy', 'unavailable'},
+    'bytes': {'too large'},
+}  # and those that it means something to
 
 
 class Rule(BaseModel):
@@ -42,7 +48,7 @@ class Rule(BaseModel):
         truncate: half of the answer's body, whose Content-Length says that this is all.
         restart: the server starts anew in the same process, on the same port, without faults; the call gets no answer.
         too large: 413 for a body of more than `bytes` bytes; `times` is None where it is not given.
-    method : GET, POST or PUT; None for any.
+    method : GET, POST, PUT or DELETE; None for any.
     path : text that the path after /api/v1/ contains.
     query : text that the query string contains as it was sent, with its percent signs.
     bytes : the largest body, as Content-Length announces it, that a rule does not match.
@@ -51,9 +57,18 @@ class Rule(BaseModel):
     model_config = ConfigDict(strict=True, frozen=True, extra='forbid', allow_inf_nan=False)
 
     kind: Literal[
-        'refuse', 'cut', 'lose', 'delay', 'unavailable', 'busy', 'expire', 'truncate', 'restart', 'too large'
+        'refuse',
+        'cut',
+        'lose',
+        'delay',
+        'unavailable',
+        'busy',
+        'expire',
+        'truncate',
+        'restart',
+        'too large',
     ]
-    method: Literal['GET', 'POST', 'PUT'] | None = None
+    method: Literal['GET', 'POST', 'PUT', 'DELETE'] | None = None
     path: str = ''
     query: str = ''
     after: Annotated[int, Field(ge=0)] = 0
@@ -100,7 +115,9 @@ def parse_rules(text: str) -> list[Rule]:
         return RULES.validate_json(text)
     except ValidationError as error:
         first = error.errors()[0]
-        place = ': '.join(f'rule {part + 1}' if isinstance(part, int) else str(part) for part in first['loc'])
+        place = ': '.join(
+            f'rule {part + 1}' if isinstance(part, int) else str(part) for part in first['loc']
+        )
         seen = text if first['type'] == 'json_invalid' else repr(first['input'])
         message = f'{place or "the list of rules"}: {first["msg"]}, but this was given: {seen}'
         raise argparse.ArgumentTypeError(message) from error
@@ -153,7 +170,9 @@ class Faults:
         """Let every rule count a call and return the first that wants it."""
         # Nothing is awaited here, so that no other call can come between: all run in one event loop.
         wanted = [count.wants(scope) for count in self.counts]
-        return next((count.rule for count, wants in zip(self.counts, wanted, strict=True) if wants), None)
+        return next(
+            (count.rule for count, wants in zip(self.counts, wanted, strict=True) if wants), None
+        )
 
     async def harm(self, rule: Rule, scope: Scope, receive: Receive, send: Send) -> None:
         """Do to a call what a rule says."""
@@ -163,9 +182,13 @@ class Faults:
             case 'cut' | 'truncate':
                 start, body = await self.collect_answer(scope, receive)
                 half = body[: len(body) // 2]
-                MutableHeaders(scope=start)['content-length'] = str(len(body if rule.kind == 'cut' else half))
+                MutableHeaders(scope=start)['content-length'] = str(
+                    len(body if rule.kind == 'cut' else half)
+                )
                 await send(start)
-                await send({'type': 'http.response.body', 'body': half, 'more_body': rule.kind == 'cut'})
+                await send(
+                    {'type': 'http.response.body', 'body': half, 'more_body': rule.kind == 'cut'}
+                )
                 if rule.kind == 'cut':
                     await close_connection(receive, send)
             case 'lose':
@@ -175,18 +198,24 @@ class Faults:
                 await asyncio.sleep(rule.seconds or 0)
                 await self.app(scope, receive, send)
             case 'unavailable':
-                await refuse(503, 'The server is not available at the moment.', scope, receive, send)
+                await refuse(
+                    503, 'The server is not available at the moment.', scope, receive, send
+                )
             case 'busy':
                 wait = {'Retry-After': str(int(rule.seconds or 0))}
                 await refuse(429, 'Too many requests.', scope, receive, send, wait)
             case 'expire':
                 # The routes know how they refuse a token that is no longer valid: like none.
-                headers = [(name, value) for name, value in scope['headers'] if name != b'girder-token']
+                headers = [
+                    (name, value) for name, value in scope['headers'] if name != b'girder-token'
+                ]
                 await self.app({**scope, 'headers': headers}, receive, send)
             case 'restart':
                 restart(self.app.state.store, scope['server'][1])
             case 'too large':
-                await refuse(413, f'The body is larger than {rule.bytes} bytes.', scope, receive, send)
+                await refuse(
+                    413, f'The body is larger than {rule.bytes} bytes.', scope, receive, send
+                )
 
     async def collect_answer(self, scope: Scope, receive: Receive) -> tuple[Message, bytes]:
         """Carry a request out and return the answer's first message and its body."""
@@ -200,7 +229,12 @@ class Faults:
 
 
 async def refuse(
-    status: int, message: str, scope: Scope, receive: Receive, send: Send, headers: dict[str, str] | None = None
+    status: int,
+    message: str,
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+    headers: dict[str, str] | None = None,
 ) -> None:
     """Answer with an error of the form of the server's own."""
     await JSONResponse({'message': message, 'type': 'rest'}, status, headers)(scope, receive, send)
@@ -217,7 +251,9 @@ async def reset_connection(receive: Receive, send: Send) -> None:
     """Break a connection off: the client gets "Connection reset by peer"."""
     transport = find_transport(send)
     # Without this the client would see an orderly end wherever all that it sent has been read.
-    transport.get_extra_info('socket').setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+    transport.get_extra_info('socket').setsockopt(
+        socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE
+    )
     transport.abort()
     await wait_for_disconnect(receive)
 

@@ -39,7 +39,12 @@ def list_items(
 
 @router.post('/item')
 def create_item(
-    folderId: str, name: str, reuseExisting: Literal['true'], request: Request, store: CurrentStore, user: LoggedIn
+    folderId: str,
+    name: str,
+    reuseExisting: Literal['true'],
+    request: Request,
+    store: CurrentStore,
+    user: LoggedIn,
 ) -> dict[str, Any]:
     """Return the dataset's item of this name, which is made if there is none."""
     require_found(store.dataset(folderId), 'folder', folderId)
@@ -55,12 +60,17 @@ def get_item(itemId: str, request: Request, store: CurrentStore, user: Asker) ->
 
 
 @router.delete('/item/{itemId}')
-def remove_item(itemId: str, request: Request, store: CurrentStore, user: LoggedIn) -> dict[str, str]:
+def remove_item(
+    itemId: str, request: Request, store: CurrentStore, user: LoggedIn
+) -> dict[str, str]:
     """Remove an item and the files that were stored in it."""
     item = find_item(store, user, itemId)
     require_write(user, user.level, 'folder', item['dataset_id'])
     if item['name'] in file_sizes(request, store, item):
-        raise RefusalError(400, f'{item["name"]} lies in the folder that this server was started on: remove it there.')
+        raise RefusalError(
+            400,
+            f'{item["name"]} lies in the folder that this server was started on: remove it there.',
+        )
     store.remove_item(itemId)
     return {'message': f'Deleted item {item["name"]}.'}
 
@@ -89,7 +99,10 @@ def create_file(
     item = require_found(store.item(parentId), 'item', parentId)
     require_write(user, user.level, 'folder', item['dataset_id'])
     if len(body) != size:
-        raise RefusalError(400, f'The body has {len(body)} bytes, not {size}: this server takes a file in one call.')
+        raise RefusalError(
+            400,
+            f'The body has {len(body)} bytes, not {size}: this server takes a file in one call.',
+        )
     return describe_file(find_file(store, user, store.add_file(parentId, name, body)))
 
 

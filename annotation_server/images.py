@@ -20,10 +20,11 @@ logger = logging.getLogger(__name__)
 def find_datasets(folder: Path) -> dict[str, list[Path]]:
     """Return the datasets of a folder as {dataset name: its files}, sorted by name.
 
-    Each image that lies directly in the folder is a dataset. So is each subfolder NAME.dataset with all of its files;
-    it may be empty. The first of the files is the image that the dataset shows: the JSON or YAML file that joins the
-    others if there is one. The name is that of the image or of the subfolder without its suffix. A file directly in the
-    folder that large_image cannot open is left out with a logged warning.
+    Each image that lies directly in the folder is a dataset. So is each subfolder NAME.dataset with
+    all of its files; it may be empty. The first of the files is the image that the dataset shows:
+    the JSON or YAML file that joins the others if there is one. The name is that of the image or of
+    the subfolder without its suffix. A file directly in the folder that large_image cannot open is
+    left out with a logged warning.
 
     Raises
     ------
@@ -33,14 +34,24 @@ def find_datasets(folder: Path) -> dict[str, list[Path]]:
     datasets: dict[str, list[Path]] = {}
     for path in sorted(folder.iterdir()):
         if path.is_dir() and path.suffix == SUBFOLDER_SUFFIX:
-            files = sorted(path.iterdir(), key=lambda file: (file.suffix.lower() not in JOINING_SUFFIXES, file.name))
+            files = sorted(
+                path.iterdir(),
+                key=lambda file: (file.suffix.lower() not in JOINING_SUFFIXES, file.name),
+            )
         elif path.is_file() and path.suffix.lower() in SUFFIXES and can_open(path):
             files = [path]
         else:
             continue
         if path.stem in datasets:
-            other = datasets[path.stem][0].name if datasets[path.stem] else f'{path.stem}{SUBFOLDER_SUFFIX}'
-            raise ValueError(f'{other} and {path.name} in {folder} would both be dataset "{path.stem}": rename one.')
+            other = (
+                datasets[path.stem][0].name
+                if datasets[path.stem]
+                else f'{path.stem}{SUBFOLDER_SUFFIX}'
+            )
+            raise ValueError(
+                f'{other} and {path.name} in {folder} would both be dataset "{path.stem}": '
+                'rename one.'
+            )
         datasets[path.stem] = files
     return datasets
 
@@ -56,12 +67,16 @@ def can_open(path: Path) -> bool:
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
-    """Return large_image's metadata: sizeX, sizeY, dtype and, if there are several planes, frames and IndexRange."""
+    """Return large_image's metadata: sizeX, sizeY, dtype; frames, IndexRange of several planes."""
     return large_image.open(path).getMetadata()
 
 
 def read_region(
-    path: Path, frame: int, box: dict[str, float], width: int | None = None, height: int | None = None
+    path: Path,
+    frame: int,
+    box: dict[str, float],
+    width: int | None = None,
+    height: int | None = None,
 ) -> bytes:
     """Return a region of one frame as a pickled array, (H, W, 1) or (H, W, 3).
 
@@ -70,8 +85,8 @@ def read_region(
     frame
         The frame's index; 0 for an image of a single plane.
     box
-        Any of left, top, right, bottom, in pixels; the whole image where they are left out. The part outside the image
-        is cut off, so that a region wholly outside gives an empty array.
+        Any of left, top, right, bottom, in pixels; the whole image where they are left out. The
+        part outside the image is cut off, so that a region wholly outside gives an empty array.
     width, height
         Pixels that the answer has at most, proportions kept; a smaller region is enlarged.
 
@@ -81,7 +96,13 @@ def read_region(
         If the image has no such frame.
     """
     region = {**box, 'units': 'base_pixels'}
-    output = {name: size for name, size in (('maxWidth', width), ('maxHeight', height)) if size is not None}
+    output = {
+        name: size
+        for name, size in (('maxWidth', width), ('maxHeight', height))
+        if size is not None
+    }
     source = large_image.open(path)
-    pixels, _ = source.getRegion(region=region, frame=frame, output=output, format=TILE_FORMAT_NUMPY)
+    pixels, _ = source.getRegion(
+        region=region, frame=frame, output=output, format=TILE_FORMAT_NUMPY
+    )
     return pickle.dumps(np.ascontiguousarray(pixels), protocol=5)

@@ -1,4 +1,4 @@
-"""Jobs: workers that run as child processes of the server; the routes to them and to workers' interfaces."""
+"""Jobs, which are child processes of the server; routes to them and to workers' interfaces."""
 
 import secrets
 import subprocess
@@ -12,8 +12,21 @@ from typing import Any
 
 from fastapi import APIRouter, Depends, Request
 
-from annotation_server.access import Asker, CurrentStore, LoggedIn, require_login, require_read, require_write
-from annotation_server.refusals import Body, RefusalError, parse_object, require_found, require_object_id
+from annotation_server.access import (
+    Asker,
+    CurrentStore,
+    LoggedIn,
+    require_login,
+    require_read,
+    require_write,
+)
+from annotation_server.refusals import (
+    Body,
+    RefusalError,
+    parse_object,
+    require_found,
+    require_object_id,
+)
 
 router = APIRouter()
 
@@ -23,11 +36,11 @@ SECONDS_TO_END = 10.0  # for a worker, from SIGTERM to SIGKILL
 
 
 class Jobs:
-    """The jobs started since the server was: at most `at_once` of them run, the others wait in the order they came.
+    """The jobs started since the server was: at most `at_once` run, the others wait in their order.
 
-    What a job's worker prints goes to <folder>/<job id>.out, its log to <folder>/<job id>.log. Methods may be called
-    from any thread. After the fault "restart" no job is known any more: workers that run go on, as containers would
-    and until they end by themselves; those that wait are dropped.
+    A worker's output goes to <folder>/<job id>.out, its log to <folder>/<job id>.log. Methods may
+    be called from any thread. After the fault "restart" no job is known any more: workers that run
+    go on, as containers would, until they end by themselves; those that wait are dropped.
 
     Parameters
     ----------
@@ -43,10 +56,12 @@ class Jobs:
         self._closed = False
         self._records: dict[str, dict[str, Any]] = {}
         self._running: set[subprocess.Popen[bytes]] = set()
-        self._threads = ThreadPoolExecutor(at_once or 1)  # one a child; a thread takes the job that has waited longest
+        self._threads = ThreadPoolExecutor(
+            at_once or 1
+        )  # one a child; a thread takes the job that has waited longest
 
     def start(self, title: str, arguments: Sequence[str | bytes]) -> dict[str, Any]:
-        """Have the program run with these further arguments, and return the new job's record, `status` still 0."""
+        """Run the program with these further arguments; return the new job's record, `status` 0."""
         job_id = secrets.token_hex(12)
         record = {'_id': job_id, 'title': title, 'status': INACTIVE}
         self._folder.mkdir(exist_ok=True)
@@ -66,7 +81,7 @@ class Jobs:
             return [dict(record) for record in self._records.values()]
 
     def close(self) -> None:
-        """Drop the jobs that wait, and end those that run: SIGTERM, and SIGKILL after SECONDS_TO_END."""
+        """Drop the jobs that wait; end those that run: SIGTERM, SIGKILL after SECONDS_TO_END."""
         with self._lock:
             self._closed = True
             running = tuple(self._running)
@@ -85,15 +100,23 @@ class Jobs:
 
     def _run(self, job_id: str, arguments: Sequence[str | bytes]) -> None:
         """Run a job's worker from its start to its end."""
-        with (self._folder / f'{job_id}.out').open('wb') as out, (self._folder / f'{job_id}.log').open('wb') as log:
+        with (
+            (self._folder / f'{job_id}.out').open('wb') as out,
+            (self._folder / f'{job_id}.log').open('wb') as log,
+        ):
             command = [*self._command, *arguments]
             with self._lock:
                 if self._closed:
                     return
                 record = self._records[job_id]
                 try:
-                    process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=out, stderr=log)
-                except (OSError, ValueError) as error:  # no such program, or arguments that no program can be given
+                    process = subprocess.Popen(
+                        command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=out, stderr=log
+                    )
+                except (
+                    OSError,
+                    ValueError,
+                ) as error:  # no such program, or arguments that no program can be given
                     log.write(f'The worker did not start: {error}\n'.encode())
                     record['status'] = ERROR
                     return
@@ -109,10 +132,10 @@ class Jobs:
 def start_job(
     request: Request, store: CurrentStore, user: LoggedIn, body: Body, datasetId: str | None = None
 ) -> list[dict[str, Any]]:
-    """Start a worker, which gets the body as its parameters word for word; the answer does not wait for it.
+    """Start a worker, which gets the body as its parameters word for word; do not wait for it.
 
-    Whatever image the parameters name, the worker is the one that this server was started with. It gets the token of
-    the user who asks. The answer is a list with the job's record.
+    Whatever image the parameters name, the worker is the one that this server was started with. It
+    gets the token of the user who asks. The answer is a list with the job's record.
     """
     jobs: Jobs = request.app.state.jobs
     if not jobs.at_once:
@@ -127,7 +150,11 @@ def start_job(
     if not isinstance(parameters.get('image'), str):
         raise RefusalError(400, 'Invalid segmentation tool: no image', 'validation')
     access = ['--token', user.token, '--request', 'compute']
-    return [jobs.start(parameters.get('name', ''), [*access, '--parameters', body, '--datasetId', datasetId])]
+    return [
+        jobs.start(
+            parameters.get('name', ''), [*access, '--parameters', body, '--datasetId', datasetId]
+        )
+    ]
 
 
 @router.get('/job')
@@ -139,7 +166,7 @@ def list_jobs(request: Request, user: Asker) -> list[dict[str, Any]]:
 
 @router.get('/job/{jobId}')
 def get_job(jobId: str, request: Request, user: Asker) -> dict[str, Any]:
-    """A job's record: 0 inactive, 1 queued, 2 running, 3 success, 4 error. The worker does not ask; for tests too."""
+    """Return a job's record: 0 inactive, 1 queued, 2 running, 3 success, 4 error. For tests."""
     record = require_found(request.app.state.jobs.find(jobId), 'job', jobId)
     require_read(user, user.level, 'job', jobId)
     return record

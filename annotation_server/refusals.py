@@ -38,16 +38,14 @@ def answer_refusal(request: Request, error: Exception) -> JSONResponse:
         wrong = 'is required' if first['type'] == 'missing' else f'is not valid: {first["msg"]}'
         status, message, type = 400, f'Parameter "{first["loc"][-1]}" {wrong}.', 'rest'
     elif isinstance(error, HTTPException):
-        status, message, type = 400, f'No matching route for "{request.method} {request.url.path}"', 'rest'
+        status, message, type = (
+            400,
+            f'No matching route for "{request.method} {request.url.path}"',
+            'rest',
+        )
     else:
         status, message, type = 500, INTERNAL, 'internal'
     return JSONResponse({'message': message, 'type': type}, status)
-
-
-def require_property_right(request: Request) -> None:
-    """Refuse what a user who may only annotate must not write, if the server was started for such a user."""
-    if not request.app.state.may_write_properties:
-        raise RefusalError(403, 'Write access denied: this user may only annotate.', 'access')
 
 
 async def read_body(request: Request) -> bytes:
@@ -58,7 +56,9 @@ async def read_body(request: Request) -> bytes:
 ObjectId = Annotated[str, Field(pattern='^[0-9a-f]{24}$')]
 Body = Annotated[bytes, Depends(read_body)]
 Natural = Annotated[int, Query(ge=0, le=LARGEST_ID)]
-Limit = Annotated[int, Query(ge=-LARGEST_ID, le=LARGEST_ID), AfterValidator(abs)]  # as MongoDB takes a negative one
+Limit = Annotated[
+    int, Query(ge=-LARGEST_ID, le=LARGEST_ID), AfterValidator(abs)
+]  # as MongoDB takes a negative one
 
 
 def is_object_id(text: object) -> bool:
@@ -73,7 +73,7 @@ def require_object_id(text: object) -> None:
 
 
 def require_found(record: Record | None, kind: str, object_id: str) -> Record:
-    """Return the record that a path names by its id, or refuse: the id may be malformed or belong to nothing."""
+    """Return the record that a path names, or refuse: its id may be malformed or unknown."""
     if not is_object_id(object_id):
         raise RefusalError(400, f'Invalid ObjectId: {object_id}', 'validation')
     if record is None:
@@ -82,7 +82,7 @@ def require_found(record: Record | None, kind: str, object_id: str) -> Record:
 
 
 def explain_invalid(kind: str, error: ValidationError) -> RefusalError:
-    """Return the refusal of a body: the first thing that is wrong with it, but not in which entry of a list."""
+    """Return the refusal of a body: the first mistake, but not in which entry of a list."""
     first = error.errors()[0]
     if first['type'] == 'json_invalid':
         return RefusalError(400, 'Invalid JSON passed in request body.')
@@ -91,7 +91,10 @@ def explain_invalid(kind: str, error: ValidationError) -> RefusalError:
 
 
 def parse_object(body: bytes) -> dict[str, Any]:
-    """Return a request's body, which must be a JSON object without NaN, infinities and halves of surrogate pairs."""
+    """Return a request's body, or refuse it.
+
+    It must be a JSON object without NaN, infinities and halves of surrogate pairs.
+    """
     try:
         value = json.loads(body)
         json.dumps(value, allow_nan=False, ensure_ascii=False).encode()

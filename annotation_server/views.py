@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter
 
 from annotation_server.access import Asker, CurrentStore, LoggedIn, require_read, require_write
 from annotation_server.refusals import (
@@ -10,7 +10,6 @@ from annotation_server.refusals import (
     parse_object,
     require_found,
     require_object_id,
-    require_property_right,
 )
 
 router = APIRouter()
@@ -26,14 +25,18 @@ def list_views(datasetId: str, store: CurrentStore, user: Asker) -> list[dict[st
 @router.get('/upenn_collection/{configurationId}')
 def get_configuration(configurationId: str, store: CurrentStore, user: Asker) -> dict[str, Any]:
     """A configuration; its layers stand under `meta`."""
-    configuration = require_found(store.configuration(configurationId), 'upenn_collection', configurationId)
+    configuration = require_found(
+        store.configuration(configurationId), 'upenn_collection', configurationId
+    )
     level = store.configuration_level(configurationId, user)
     require_read(user, level, 'upenn_collection', configurationId)
     return {**configuration, '_accessLevel': level}
 
 
-@router.put('/upenn_collection/{configurationId}/metadata', dependencies=[Depends(require_property_right)])
-def merge_metadata(configurationId: str, store: CurrentStore, user: LoggedIn, body: Body) -> dict[str, Any]:
+@router.put('/upenn_collection/{configurationId}/metadata')
+def merge_metadata(
+    configurationId: str, store: CurrentStore, user: LoggedIn, body: Body
+) -> dict[str, Any]:
     """Put the body's keys into `meta`, in place of those of the same name."""
     require_found(store.configuration(configurationId), 'upenn_collection', configurationId)
     level = store.configuration_level(configurationId, user)

@@ -76,10 +76,11 @@ def list_indices(name: str, text: str, current: int, length: int) -> tuple[int, 
         texts = [f'{first}-{last}' if first < last else f'{first}' for first, last in outside[:MAX_LISTED_RANGES]]
         more = ', ...' if len(outside) > MAX_LISTED_RANGES else ''
         raise messages.LOCATIONS_OUTSIDE.error(field=name, outside=', '.join(texts) + more, length=length)
-    indices: set[int] = set()
-    for first, last in wanted:
-        indices.update(range(first - 1, last))
-    return tuple(sorted(indices))
+    indices: list[int] = []
+    for first, last in sorted(wanted):
+        start = max(first - 1, indices[-1] + 1) if indices else first - 1  # ranges may overlap
+        indices.extend(range(start, last))
+    return tuple(indices)
 
 
 # Locations in words

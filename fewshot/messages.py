@@ -112,7 +112,7 @@ NOT_WHOLE = Message(
     'Enter a whole number from {low:g} to {high:,}.',
     'The number has a fraction.')
 NOT_A_CHOICE = Message(
-    'The field {field} has no such choice. Seen: {seen}.',
+    'The field {field} does not have this choice. Seen: {seen}.',
     'Choose one of: {choices}.',
     'The tool was saved with another version of the worker.')
 NOT_A_SWITCH = Message(
@@ -209,11 +209,11 @@ CHANNELS_DIFFER = Message(
     'The files of a location do not have the same size.')
 ANNOTATIONS_UNREADABLE = Message(
     'The annotations of the dataset did not come as a list. Seen: {seen}.',
-    'Ask the person who runs the server what stands in front of it.',
+    'Ask the person who runs the server whether a proxy is in front of it.',
     'Something else than the server answered.')
 ANNOTATIONS_UNSORTED = Message(
     'The annotations of the dataset did not come in the order of their ids: {following} after {last}.',
-    'Ask the person who runs the server for a cache in front of it.',
+    'Ask the person who runs the server whether a cache is in front of it.',
     'Pages of annotations repeat.')
 
 # Examples
@@ -323,7 +323,7 @@ JOBS_NOT_STARTED = warning(
     'The server refused to start them.')
 CANCELLED = Message(
     'The job was cancelled.',
-    '{state}',
+    'Uploaded objects stay on the server.',
     'Somebody pressed Cancel, or the host is shutting down. Only the log of the container has this line.')
 
 

@@ -8,8 +8,8 @@ from annotation_server.tables.database import Database, object_id, row_number
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS annotation (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, dataset_id TEXT NOT NULL, shape TEXT NOT NULL, tags TEXT NOT NULL,
-    body TEXT NOT NULL);
+    id INTEGER PRIMARY KEY AUTOINCREMENT, dataset_id TEXT NOT NULL, shape TEXT NOT NULL,
+    tags TEXT NOT NULL, body TEXT NOT NULL);
 -- Everything a filter looks at, so that a search reads no outline that it does not answer with.
 CREATE INDEX IF NOT EXISTS annotation_search ON annotation (dataset_id, id, shape, tags);
 CREATE TABLE IF NOT EXISTS connection (
@@ -18,7 +18,8 @@ CREATE TABLE IF NOT EXISTS connection (
 CREATE INDEX IF NOT EXISTS connection_search ON connection (dataset_id, id);
 """
 
-# instr reads a row in an eighth of the time that json_each needs; it lets a few too many through, and never too few.
+# instr reads a row in an eighth of the time that json_each needs. It lets a few too many through,
+# and never too few.
 FILTER = """
     dataset_id = :dataset AND id > :after AND (:shape IS NULL OR shape = :shape)
     AND instr(tags, :first_tag) AND instr(tags, :last_tag)
@@ -27,8 +28,10 @@ FILTER = """
 """
 
 
-def filter_values(dataset_id: str, shape: str | None, tags: list[str], after: int) -> dict[str, Any]:
-    """Return what FILTER looks for; a single tag is searched for as the text that `add_annotations` writes for it."""
+def filter_values(
+    dataset_id: str, shape: str | None, tags: list[str], after: int
+) -> dict[str, Any]:
+    """Return the values of FILTER; tags are searched for as the texts in the column `tags`."""
     texts = [json.dumps(tag) for tag in tags] or ['']  # the empty text is in every other
     return {
         'dataset': dataset_id,
@@ -41,7 +44,7 @@ def filter_values(dataset_id: str, shape: str | None, tags: list[str], after: in
 
 
 def columns(annotation: Mapping[str, Any]) -> tuple[str, str, str, str]:
-    """Return dataset_id, shape, tags and body of an annotation's row; the body is all but its `_id`."""
+    """Return dataset_id, shape, tags and body of an annotation's row; the body lacks `_id`."""
     body = {key: value for key, value in annotation.items() if key != '_id'}
     text = json.dumps(body, allow_nan=False, separators=(',', ':'))
     return annotation['datasetId'], annotation['shape'], json.dumps(annotation['tags']), text
@@ -56,7 +59,8 @@ class AnnotationTables(Database):
             ids = []
             for annotation in annotations:
                 cursor = database.execute(
-                    'INSERT INTO annotation (dataset_id, shape, tags, body) VALUES (?, ?, ?, ?)', columns(annotation)
+                    'INSERT INTO annotation (dataset_id, shape, tags, body) VALUES (?, ?, ?, ?)',
+                    columns(annotation),
                 )
                 ids.append(object_id(cursor.lastrowid or 0))
             return ids
@@ -66,7 +70,8 @@ class AnnotationTables(Database):
         rows = [(*columns(annotation), row_number(annotation['_id'])) for annotation in annotations]
         with self._transaction() as database:
             database.executemany(
-                'UPDATE annotation SET dataset_id = ?, shape = ?, tags = ?, body = ? WHERE id = ?', rows
+                'UPDATE annotation SET dataset_id = ?, shape = ?, tags = ?, body = ? WHERE id = ?',
+                rows,
             )
 
     def remove_annotations(self, annotation_ids: Sequence[str]) -> None:
@@ -103,11 +108,20 @@ class AnnotationTables(Database):
             The order; oldest first if false.
         """
         order = 'id DESC' if newest_first else 'id'
-        query = f'SELECT id, body FROM annotation WHERE {FILTER} ORDER BY {order} LIMIT :limit OFFSET :offset'
-        values = {**filter_values(dataset_id, shape, tags, after), 'limit': limit or -1, 'offset': offset}
+        query = f"""SELECT id, body FROM annotation WHERE {FILTER}
+            ORDER BY {order} LIMIT :limit OFFSET :offset"""
+        values = {
+            **filter_values(dataset_id, shape, tags, after),
+            'limit': limit or -1,
+            'offset': offset,
+        }
         rows = self._rows(query, values)
-        # The bodies are JSON objects already: parsing them only to write them out again would double the time.
-        return '[' + ','.join(f'{{"_id":"{object_id(row["id"])}",{row["body"][1:]}' for row in rows) + ']'
+        # The bodies are JSON objects already: parsing and writing them again would double the time.
+        return (
+            '['
+            + ','.join(f'{{"_id":"{object_id(row["id"])}",{row["body"][1:]}' for row in rows)
+            + ']'
+        )
 
     def count_annotations(self, dataset_id: str, shape: str | None, tags: list[str]) -> int:
         """Return how many annotations of a dataset have this shape and all of these tags."""
@@ -118,7 +132,8 @@ class AnnotationTables(Database):
     def annotations_by_id(self, annotation_ids: Sequence[str]) -> list[dict[str, Any]]:
         """Return those of the annotations that exist, oldest first."""
         numbers = json.dumps([row_number(annotation_id) for annotation_id in annotation_ids])
-        query = 'SELECT id, body FROM annotation WHERE id IN (SELECT value FROM json_each(?)) ORDER BY id'
+        query = """SELECT id, body FROM annotation
+            WHERE id IN (SELECT value FROM json_each(?)) ORDER BY id"""
         rows = self._rows(query, [numbers])
         return [{'_id': object_id(row['id']), **json.loads(row['body'])} for row in rows]
 

@@ -39,12 +39,16 @@ class Database:
         with self._lock, self._database:
             yield self._database
 
-    def _rows(self, query: str, values: Sequence[Any] | Mapping[str, Any] = ()) -> list[sqlite3.Row]:
+    def _rows(
+        self, query: str, values: Sequence[Any] | Mapping[str, Any] = ()
+    ) -> list[sqlite3.Row]:
         """Return the rows that a query finds."""
         with self._transaction() as database:
             return database.execute(query, values).fetchall()
 
-    def _row(self, query: str, values: Sequence[Any] | Mapping[str, Any] = ()) -> sqlite3.Row | None:
+    def _row(
+        self, query: str, values: Sequence[Any] | Mapping[str, Any] = ()
+    ) -> sqlite3.Row | None:
         """Return the first row that a query finds, or None."""
         with self._transaction() as database:
             return database.execute(query, values).fetchone()

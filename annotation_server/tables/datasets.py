@@ -18,30 +18,43 @@ CREATE TABLE IF NOT EXISTS configuration (
     id TEXT PRIMARY KEY, name TEXT NOT NULL, meta TEXT NOT NULL);
 -- Only where a user has another level than on the datasets.
 CREATE TABLE IF NOT EXISTS configuration_level (
-    configuration_id TEXT NOT NULL, user TEXT NOT NULL, level INTEGER NOT NULL, PRIMARY KEY (configuration_id, user));
+    configuration_id TEXT NOT NULL, user TEXT NOT NULL, level INTEGER NOT NULL,
+    PRIMARY KEY (configuration_id, user));
 CREATE TABLE IF NOT EXISTS view (
-    id TEXT PRIMARY KEY, dataset_id TEXT NOT NULL, configuration_id TEXT NOT NULL, layer_contrasts TEXT NOT NULL);
+    id TEXT PRIMARY KEY, dataset_id TEXT NOT NULL, configuration_id TEXT NOT NULL,
+    layer_contrasts TEXT NOT NULL);
 """
 
 
-def add_configuration(database: sqlite3.Connection, dataset_id: str, configuration: Mapping[str, Any]) -> None:
+def add_configuration(
+    database: sqlite3.Connection, dataset_id: str, configuration: Mapping[str, Any]
+) -> None:
     """Make a configuration and the view that shows a dataset with it."""
     configuration_id, view_id = secrets.token_hex(12), secrets.token_hex(12)
-    meta = {'subtype': 'contrastConfiguration', 'layers': configuration['layers'], 'propertyIds': []}
+    meta = {
+        'subtype': 'contrastConfiguration',
+        'layers': configuration['layers'],
+        'propertyIds': [],
+    }
     database.execute(
-        'INSERT INTO configuration VALUES (?, ?, ?)', (configuration_id, configuration['name'], json.dumps(meta))
+        'INSERT INTO configuration VALUES (?, ?, ?)',
+        (configuration_id, configuration['name'], json.dumps(meta)),
     )
     levels = [(configuration_id, user, level) for user, level in configuration['levels'].items()]
     database.executemany('INSERT INTO configuration_level VALUES (?, ?, ?)', levels)
     contrasts = json.dumps(configuration['layerContrasts'])
-    database.execute('INSERT INTO view VALUES (?, ?, ?, ?)', (view_id, dataset_id, configuration_id, contrasts))
+    database.execute(
+        'INSERT INTO view VALUES (?, ?, ?, ?)', (view_id, dataset_id, configuration_id, contrasts)
+    )
 
 
 class DatasetTables(Database):
     """Datasets, their views and their configurations."""
 
-    def add_dataset(self, name: str, files: Sequence[str], configurations: Sequence[Mapping[str, Any]]) -> str:
-        """Return the id of the dataset of that name; the first time, make it with its configurations.
+    def add_dataset(
+        self, name: str, files: Sequence[str], configurations: Sequence[Mapping[str, Any]]
+    ) -> str:
+        """Return the id of the dataset of that name. The first time, make it.
 
         Parameters
         ----------
@@ -51,15 +64,21 @@ class DatasetTables(Database):
             As `annotation_server.layers` reads them. Each makes one configuration and one view.
         """
         with self._transaction() as database:
-            found = database.execute('SELECT id, item_id FROM dataset WHERE name = ?', (name,)).fetchone()
+            found = database.execute(
+                'SELECT id, item_id FROM dataset WHERE name = ?', (name,)
+            ).fetchone()
             if not found:
                 found = {'id': secrets.token_hex(12), 'item_id': secrets.token_hex(12)}
-                database.execute('INSERT INTO dataset VALUES (?, ?, ?)', (found['id'], name, found['item_id']))
+                database.execute(
+                    'INSERT INTO dataset VALUES (?, ?, ?)', (found['id'], name, found['item_id'])
+                )
                 for configuration in configurations:
                     add_configuration(database, found['id'], configuration)
             for number, file in enumerate(files):
                 item_id = secrets.token_hex(12) if number else found['item_id']
-                database.execute('INSERT OR IGNORE INTO item VALUES (?, ?, ?)', (item_id, found['id'], file))
+                database.execute(
+                    'INSERT OR IGNORE INTO item VALUES (?, ?, ?)', (item_id, found['id'], file)
+                )
             return found['id']
 
     def dataset(self, dataset_id: str) -> sqlite3.Row | None:
@@ -69,7 +88,9 @@ class DatasetTables(Database):
     def views(self, dataset_id: str, user: User) -> list[dict[str, Any]]:
         """Return those of a dataset's views whose configuration a user may read, oldest first."""
         rows = self._rows('SELECT * FROM view WHERE dataset_id = ? ORDER BY rowid', [dataset_id])
-        rows = [row for row in rows if self.configuration_level(row['configuration_id'], user) >= READ]
+        rows = [
+            row for row in rows if self.configuration_level(row['configuration_id'], user) >= READ
+        ]
         return [
             {
                 '_id': row['id'],
@@ -83,7 +104,11 @@ class DatasetTables(Database):
     def configuration(self, configuration_id: str) -> dict[str, Any] | None:
         """Return the configuration of this id, or None."""
         row = self._row('SELECT * FROM configuration WHERE id = ?', [configuration_id])
-        return {'_id': row['id'], 'name': row['name'], 'meta': json.loads(row['meta'])} if row else None
+        return (
+            {'_id': row['id'], 'name': row['name'], 'meta': json.loads(row['meta'])}
+            if row
+            else None
+        )
 
     def configuration_level(self, configuration_id: str, user: User) -> int:
         """Return what a user may do with a configuration."""
@@ -100,6 +125,10 @@ class DatasetTables(Database):
     def merge_configuration(self, configuration_id: str, metadata: dict[str, Any]) -> None:
         """Put keys into a configuration's `meta`."""
         with self._transaction() as database:
-            row = database.execute('SELECT meta FROM configuration WHERE id = ?', (configuration_id,)).fetchone()
+            row = database.execute(
+                'SELECT meta FROM configuration WHERE id = ?', (configuration_id,)
+            ).fetchone()
             meta = json.dumps(json.loads(row['meta']) | metadata)
-            database.execute('UPDATE configuration SET meta = ? WHERE id = ?', (meta, configuration_id))
+            database.execute(
+                'UPDATE configuration SET meta = ? WHERE id = ?', (meta, configuration_id)
+            )

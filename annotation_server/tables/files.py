@@ -10,18 +10,22 @@ CREATE TABLE IF NOT EXISTS file (
     id TEXT PRIMARY KEY, item_id TEXT NOT NULL, name TEXT NOT NULL, content BLOB NOT NULL);
 CREATE INDEX IF NOT EXISTS file_of_item ON file (item_id);
 """
+FILE_COLUMNS = 'id, item_id, name, LENGTH(content) AS size'
 
 
 class FileTables(Database):
-    """Items, and the files that were stored in them. The files of images lie in the served folder."""
+    """Items, and the files that were stored in them. Those of images lie in the served folder."""
 
     def items(self, dataset_id: str, name: str | None = None) -> list[sqlite3.Row]:
-        """Return id, dataset_id, name and size of a dataset's items by their names; only those of one name if given.
+        """Return id, dataset_id, name and size of a dataset's items, sorted by name.
 
-        The size is that of the files that were stored in the item.
+        The size is that of the files that were stored in the item. With a name, only the items of
+        that name are returned.
         """
-        query = """SELECT item.*, (SELECT IFNULL(SUM(LENGTH(content)), 0) FROM file WHERE item_id = item.id) AS size
-            FROM item WHERE dataset_id = ? AND (? IS NULL OR name = ?) ORDER BY name"""
+        query = """SELECT item.*, IFNULL(SUM(LENGTH(content)), 0) AS size
+            FROM item LEFT JOIN file ON file.item_id = item.id
+            WHERE dataset_id = ? AND (? IS NULL OR item.name = ?)
+            GROUP BY item.id ORDER BY item.name"""
         return self._rows(query, [dataset_id, name, name])
 
     def item(self, item_id: str) -> sqlite3.Row | None:
@@ -32,7 +36,10 @@ class FileTables(Database):
     def add_item(self, dataset_id: str, name: str) -> None:
         """Make an item unless the dataset has one of that name."""
         with self._transaction() as database:
-            database.execute('INSERT OR IGNORE INTO item VALUES (?, ?, ?)', (secrets.token_hex(12), dataset_id, name))
+            database.execute(
+                'INSERT OR IGNORE INTO item VALUES (?, ?, ?)',
+                (secrets.token_hex(12), dataset_id, name),
+            )
 
     def remove_item(self, item_id: str) -> None:
         """Remove an item and its files."""
@@ -44,17 +51,19 @@ class FileTables(Database):
         """Store a file, also if there is one of that name, and return its id."""
         file_id = secrets.token_hex(12)
         with self._transaction() as database:
-            database.execute('INSERT INTO file VALUES (?, ?, ?, ?)', (file_id, item_id, name, content))
+            database.execute(
+                'INSERT INTO file VALUES (?, ?, ?, ?)', (file_id, item_id, name, content)
+            )
         return file_id
 
     def files(self, item_id: str) -> list[sqlite3.Row]:
         """Return id, item_id, name and size of an item's files, oldest first."""
-        query = 'SELECT id, item_id, name, LENGTH(content) AS size FROM file WHERE item_id = ? ORDER BY rowid'
+        query = f'SELECT {FILE_COLUMNS} FROM file WHERE item_id = ? ORDER BY rowid'
         return self._rows(query, [item_id])
 
     def file(self, file_id: str) -> sqlite3.Row | None:
         """Return id, item_id, name and size of a file, or None."""
-        return self._row('SELECT id, item_id, name, LENGTH(content) AS size FROM file WHERE id = ?', [file_id])
+        return self._row(f'SELECT {FILE_COLUMNS} FROM file WHERE id = ?', [file_id])
 
     def file_content(self, file_id: str) -> bytes:
         """Return a file's bytes."""

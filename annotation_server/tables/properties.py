@@ -12,12 +12,15 @@ SCHEMA = """
 CREATE TABLE IF NOT EXISTS property (
     id TEXT PRIMARY KEY, body TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS property_value (
-    dataset_id TEXT NOT NULL, annotation_id TEXT NOT NULL, property_id TEXT NOT NULL, value TEXT NOT NULL,
-    PRIMARY KEY (dataset_id, annotation_id, property_id)) WITHOUT ROWID;
+    dataset_id TEXT NOT NULL, annotation_id TEXT NOT NULL, property_id TEXT NOT NULL,
+    value TEXT NOT NULL, PRIMARY KEY (dataset_id, annotation_id, property_id)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS value_of_annotation ON property_value (annotation_id);
 CREATE TABLE IF NOT EXISTS worker_interface (
     image TEXT PRIMARY KEY, interface TEXT NOT NULL);
 """
+RECORD_COLUMNS = (
+    'dataset_id, annotation_id, json_group_object(property_id, json(value)) AS found_values'
+)
 
 
 def as_record(row: sqlite3.Row) -> dict[str, Any]:
@@ -25,7 +28,7 @@ def as_record(row: sqlite3.Row) -> dict[str, Any]:
     return {
         'datasetId': row['dataset_id'],
         'annotationId': row['annotation_id'],
-        'values': json.loads(row['found']),
+        'values': json.loads(row['found_values']),
     }
 
 
@@ -36,7 +39,9 @@ class PropertyTables(Database):
         """Save a property and return it with its new id."""
         created = {**body, '_id': secrets.token_hex(12)}
         with self._transaction() as database:
-            database.execute('INSERT INTO property VALUES (?, ?)', (created['_id'], json.dumps(created)))
+            database.execute(
+                'INSERT INTO property VALUES (?, ?)', (created['_id'], json.dumps(created))
+            )
         return created
 
     def properties(self) -> list[dict[str, Any]]:
@@ -55,26 +60,37 @@ class PropertyTables(Database):
         What an annotation has of a property already stays.
         """
         rows = [
-            (entry['datasetId'], entry['annotationId'], property_id, json.dumps(value, allow_nan=False))
+            (
+                entry['datasetId'],
+                entry['annotationId'],
+                property_id,
+                json.dumps(value, allow_nan=False),
+            )
             for entry in entries
             for property_id, value in entry['values'].items()
         ]
         with self._transaction() as database:
-            database.executemany('INSERT INTO property_value VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING', rows)
+            database.executemany(
+                'INSERT INTO property_value VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING', rows
+            )
 
-    def property_values(self, dataset_id: str, limit: int = 0, offset: int = 0) -> list[dict[str, Any]]:
-        """Return a page of a dataset's values as records of that form, one per annotation, by the annotations' age.
+    def property_values(
+        self, dataset_id: str, limit: int = 0, offset: int = 0
+    ) -> list[dict[str, Any]]:
+        """Return a page of a dataset's values as records of that form, by the annotations' age.
 
         `limit` is the most to return, 0 for no limit; `offset` is how many to skip.
         """
-        query = """SELECT dataset_id, annotation_id, json_group_object(property_id, json(value)) AS found
-            FROM property_value WHERE dataset_id = ? GROUP BY annotation_id ORDER BY annotation_id LIMIT ? OFFSET ?"""
+        query = f"""SELECT {RECORD_COLUMNS} FROM property_value WHERE dataset_id = ?
+            GROUP BY annotation_id ORDER BY annotation_id LIMIT ? OFFSET ?"""
         return [as_record(row) for row in self._rows(query, [dataset_id, limit or -1, offset])]
 
-    def values_of_annotations(self, annotation_ids: Sequence[str]) -> dict[tuple[str, str], dict[str, Any]]:
-        """Return {(dataset id, annotation id): record} of those of the annotations that have values."""
-        query = """SELECT dataset_id, annotation_id, json_group_object(property_id, json(value)) AS found
-            FROM property_value WHERE annotation_id IN (SELECT value FROM json_each(?))
+    def values_of_annotations(
+        self, annotation_ids: Sequence[str]
+    ) -> dict[tuple[str, str], dict[str, Any]]:
+        """Return {(dataset id, annotation id): record} of the annotations that have values."""
+        query = f"""SELECT {RECORD_COLUMNS} FROM property_value
+            WHERE annotation_id IN (SELECT value FROM json_each(?))
             GROUP BY dataset_id, annotation_id"""
         records = [as_record(row) for row in self._rows(query, [json.dumps(annotation_ids)])]
         return {(record['datasetId'], record['annotationId']): record for record in records}
@@ -82,7 +98,9 @@ class PropertyTables(Database):
     def set_worker_interface(self, image: str, interface: dict[str, Any]) -> None:
         """Store the form of the worker that an image holds."""
         with self._transaction() as database:
-            database.execute('REPLACE INTO worker_interface VALUES (?, ?)', (image, json.dumps(interface)))
+            database.execute(
+                'REPLACE INTO worker_interface VALUES (?, ?)', (image, json.dumps(interface))
+            )
 
     def worker_interface(self, image: str) -> dict[str, Any] | None:
         """Return the form of the worker that an image holds, or None."""

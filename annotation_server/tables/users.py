@@ -29,4 +29,3 @@ class UserTable(Database):
         """Return the user who has a token, or None."""
         row = self._row('SELECT * FROM user WHERE token = ?', [token])
         return User(row['id'], row['name'], row['token']) if row else None
-

@@ -32,11 +32,13 @@ def ending_on_sigterm(say: Callable[[], None], uploading: threading.Lock) -> Ite
     def wait_for_signal() -> None:
         while not is_over.is_set():
             if signal.sigtimedwait(signals, POLL_INTERVAL_SECONDS):
-                uploading.acquire(timeout=UPLOAD_PATIENCE_SECONDS)
-                say()
-                sys.stdout.flush()
-                sys.stderr.flush()
-                os._exit(EXIT_STATUS)
+                try:
+                    uploading.acquire(timeout=UPLOAD_PATIENCE_SECONDS)
+                    say()
+                    sys.stdout.flush()
+                    sys.stderr.flush()
+                finally:
+                    os._exit(EXIT_STATUS)  # also where nobody reads stdout any more
 
     watcher = threading.Thread(target=wait_for_signal, name='waits for SIGTERM', daemon=True)
     watcher.start()

@@ -1,9 +1,11 @@
-"""The decoder's small logits become masks of the frame, each computed and kept in its own box only.
+"""From low-resolution logits to masks of the frame, each computed and kept within its own box.
 
-SAM enlarges logits twice, both times bilinearly: to the model's input, whose padding is then cut off, and to the frame.
-That is one matrix along the rows and one along the columns, both banded. A pixel is a mean of the logits around it, so
-it exceeds a cut only near a logit that does: what lies elsewhere need not be computed.
+SAM enlarges logits twice, both times bilinearly: to the model's input, whose padding is then cut
+off, and to the frame. Both together are one matrix along the rows and one along the columns, and
+both are banded. A pixel is a weighted mean of the logits around it. So it can exceed a threshold
+only near a logit that does, and the other pixels need not be computed.
 """
+
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -13,137 +15,303 @@ import torch.nn.functional as F
 
 from fewshot.geometry import Box
 
-STABILITY_OFFSET = 1.0  # a mask is cut so much higher and lower to see whether it changes; SAM's own value
-SLAB_PIXELS = {'cpu': 2 ** 16, 'cuda': 2 ** 24}  # of a mask enlarged at a time; a CPU wants what its cache holds
+STABILITY_OFFSET = 1.0  # as in SamAutomaticMaskGenerator
+# Pixels of a mask that are enlarged at a time. On a CPU they should fit into its cache.
+SLAB_PIXELS = {'cpu': 2**16, 'cuda': 2**24}
 
 
 @dataclass(frozen=True)
 class Axis:
-    """How logits along one axis of the frame become pixels."""
+    """How logits become pixels along one axis of the frame."""
 
-    weights: torch.Tensor  # (pixels, logits)
-    reach: np.ndarray  # (logits, 2): first pixel that a logit takes part in, and the one after its last
-    source: np.ndarray  # (pixels, 2): first logit that takes part in a pixel, and the one after its last
+    weights: torch.Tensor  # (pixels, logits) float32
+    # First index, and the one after the last: of the pixels that a logit influences, and of the
+    # logits that influence a pixel
+    pixels_of: np.ndarray  # (logits, 2) int64
+    logits_of: np.ndarray  # (pixels, 2) int64
 
 
-def plan_axis(logits: int, input_side: int, used: int, pixels: int, device: torch.device) -> Axis:
-    """The axis for a frame of `pixels` that fills `used` of the `input_side` pixels of the model's input."""
+def plan_axis(logits: int, input_size: int, used: int, pixels: int, device: torch.device) -> Axis:
+    """Combine the two enlargements along an axis.
+
+    Parameters
+    ----------
+    logits : int
+        Number of logits.
+    input_size : int
+        Side of the model's input, pixels.
+    used : int
+        Pixels of the model's input that the frame fills; the rest is padding.
+    pixels : int
+        Pixels of the frame.
+    device : torch.device
+        Where masks are computed.
+
+    Returns
+    -------
+    Axis
+    """
     identity = torch.eye(logits)[None]
-    enlarged = F.interpolate(identity, input_side, mode='linear', align_corners=False)[..., :used]
-    weights = F.interpolate(enlarged, pixels, mode='linear', align_corners=False)[0].T.contiguous()
-    takes_part = weights != 0
-    return Axis(weights.to(device), _find_ends(takes_part.T.numpy()), _find_ends(takes_part.numpy()))
-
-
-def _find_ends(marks: np.ndarray) -> np.ndarray:
-    """First marked column of each row and the one after the last: (rows, 2); both 0 where none is marked."""
-    ends = np.stack([marks.argmax(axis=1), marks.shape[1] - marks[:, ::-1].argmax(axis=1)], axis=1)
-    return ends * marks.any(axis=1, keepdims=True)
+    enlarged = F.interpolate(identity, input_size, mode='linear', align_corners=False)
+    enlarged = F.interpolate(enlarged[..., :used], pixels, mode='linear', align_corners=False)
+    weights = enlarged[0].T.contiguous()  # (pixels, logits)
+    influences = weights != 0
+    return Axis(
+        weights.to(device),
+        pixels_of=_find_spans(influences.T).numpy(),
+        logits_of=_find_spans(influences).numpy(),
+    )
 
 
 @dataclass(frozen=True)
-class Sketch:
-    """What is kept of a mask until it is drawn."""
+class StableMask:
+    """A mask of which the pixels are not kept."""
 
-    box: Box  # of the frame: the smallest around the mask
-    stability_score: float  # share of the lower cut that the higher cut covers
+    box: Box  # the smallest around the mask, in its frame
+    stability_score: float  # IoU of the masks at a higher and a lower threshold
 
 
-def sketch_masks(logits: torch.Tensor, rows: Axis, columns: Axis, threshold: float,
-                 stability_thresh: float) -> Iterator[tuple[int, Sketch]]:
-    """The stable ones, at least `stability_thresh`, among masks of logits (M, h, w), each with its number from 0.
+def find_stable_masks(
+    logits: torch.Tensor,
+    rows: Axis,
+    columns: Axis,
+    mask_threshold: float,
+    stability_score_thresh: float,
+) -> dict[int, StableMask]:
+    """Measure masks and select the stable ones, without keeping their pixels.
 
-    The device is waited for twice, however many masks there are.
+    The CPU waits for the GPU twice, however many masks there are.
+
+    Parameters
+    ----------
+    logits : (M, h, w) float32 tensor
+    rows, columns : Axis
+    mask_threshold : float
+        Logit above which a pixel belongs to the mask.
+    stability_score_thresh : float
+        The lowest score that is stable.
+
+    Returns
+    -------
+    dict of int to StableMask
+        By number of the mask, 0 to M - 1, in ascending order.
     """
-    started = []
-    for number, low in find_boxes(logits > threshold - STABILITY_OFFSET):
-        region = Box(*(int(end) for end in (
-            rows.reach[low.top:low.bottom, 0].min(), columns.reach[low.left:low.right, 0].min(),
-            rows.reach[low.top:low.bottom, 1].max(), columns.reach[low.left:low.right, 1].max())))
-        if region.bottom > region.top and region.right > region.left:  # else all of it lies in the input's padding
-            started.append((number, region))
-    if not started:
-        return
-    measured = torch.stack([
-        _measure(logits[number], rows, columns, region, threshold) for number, region in started]).cpu()
-    for (number, region), (high, low_, *ends) in zip(started, measured.tolist(), strict=True):
-        if ends[1] > 0 and high >= stability_thresh * low_:
-            box = Box(ends[0], ends[2], ends[1], ends[3]).shift(region.top, region.left)
-            yield number, Sketch(box, high / low_)
+    # Find the part of the frame in which each mask can have pixels.
+    regions = {}
+    for number, box in find_boxes(logits > mask_threshold - STABILITY_OFFSET).items():
+        top, bottom = _bound(rows.pixels_of[box.top : box.bottom])
+        left, right = _bound(columns.pixels_of[box.left : box.right])
+        if top < bottom and left < right:  # otherwise the mask lies in the padding of the input
+            regions[number] = Box(top, left, bottom, right)
+    if not regions:
+        return {}
+
+    # Measure all masks before the CPU waits for the first.
+    measured = [
+        _measure(logits[number], rows, columns, region, mask_threshold)
+        for number, region in regions.items()
+    ]
+    measurements = torch.stack(measured).tolist()
+
+    stable = {}
+    for (number, region), measurement in zip(regions.items(), measurements, strict=True):
+        above_higher, above_lower, top, bottom, left, right = measurement
+        is_empty = bottom == 0
+        if not is_empty and above_higher >= stability_score_thresh * above_lower:
+            box = Box(top, left, bottom, right).shift(region.top, region.left)
+            stable[number] = StableMask(box, above_higher / above_lower)
+    return stable
 
 
-def draw_masks(logits: torch.Tensor, sketches: Sequence[Sketch], rows: Axis, columns: Axis,
-               threshold: float) -> list[np.ndarray]:
-    """The masks of logits (M, h, w) and their sketches, each in its box, as by `pack_mask`.
+def draw_masks(
+    logits: torch.Tensor,
+    boxes: Sequence[Box],
+    rows: Axis,
+    columns: Axis,
+    mask_threshold: float,
+) -> list[np.ndarray]:
+    """Draw masks, each within its box.
 
-    The device is waited for once.
+    The CPU waits for the GPU once.
+
+    Parameters
+    ----------
+    logits : (M, h, w) float32 tensor
+    boxes : sequence of M Box
+        In the frame, from `find_stable_masks`.
+    rows, columns : Axis
+    mask_threshold : float
+
+    Returns
+    -------
+    list of M (box height, ceil(box width / 8)) uint8 ndarrays
+        As from `pack_mask`.
     """
-    packed = [
-        torch.cat([_pack_on_device(slab > threshold) for slab in _enlarge(one, rows, columns, sketch.box)])
-        for one, sketch in zip(logits, sketches, strict=True)]
+    packed = []
+    for mask_logits, box in zip(logits, boxes, strict=True):
+        slabs = _enlarge(mask_logits, rows, columns, box)
+        packed.append(torch.cat([_pack_on_device(slab > mask_threshold) for slab in slabs]))
+
+    # Fetch all masks at once, as one array.
     flat = torch.cat([bits.flatten() for bits in packed]).cpu().numpy()
     ends = np.cumsum([bits.numel() for bits in packed])
-    return [part.reshape(bits.shape) for part, bits in zip(np.split(flat, ends[:-1]), packed, strict=True)]
+    parts = np.split(flat, ends[:-1])
+    return [part.reshape(bits.shape) for part, bits in zip(parts, packed, strict=True)]
 
 
-def find_boxes(masks: torch.Tensor) -> list[tuple[int, Box]]:
-    """Number and smallest box of each mask of (M, h, w) bool that is not empty."""
-    spans = torch.cat([_find_span(masks.any(dim=2)), _find_span(masks.any(dim=1))], dim=1).tolist()
-    return [(number, Box(top, left, bottom, right)) for number, (top, bottom, left, right) in enumerate(spans)
-            if bottom > 0]
+def find_boxes(masks: torch.Tensor) -> dict[int, Box]:
+    """Find the smallest box around each mask that is not empty.
 
+    Parameters
+    ----------
+    masks : (M, h, w) bool tensor
 
-def _find_span(marks: torch.Tensor) -> torch.Tensor:
-    """First marked column of each row of (n, m) bool and the one after the last: (n, 2); m and 0 where none is."""
-    order = torch.arange(1, marks.shape[1] + 1, device=marks.device)
-    first = marks.shape[1] - (marks * order.flip(0)).amax(dim=1)
-    return torch.stack([first, (marks * order).amax(dim=1)], dim=1)
+    Returns
+    -------
+    dict of int to Box
+        By number of the mask, 0 to M - 1, in ascending order.
 
-
-def _measure(logits: torch.Tensor, rows: Axis, columns: Axis, region: Box, threshold: float) -> torch.Tensor:
-    """Pixels above the higher and the lower stability cut, and top, bottom, left, right of the mask: (6,) int.
-
-    The ends count from the region's corner, a last one excluded; a mask without a pixel ends at 0.
+    Examples
+    --------
+    >>> masks = torch.zeros(2, 5, 8, dtype=torch.bool)
+    >>> masks[1, 1:3, 4:7] = True
+    >>> find_boxes(masks)
+    {1: Box(top=1, left=4, bottom=3, right=7)}
     """
-    high_and_low, by_row, by_column = [], [], []
+    row_spans = _find_spans(masks.any(dim=2))
+    column_spans = _find_spans(masks.any(dim=1))
+    boxes = {}
+    for number, span in enumerate(torch.cat([row_spans, column_spans], dim=1).tolist()):
+        top, bottom, left, right = span
+        if top < bottom:
+            boxes[number] = Box(top, left, bottom, right)
+    return boxes
+
+
+def _find_spans(marks: torch.Tensor) -> torch.Tensor:
+    """Find the first marked column of each row, and the one after the last.
+
+    Parameters
+    ----------
+    marks : (n, m) bool tensor
+
+    Returns
+    -------
+    (n, 2) int64 tensor
+        m and 0 for a row without a mark.
+    """
+    columns = marks.shape[1]
+    order = torch.arange(1, columns + 1, device=marks.device)
+    first = columns - (marks * order.flip(0)).amax(dim=1)
+    end = (marks * order).amax(dim=1)
+    return torch.stack([first, end], dim=1)
+
+
+def _bound(spans: np.ndarray) -> tuple[int, int]:
+    """Find the span around all spans (n, 2), n > 0."""
+    return int(spans[:, 0].min()), int(spans[:, 1].max())
+
+
+def _measure(
+    logits: torch.Tensor, rows: Axis, columns: Axis, region: Box, mask_threshold: float
+) -> torch.Tensor:
+    """Measure the size, stability and extent of a mask.
+
+    Parameters
+    ----------
+    logits : (h, w) float32 tensor
+    rows, columns : Axis
+    region : Box
+        Part of the frame in which the mask can have pixels.
+    mask_threshold : float
+
+    Returns
+    -------
+    (6,) int64 tensor
+        Pixels above the higher and the lower stability threshold; top, bottom, left and right of
+        the mask, counted from the corner of the region, ends excluded. The bottom of an empty mask
+        is 0.
+    """
+    above_higher, above_lower, any_in_row, any_in_column = [], [], [], []
     for slab in _enlarge(logits, rows, columns, region):
-        high_and_low.append(torch.stack([(slab > threshold + offset).sum() for offset in
-                                         (STABILITY_OFFSET, -STABILITY_OFFSET)]))
-        mask = slab > threshold
-        by_row.append(mask.any(dim=1))
-        by_column.append(mask.any(dim=0))
-    ends = torch.cat([_find_span(torch.cat(by_row)[None]), _find_span(torch.stack(by_column).any(dim=0)[None])], dim=1)
-    return torch.cat([torch.stack(high_and_low).sum(dim=0), ends[0]])
+        above_higher.append((slab > mask_threshold + STABILITY_OFFSET).sum())
+        above_lower.append((slab > mask_threshold - STABILITY_OFFSET).sum())
+        mask = slab > mask_threshold
+        any_in_row.append(mask.any(dim=1))
+        any_in_column.append(mask.any(dim=0))
+    counts = torch.stack([torch.stack(above_higher).sum(), torch.stack(above_lower).sum()])
+    row_span = _find_spans(torch.cat(any_in_row)[None])[0]
+    column_span = _find_spans(torch.stack(any_in_column).any(dim=0)[None])[0]
+    return torch.cat([counts, row_span, column_span])
 
 
-def _enlarge(logits: torch.Tensor, rows: Axis, columns: Axis, region: Box) -> Iterator[torch.Tensor]:
-    """A region of the frame, made of the logits (h, w), in slabs of rows from the top: (rows, region width)."""
-    left, right = _bound_source(columns, region.left, region.right)
-    top, bottom = _bound_source(rows, region.top, region.bottom)
-    wide = logits[top:bottom, left:right] @ columns.weights[region.left:region.right, left:right].T
-    step = max(1, SLAB_PIXELS[logits.device.type] // (region.right - region.left))
-    for start in range(region.top, region.bottom, step):
-        stop = min(start + step, region.bottom)
-        first, last = _bound_source(rows, start, stop)
-        yield rows.weights[start:stop, first:last] @ wide[first - top:last - top]
+def _enlarge(
+    logits: torch.Tensor, rows: Axis, columns: Axis, region: Box
+) -> Iterator[torch.Tensor]:
+    """Enlarge logits to the pixels of a region of the frame.
 
+    Parameters
+    ----------
+    logits : (h, w) float32 tensor
+    rows, columns : Axis
+    region : Box
 
-def _bound_source(axis: Axis, start: int, stop: int) -> tuple[int, int]:
-    return int(axis.source[start:stop, 0].min()), int(axis.source[start:stop, 1].max())
+    Yields
+    ------
+    (slab height, region width) float32 tensor
+        The next rows of the region, from the top.
+    """
+    top, bottom = _bound(rows.logits_of[region.top : region.bottom])
+    left, right = _bound(columns.logits_of[region.left : region.right])
+    column_weights = columns.weights[region.left : region.right, left:right]
+    wide = logits[top:bottom, left:right] @ column_weights.T  # (logits, region width)
+
+    slab_height = max(1, SLAB_PIXELS[logits.device.type] // region.width)
+    for start in range(region.top, region.bottom, slab_height):
+        stop = min(start + slab_height, region.bottom)
+        first, end = _bound(rows.logits_of[start:stop])
+        yield rows.weights[start:stop, first:end] @ wide[first - top : end - top]
 
 
 def _pack_on_device(mask: torch.Tensor) -> torch.Tensor:
-    """As `pack_mask`, for a tensor: (h, ceil(w / 8)) uint8."""
-    eights = F.pad(mask, (0, -mask.shape[1] % 8)).unflatten(1, (-1, 8))
+    """Do what `pack_mask` does for a tensor."""
+    octets = F.pad(mask, (0, -mask.shape[1] % 8)).unflatten(1, (-1, 8))  # (h, ceil(w / 8), 8)
     powers = torch.tensor([128, 64, 32, 16, 8, 4, 2, 1], dtype=torch.uint8, device=mask.device)
-    return (eights * powers).sum(dim=2, dtype=torch.uint8)
+    return (octets * powers).sum(dim=2, dtype=torch.uint8)
 
 
 def pack_mask(mask: np.ndarray) -> np.ndarray:
-    """A mask (h, w) bool with eight pixels of a row in each byte: (h, ceil(w / 8)) uint8."""
+    """Pack eight pixels of a row into each byte.
+
+    Parameters
+    ----------
+    mask : (h, w) bool ndarray
+
+    Returns
+    -------
+    (h, ceil(w / 8)) uint8 ndarray
+
+    Examples
+    --------
+    >>> bits = pack_mask(np.ones((3, 10), bool))
+    >>> bits.shape
+    (3, 2)
+    >>> bool(unpack_mask(bits, width=10).all())
+    True
+    """
     return np.packbits(mask, axis=1)
 
 
 def unpack_mask(bits: np.ndarray, width: int) -> np.ndarray:
-    """The mask (h, width) bool that `pack_mask` made small."""
+    """Unpack what `pack_mask` packed.
+
+    Parameters
+    ----------
+    bits : (h, ceil(width / 8)) uint8 ndarray
+    width : int
+
+    Returns
+    -------
+    (h, width) bool ndarray
+    """
     return np.unpackbits(bits, axis=1, count=width).view(bool)

@@ -1,247 +1,388 @@
-"""SAM proposes: a frame becomes candidate masks, whatever they show.
+"""Every mask that SAM finds in a frame, whatever it shows.
 
-The masks, their order and their scores are those of `segment_anything.SamAutomaticMaskGenerator` for the whole frame as
-its only crop (Kirillov et al., "Segment Anything", ICCV 2023).
+The masks, their order and their scores are those of `segment_anything.SamAutomaticMaskGenerator`
+with the whole frame as its only crop.
+
+References
+----------
+Kirillov et al., "Segment Anything", ICCV 2023
 """
-import warnings
-from collections.abc import Callable, Iterator
+
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TypeVar
 
-import cv2
 import numpy as np
 import torch
 import torchvision
 from segment_anything.modeling import Sam
-from segment_anything.utils.amg import build_point_grid
+from segment_anything.utils.amg import build_point_grid, remove_small_regions
 from segment_anything.utils.transforms import ResizeLongestSide
 
-from fewshot.geometry import Box, CutMask, bound_mask
-from fewshot.parameters import Parameters
-from fewshot.sam import decoder
+from fewshot.geometry import Box, bound_mask
+from fewshot.sam.batches import Report, measure_free_memory, run_in_batches
 from fewshot.sam.checkpoints import Checkpoint
-from fewshot.sam.masks import Axis, Sketch, draw_masks, pack_mask, plan_axis, sketch_masks, unpack_mask
+from fewshot.sam.decoder import ProjectedImage, decode_points, predict_masks, project_image
+from fewshot.sam.masks import (
+    Axis,
+    draw_masks,
+    find_stable_masks,
+    pack_mask,
+    plan_axis,
+    unpack_mask,
+)
 
-CELLS_PER_BATCH = 4 * 64 ** 2  # of all points of a batch on a CPU: what its cache can hold is fastest
-POINTS_PER_BATCH = 128  # on a GPU, at most
-BYTES_PER_CHANNEL = 64  # of GPU memory for one channel of one cell of one point, everything counted
-T = TypeVar('T')
+# Cells of all points of a batch on a CPU, which is fastest when they fit into its cache
+CELLS_PER_BATCH = 4 * 64**2
+MAX_POINTS_PER_BATCH = 128  # on a GPU
+BYTES_PER_CHANNEL = 64  # of GPU memory, for each channel of each cell of a point
 
 
 @dataclass(frozen=True)
 class Candidate:
     """A mask that SAM proposes."""
 
-    box: Box  # in its frame, the smallest around the mask
-    bits: np.ndarray  # the mask in its box, as by `masks.pack_mask`
+    box: Box  # the smallest around the mask, in its frame
+    bits: np.ndarray  # the mask within its box, as from `masks.pack_mask`
     area: int  # pixels
-    predicted_iou: float  # SAM's own guess of the mask's quality
-    stability_score: float  # IoU of the mask cut a little lower and a little higher
+    predicted_iou: float  # SAM's own estimate of the mask's quality
+    stability_score: float  # IoU of the masks at a higher and a lower threshold
 
     @property
     def mask(self) -> np.ndarray:
-        """(box height, box width) bool, unpacked anew at each call."""
-        return unpack_mask(self.bits, self.box.right - self.box.left)
+        """(box height, box width) bool ndarray, unpacked at each access."""
+        return unpack_mask(self.bits, self.box.width)
 
 
-def propose_candidates(model: Sam, features: torch.Tensor, shape: tuple[int, ...], parameters: Parameters,
-                       report: Callable[[float], None]) -> list[Candidate]:
-    """Every mask that SAM finds in a frame, asked at a grid of points, near doubles removed.
+def propose_candidates(
+    model: Sam,
+    image_embedding: torch.Tensor,
+    shape: Sequence[int],
+    checkpoint: Checkpoint,
+    *,
+    points_per_side: int,
+    min_area: int,
+    report: Report,
+) -> list[Candidate]:
+    """Prompt SAM with a grid of points and collect its masks, without near duplicates.
 
     Parameters
     ----------
-    features : (1, C, h, w) of the frame, from the image encoder
-    shape : (H, W, ...) of the frame
-    report : called with the share of points done, 0 to 1
+    model : Sam
+    image_embedding : (1, C, h, w) float32 tensor
+        Of the frame, from the image encoder.
+    shape : sequence of int
+        Of the frame, (H, W, ...).
+    checkpoint : Checkpoint
+        Gives the thresholds for good, stable and duplicate masks.
+    points_per_side : int
+    min_area : int
+        Smaller holes are filled and smaller islands are removed, pixels.
+    report : callable
+        Called with the share of points that are done, 0 to 1.
 
-    Raises torch.OutOfMemoryError when a GPU cannot hold a single point's work.
+    Returns
+    -------
+    list of Candidate
+
+    Raises
+    ------
+    JobError
+        The GPU has no memory for a single point.
     """
-    checkpoint = parameters.checkpoint
     with torch.inference_mode():
-        grid = prepare_grid(model, features, shape, parameters.points_per_side)
-        sketches = [one for part in _in_batches(
-            partial(_sketch, model, grid, checkpoint), len(grid.points), count_points_at_once(features), report)
-            for one in part]
-        scores = [one.predicted_iou for one in sketches]
-        chosen = [sketches[number] for number in suppress_doubles(
-            [one.sketch.box for one in sketches], scores, checkpoint.box_nms_thresh)]
-        kept = [one for part in _in_batches(
-            partial(_draw, model, grid, chosen), len(chosen), count_points_at_once(features)) for one in part]
-    if not parameters.min_area:
-        return kept
-    cleaned = [clean_mask(candidate, shape, parameters.min_area) for candidate in kept]
-    untouched = [float(after is before) for before, after in zip(kept, cleaned, strict=True)]
-    return [cleaned[number] for number in suppress_doubles(
-        [one.box for one in cleaned], untouched, checkpoint.box_nms_thresh)]
+        grid = prepare_grid(model, image_embedding, shape, points_per_side)
+        batch_size = count_points_at_once(image_embedding)
+
+        # Find the good and stable masks. Most are near duplicates, so their pixels are not kept.
+        proposals: list[Proposal] = []
+        find = partial(_find_proposals, model, grid, checkpoint)
+        for batch, found in run_in_batches(find, range(len(grid.points)), batch_size):
+            proposals += found
+            report((batch[-1] + 1) / len(grid.points))
+
+        kept = suppress_duplicates(
+            [proposal.box for proposal in proposals],
+            [proposal.predicted_iou for proposal in proposals],
+            checkpoint.box_nms_thresh,
+        )
+        proposals = [proposals[number] for number in kept]
+
+        # Prompt SAM with the remaining points again and draw their masks.
+        candidates: list[Candidate] = []
+        draw = partial(_draw_proposals, model, grid)
+        for _, drawn in run_in_batches(draw, proposals, batch_size):
+            candidates += drawn
+
+    if not min_area:
+        return candidates
+
+    # Clean masks can be near duplicates again. Masks that did not change are preferred.
+    cleaned = [clean_mask(candidate, shape, min_area) for candidate in candidates]
+    unchanged = [float(after is before) for before, after in zip(candidates, cleaned, strict=True)]
+    kept = suppress_duplicates(
+        [candidate.box for candidate in cleaned], unchanged, checkpoint.box_nms_thresh
+    )
+    return [cleaned[number] for number in kept]
 
 
-def has_allowed_area(candidate: Candidate, parameters: Parameters) -> bool:
-    """Whether a candidate lies within Min and Max Mask Area."""
-    return parameters.min_area <= candidate.area <= (parameters.max_area or candidate.area)
+def has_allowed_area(candidate: Candidate, min_area: int, max_area: int) -> bool:
+    """Decide whether the area of a candidate lies within limits.
+
+    Parameters
+    ----------
+    candidate : Candidate
+    min_area, max_area : int
+        Limits, included, pixels. There is no upper limit if `max_area` is 0.
+
+    Returns
+    -------
+    bool
+    """
+    return candidate.area >= min_area and (not max_area or candidate.area <= max_area)
 
 
 @dataclass(frozen=True)
-class Grid:
-    """The points to ask in a frame, and what every answer needs."""
+class PointGrid:
+    """The points of a frame, and what the answers to all of them need."""
 
     points: torch.Tensor  # (n, 2) float32, x and y in pixels of the model's input
-    ground: decoder.Ground
+    image: ProjectedImage
     rows: Axis
     columns: Axis
 
 
 @dataclass(frozen=True)
 class Proposal:
-    """A good and stable mask, not drawn: most are doubles of others, and what is chosen is asked for again."""
+    """A good and stable mask of which the pixels are not kept."""
 
     point: int  # number in the grid
-    mask: int  # of the point's three
+    mask: int  # number among the three masks of the point
     predicted_iou: float
-    sketch: Sketch
+    stability_score: float
+    box: Box  # the smallest around the mask, in its frame
 
 
-def prepare_grid(model: Sam, features: torch.Tensor, shape: tuple[int, ...], points_per_side: int) -> Grid:
-    """The grid of points in a frame of shape (H, W, ...) with features (1, C, h, w)."""
-    side = model.image_encoder.img_size
-    places = build_point_grid(points_per_side) * np.array(shape[1::-1])
-    points = ResizeLongestSide(side).apply_coords(places, shape[:2])
-    used = ResizeLongestSide.get_preprocess_shape(*shape[:2], side)
-    rows, columns = (plan_axis(4 * cells, side, filled, pixels, features.device) for cells, filled, pixels
-                     in zip(features.shape[2:], used, shape[:2], strict=True))
-    points = torch.as_tensor(points, dtype=torch.float32, device=features.device)
-    return Grid(points, decoder.prepare_ground(model, features), rows, columns)
+def prepare_grid(
+    model: Sam, image_embedding: torch.Tensor, shape: Sequence[int], points_per_side: int
+) -> PointGrid:
+    """Place the grid of points in a frame.
+
+    Parameters
+    ----------
+    model : Sam
+    image_embedding : (1, C, h, w) float32 tensor
+    shape : sequence of int
+        Of the frame, (H, W, ...).
+    points_per_side : int
+
+    Returns
+    -------
+    PointGrid
+    """
+    device = image_embedding.device
+    height, width = shape[:2]
+    grid_height, grid_width = image_embedding.shape[2:]
+    input_size = model.image_encoder.img_size
+    used_height, used_width = ResizeLongestSide.get_preprocess_shape(height, width, input_size)
+
+    points = build_point_grid(points_per_side) * (width, height)  # (n, 2), pixels of the frame
+    points = ResizeLongestSide(input_size).apply_coords(points, (height, width))
+    return PointGrid(
+        torch.as_tensor(points, dtype=torch.float32, device=device),
+        project_image(model, image_embedding),
+        plan_axis(4 * grid_height, input_size, used_height, height, device),
+        plan_axis(4 * grid_width, input_size, used_width, width, device),
+    )
 
 
-def _in_batches(work: Callable[[slice], T], count: int, size: int,
-                report: Callable[[float], None] = lambda share: None) -> Iterator[T]:
-    """The results of the work on `size` of `count` things at a time, or on fewer where the memory of a GPU is short."""
-    start = 0
-    while start < count:
-        try:
-            done = work(slice(start, start + size))
-        except torch.OutOfMemoryError:
-            if size == 1:
-                raise
-            size //= 2
-            torch.cuda.empty_cache()
-            warnings.warn('The memory of the GPU is short: fewer points are asked at a time, which takes longer',
-                          RuntimeWarning, stacklevel=2)
-            continue
-        start += size
-        yield done
-        report(min(1, start / count))
+def count_points_at_once(image_embedding: torch.Tensor, free_memory: int | None = None) -> int:
+    """Choose how many points to decode in a batch.
+
+    Parameters
+    ----------
+    image_embedding : (1, C, h, w) tensor
+        On the device that decodes.
+    free_memory : int, optional
+        Of the GPU, bytes; measured by default.
+
+    Returns
+    -------
+    int
+        1 or more.
+    """
+    _, channels, height, width = image_embedding.shape
+    cells = height * width
+    if image_embedding.device.type == 'cpu':
+        return max(1, CELLS_PER_BATCH // cells)
+    if free_memory is None:
+        free_memory = measure_free_memory(image_embedding.device)
+    bytes_per_point = BYTES_PER_CHANNEL * channels * cells
+    return min(max(1, free_memory // 2 // bytes_per_point), MAX_POINTS_PER_BATCH)
 
 
-def count_points_at_once(features: torch.Tensor) -> int:
-    """How many points to ask in one batch, for features (1, C, h, w) on their device."""
-    _, channels, height, width = features.shape
-    if features.device.type == 'cpu':
-        return max(1, CELLS_PER_BATCH // (height * width))
-    free, _ = torch.cuda.mem_get_info(features.device)
-    return int(min(max(1, free // 2 // (BYTES_PER_CHANNEL * channels * height * width)), POINTS_PER_BATCH))
+def _find_proposals(
+    model: Sam, grid: PointGrid, checkpoint: Checkpoint, numbers: list[int]
+) -> list[Proposal]:
+    """Find the good and stable masks of the points with these numbers.
 
+    The CPU waits for the GPU three times.
+    """
+    queries, keys, iou_predictions = decode_points(model, grid.image, grid.points[numbers])
+    iou_predictions = iou_predictions.cpu()  # (B, 3)
+    is_good = iou_predictions > checkpoint.pred_iou_thresh  # (B, 3)
 
-def _sketch(model: Sam, grid: Grid, checkpoint: Checkpoint, batch: slice) -> list[Proposal]:
-    """The good and stable masks of some points. The device is waited for three times."""
-    tokens, cells, predicted_iou = decoder.ask_points(model, grid.ground, grid.points[batch])
-    scores = predicted_iou.cpu()
-    good = scores > checkpoint.pred_iou_thresh  # (B, 3)
-    asked = good.any(dim=1).nonzero()[:, 0]
-    if not len(asked):
+    # Predict the masks of those points only that have a good one.
+    has_good = is_good.any(dim=1).nonzero()[:, 0]
+    if not len(has_good):
         return []
-    if len(asked) < len(scores):
-        on_device = asked.to(tokens.device)
-        tokens, cells = tokens[on_device], cells[on_device]
-    drawn = good[asked].flatten().nonzero()[:, 0]
-    logits = decoder.draw_logits(model, tokens, cells).flatten(0, 1)[drawn.to(tokens.device)]
-    places = good.nonzero().tolist()
-    return [Proposal(batch.start + places[number][0], places[number][1], scores[tuple(places[number])].item(), sketch)
-            for number, sketch in sketch_masks(
-                logits, grid.rows, grid.columns, model.mask_threshold, checkpoint.stability_score_thresh)]
+    if len(has_good) < len(numbers):
+        on_device = has_good.to(queries.device)
+        queries, keys = queries[on_device], keys[on_device]
+    low_res_masks = predict_masks(model, queries, keys).flatten(0, 1)
+    good_masks = is_good[has_good].flatten().nonzero()[:, 0]
+    low_res_masks = low_res_masks[good_masks.to(low_res_masks.device)]  # (M, 4h, 4w)
+
+    stable = find_stable_masks(
+        low_res_masks,
+        grid.rows,
+        grid.columns,
+        model.mask_threshold,
+        checkpoint.stability_score_thresh,
+    )
+    places = is_good.nonzero().tolist()  # point in the batch and mask, for each of the M
+    proposals = []
+    for number, mask in stable.items():
+        row, column = places[number]
+        proposals.append(
+            Proposal(
+                point=numbers[row],
+                mask=column,
+                predicted_iou=iou_predictions[row, column].item(),
+                stability_score=mask.stability_score,
+                box=mask.box,
+            )
+        )
+    return proposals
 
 
-def _draw(model: Sam, grid: Grid, chosen: list[Proposal], batch: slice) -> list[Candidate]:
-    """Some of the chosen proposals, asked for again. The device is waited for once."""
-    part = chosen[batch]
-    tokens, cells, _ = decoder.ask_points(model, grid.ground, grid.points[[one.point for one in part]])
-    logits = decoder.draw_logits(model, tokens, cells)[range(len(part)), [one.mask for one in part]]
-    drawn = draw_masks(logits, [one.sketch for one in part], grid.rows, grid.columns, model.mask_threshold)
+def _draw_proposals(model: Sam, grid: PointGrid, proposals: list[Proposal]) -> list[Candidate]:
+    """Predict and draw masks whose boxes are known.
+
+    The CPU waits for the GPU once.
+    """
+    points = grid.points[[proposal.point for proposal in proposals]]
+    queries, keys, _ = decode_points(model, grid.image, points)
+    low_res_masks = predict_masks(model, queries, keys)  # (B, 3, 4h, 4w)
+    numbers = [proposal.mask for proposal in proposals]
+    packed = draw_masks(
+        low_res_masks[range(len(proposals)), numbers],
+        [proposal.box for proposal in proposals],
+        grid.rows,
+        grid.columns,
+        model.mask_threshold,
+    )
     candidates = []
-    for one, bits in zip(part, drawn, strict=True):
-        mask = unpack_mask(bits, one.sketch.box.right - one.sketch.box.left)
-        if (inner := bound_mask(mask)) is not None:  # rounding may take a last pixel away
-            box = inner.shift(one.sketch.box.top, one.sketch.box.left)
-            candidates.append(Candidate(box, pack_mask(mask[inner.slices]), int(mask.sum()), one.predicted_iou,
-                                        one.sketch.stability_score))
+    for proposal, bits in zip(proposals, packed, strict=True):
+        mask = unpack_mask(bits, proposal.box.width)
+        inner = bound_mask(mask)
+        # Rounding can differ from the first time, and can remove the only pixel of a mask.
+        if inner is not None:
+            candidates.append(
+                Candidate(
+                    box=inner.shift(proposal.box.top, proposal.box.left),
+                    bits=pack_mask(mask[inner.slices]),
+                    area=int(mask.sum()),
+                    predicted_iou=proposal.predicted_iou,
+                    stability_score=proposal.stability_score,
+                )
+            )
     return candidates
 
 
-def suppress_doubles(boxes: list[Box], scores: list[float], iou_thresh: float) -> list[int]:
-    """Numbers of the boxes by falling score, without those that overlap a better one too much.
+def suppress_duplicates(
+    boxes: Sequence[Box], scores: Sequence[float], iou_thresh: float
+) -> list[int]:
+    """Select the boxes that overlap no better one too much (non-maximum suppression).
 
-    The boxes are compared as SAM does, from the first to the last pixel.
+    Parameters
+    ----------
+    boxes : sequence of Box
+    scores : sequence of float
+    iou_thresh : float
+        Largest IoU of two boxes that are no duplicates.
+
+    Returns
+    -------
+    list of int
+        Indices of the selected boxes, by descending score.
+
+    Examples
+    --------
+    >>> boxes = [Box(0, 0, 10, 10), Box(1, 0, 11, 10), Box(30, 30, 40, 40)]
+    >>> suppress_duplicates(boxes, [0.6, 0.9, 0.7], iou_thresh=0.7)
+    [1, 2]
     """
     if not boxes:
         return []
-    corners = torch.tensor([(box.left, box.top, box.right - 1, box.bottom - 1) for box in boxes], dtype=torch.float32)
-    return torchvision.ops.nms(corners, torch.tensor(scores, dtype=torch.float32), iou_thresh).tolist()
+    # SAM's boxes end at the last pixel, not after it.
+    corners = [(box.left, box.top, box.right - 1, box.bottom - 1) for box in boxes]
+    kept = torchvision.ops.nms(
+        torch.tensor(corners, dtype=torch.float32),
+        torch.tensor(scores, dtype=torch.float32),
+        iou_thresh,
+    )
+    return kept.tolist()
 
 
-def clean_mask(candidate: Candidate, shape: tuple[int, ...], min_area: int) -> Candidate:
-    """The candidate without holes and without islands smaller than `min_area` pixels; itself where there are none.
+def clean_mask(candidate: Candidate, shape: Sequence[int], min_area: int) -> Candidate:
+    """Fill the small holes of a mask and remove its small islands.
 
-    Where all islands are smaller the largest stays. Corners connect.
+    Parameters
+    ----------
+    candidate : Candidate
+    shape : sequence of int
+        Of the frame, (H, W, ...).
+    min_area : int
+        Regions of fewer pixels are small. Pixels that touch at a corner are connected. The largest
+        island stays, whatever its size.
+
+    Returns
+    -------
+    Candidate
+        `candidate` itself if nothing changes.
     """
-    original = CutMask(candidate.box, candidate.mask)
-    filled = fill_holes(original, shape, min_area)
-    islands, sizes = _find_regions(filled.mask)
-    small = sizes < min_area
-    if filled is original and not small.any():
+    box = _grow_box(candidate.box, shape, min_area)
+    mask = np.zeros((box.height, box.width), bool)
+    mask[candidate.box.shift(-box.top, -box.left).slices] = candidate.mask
+    mask, has_holes = remove_small_regions(mask, min_area, 'holes')
+    mask, has_islands = remove_small_regions(mask, min_area, 'islands')
+    if not has_holes and not has_islands:
         return candidate
-    small[sizes.argmax()] &= not small.all()
-    mask = filled.mask & ~_mark_regions(islands, small)
     inner = bound_mask(mask)
     assert inner is not None  # the largest island stays
-    return replace(candidate, box=inner.shift(filled.box.top, filled.box.left), bits=pack_mask(mask[inner.slices]),
-                   area=int(mask.sum()))
+    return replace(
+        candidate,
+        box=inner.shift(box.top, box.left),
+        bits=pack_mask(mask[inner.slices]),
+        area=int(mask.sum()),
+    )
 
 
-def fill_holes(cut: CutMask, shape: tuple[int, ...], min_area: int) -> CutMask:
-    """The mask with the regions of background filled that are smaller; itself where there are none.
+def _grow_box(box: Box, shape: Sequence[int], min_area: int) -> Box:
+    """Add so much background to a box that its small holes are the same as in the whole frame.
 
-    The frame around the box counts, for a region may reach out of it, or lie between it and the frame's border: each
-    side of it is one row or column, which weighs as much as it stands for.
+    A region of background can leave the box. If it also leaves the grown box, it fills a strip of
+    the margin, which has at least `min_area` pixels. So its area need not be known.
     """
-    box = cut.box
-    rows, columns = (
-        np.array([before, *[1] * length, after])
-        for before, length, after in zip((box.top, box.left), cut.mask.shape,
-                                         (shape[0] - box.bottom, shape[1] - box.right), strict=True))
-    inside = np.ix_(rows > 0, columns > 0)
-    filled = np.pad(cut.mask, 1)
-    regions, sizes = _find_regions(~filled[inside])
-    edge = np.ones(regions.shape, bool)
-    edge[1:-1, 1:-1] = False
-    at_row, at_column = edge.nonzero()
-    beyond = rows[rows > 0][at_row] * columns[columns > 0][at_column] - 1  # pixels that the edge stands for, no more
-    sizes = sizes + np.bincount(regions[edge], beyond, minlength=len(sizes) + 1)[1:]
-    if not (small := sizes < min_area).any():
-        return cut
-    filled[inside] |= _mark_regions(regions, small)
-    rows[[0, -1]] *= filled[[0, -1]].any(axis=1)
-    columns[[0, -1]] *= filled[:, [0, -1]].any(axis=0)
-    grown = Box(box.top - rows[0], box.left - columns[0], box.bottom + rows[-1], box.right + columns[-1])
-    return CutMask(grown, filled.repeat(rows, axis=0).repeat(columns, axis=1))
-
-
-def _find_regions(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Number of each pixel's region, 0 outside the mask, and the pixels of each region from the first."""
-    _, regions, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
-    return regions, stats[1:, cv2.CC_STAT_AREA]
-
-
-def _mark_regions(regions: np.ndarray, chosen: np.ndarray) -> np.ndarray:
-    """The pixels of the chosen (a bool for each, from the first) of the regions."""
-    marks = np.concatenate([[False], chosen])
-    return np.stack([marks[row] for row in regions])  # row by row, for an index takes eight bytes a pixel
+    height, width = shape[:2]
+    margin = math.ceil(math.sqrt(min_area))
+    if margin > min(height, width):
+        return Box(0, 0, height, width)  # a strip could be shorter than the margin
+    return Box(
+        max(box.top - margin, 0),
+        max(box.left - margin, 0),
+        min(box.bottom + margin, height),
+        min(box.right + margin, width),
+    )

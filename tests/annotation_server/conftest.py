@@ -46,7 +46,13 @@ def server(start_module_server: StartServer, tmp_path_factory: pytest.TempPathFa
     folder = tmp_path_factory.mktemp('images')
     for name, pixels in IMAGES.items():
         with_layers = name == 'stack uint16'
-        write_dataset(folder, name, pixels, LAYERS if with_layers else None, LAYER_CONTRASTS if with_layers else None)
+        write_dataset(
+            folder,
+            name,
+            pixels,
+            LAYERS if with_layers else None,
+            LAYER_CONTRASTS if with_layers else None,
+        )
     return start_module_server(folder)
 
 

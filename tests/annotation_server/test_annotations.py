@@ -36,7 +36,10 @@ def make_point(dataset_id: str, x: float, y: float, **values: Any) -> dict[str, 
 
 
 def create(server: Server, annotations: list[dict[str, Any]]) -> list[str]:
-    return [created['_id'] for created in server.client.post('upenn_annotation/multiple', json=annotations)]
+    return [
+        created['_id']
+        for created in server.client.post('upenn_annotation/multiple', json=annotations)
+    ]
 
 
 def find_ids(server: Server, dataset_id: str, **parameters: Any) -> list[str]:
@@ -73,7 +76,10 @@ def test_an_empty_list_creates_nothing(server):
 @pytest.mark.parametrize(
     'bad',
     [
-        *({key: ...} for key in ('coordinates', 'tags', 'channel', 'location', 'shape', 'datasetId')),
+        *(
+            {key: ...}
+            for key in ('coordinates', 'tags', 'channel', 'location', 'shape', 'datasetId')
+        ),
         {'coordinates': []},
         {'coordinates': [{'x': 1}]},
         {'coordinates': [{'x': '1', 'y': 1}]},
@@ -103,7 +109,9 @@ def test_an_empty_list_creates_nothing(server):
 def test_one_bad_annotation_has_the_whole_batch_refused(server, bad):
     dataset_id = server.datasets['plane 0']
     before = server.client.get('upenn_annotation/count', {'datasetId': dataset_id})
-    wrong = {key: value for key, value in make_annotation(dataset_id, **bad).items() if value is not ...}
+    wrong = {
+        key: value for key, value in make_annotation(dataset_id, **bad).items() if value is not ...
+    }
     # json.dumps and data: requests itself would refuse to send NaN
     body = json.dumps([make_annotation(dataset_id), wrong])
     status, _, kind = refusal(server.client.post, 'upenn_annotation/multiple', data=body)
@@ -141,7 +149,9 @@ def test_annotations_for_an_absent_dataset_are_refused_with_all_the_others(serve
 
 
 def test_a_malformed_dataset_id_in_an_annotation_is_an_internal_error(server):
-    status, _, kind = refusal(server.client.post, 'upenn_annotation/multiple', json=[make_annotation('abc')])
+    status, _, kind = refusal(
+        server.client.post, 'upenn_annotation/multiple', json=[make_annotation('abc')]
+    )
     assert (status, kind) == (500, 'internal')
 
 
@@ -185,7 +195,10 @@ def test_shape_and_tags_filter_the_list_and_the_count_alike(server, dataset_id):
         ({'shape': 'polygon'}, polygons),
         ({'shape': 'line'}, []),
         ({'tags': '["cell"]'}, polygons[:2] + points[:2]),
-        ({'tags': '["example", "cell"]', 'shape': 'point'}, points[1:2]),  # has all of, in any order
+        (
+            {'tags': '["example", "cell"]', 'shape': 'point'},
+            points[1:2],
+        ),  # has all of, in any order
         ({'tags': '["cell\\"s"]', 'shape': 'polygon'}, polygons[4:]),
         ({'tags': '["é"]', 'shape': 'polygon'}, polygons[4:]),
         ({'tags': '["cel"]'}, []),
@@ -194,13 +207,33 @@ def test_shape_and_tags_filter_the_list_and_the_count_alike(server, dataset_id):
     ]:
         assert find_ids(server, dataset_id, **parameters) == expected, parameters
         if 'afterId' not in parameters:
-            count = server.client.get('upenn_annotation/count', {'datasetId': dataset_id, **parameters})
+            count = server.client.get(
+                'upenn_annotation/count', {'datasetId': dataset_id, **parameters}
+            )
             assert count == {'count': len(expected)}, parameters
 
 
 def test_a_tag_is_found_by_all_of_its_characters_and_by_no_part_of_it(server, dataset_id):
     # written as JSON, these hold one another
-    tags = ['', 'a', 'x"a', '"a"', ', ', '], [', '\\', '\\"', '"', 'é', '\\u00e9', '💡', '%', '_', 'A', 'a ', '\n']
+    tags = [
+        '',
+        'a',
+        'x"a',
+        '"a"',
+        ', ',
+        '], [',
+        '\\',
+        '\\"',
+        '"',
+        'é',
+        '\\u00e9',
+        '💡',
+        '%',
+        '_',
+        'A',
+        'a ',
+        '\n',
+    ]
     ids = create(server, [make_annotation(dataset_id, tags=['x', tag, 'y']) for tag in tags])
     for id, tag in zip(ids, tags, strict=True):
         for wanted in ([tag], ['y', tag], [tag, 'x'], ['x', tag, 'y']):
@@ -221,7 +254,8 @@ def test_tags_that_are_no_json_array_of_strings_are_refused(server, tags, needed
 
 
 @pytest.mark.parametrize(
-    'parameters', [{'limit': 'all'}, {'offset': -1}, {'offset': 2**70}, {'sort': 'name'}, {'sortdir': 0}]
+    'parameters',
+    [{'limit': 'all'}, {'offset': -1}, {'offset': 2**70}, {'sort': 'name'}, {'sortdir': 0}],
 )
 def test_a_page_that_cannot_be_is_refused(server, parameters):
     parameters = {'datasetId': server.datasets['plane 0'], **parameters}
@@ -324,7 +358,9 @@ def test_batches_sent_at_once_all_arrive_and_stay_together(server, dataset_id):
     def send(number: int) -> list[str]:
         batch = [make_annotation(dataset_id, tags=[f'batch {number}']) for _ in range(50)]
         headers = {'Girder-Token': server.token}
-        answer = requests.post(f'{server.apiUrl}/upenn_annotation/multiple', json=batch, headers=headers, timeout=60)
+        answer = requests.post(
+            f'{server.apiUrl}/upenn_annotation/multiple', json=batch, headers=headers, timeout=60
+        )
         answer.raise_for_status()
         return [annotation['_id'] for annotation in answer.json()]
 

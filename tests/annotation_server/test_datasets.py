@@ -44,8 +44,12 @@ def test_the_last_interface_posted_for_an_image_is_kept(server):
     image = 'company/worker & co:latest'
     assert server.client.get('worker_interface', {'image': image}) is None
     server.client.post('worker_interface', {'image': image}, json={'Old': {'type': 'text'}})
-    server.client.post('worker_interface', {'image': image}, json={'Größe': {'type': 'number', 'default': 0.5}})
-    assert server.client.get('worker_interface', {'image': image}) == {'Größe': {'type': 'number', 'default': 0.5}}
+    server.client.post(
+        'worker_interface', {'image': image}, json={'Größe': {'type': 'number', 'default': 0.5}}
+    )
+    assert server.client.get('worker_interface', {'image': image}) == {
+        'Größe': {'type': 'number', 'default': 0.5}
+    }
 
 
 @pytest.mark.parametrize(
@@ -65,7 +69,8 @@ def test_what_does_not_exist_is_refused(server, path, parameters, expected):
 
 
 @pytest.mark.parametrize(
-    'path, name', [('item', 'folderId'), ('dataset_view', 'datasetId'), ('upenn_annotation', 'datasetId')]
+    'path, name',
+    [('item', 'folderId'), ('dataset_view', 'datasetId'), ('upenn_annotation', 'datasetId')],
 )
 def test_a_malformed_dataset_id_is_an_internal_error_outside_folder(server, path, name):
     status, _, kind = refusal(server.client.get, path, {name: 'abc'})
@@ -112,7 +117,9 @@ def test_a_request_without_a_token_is_refused(server):
     assert answer.status_code == 401
 
 
-@pytest.mark.parametrize('body', ['{"a": NaN}', '{"a": 1e999}', '{"a": "\\ud83d"}', '{', '', '[1]', '"text"'])
+@pytest.mark.parametrize(
+    'body', ['{"a": NaN}', '{"a": 1e999}', '{"a": "\\ud83d"}', '{', '', '[1]', '"text"']
+)
 def test_an_interface_that_is_not_a_json_object_is_refused(server, body):
     status, _, kind = refusal(server.client.post, 'worker_interface', {'image': 'bad'}, data=body)
     assert (status, kind) == (400, 'rest')

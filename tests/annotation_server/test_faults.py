@@ -23,7 +23,11 @@ PIXELS = np.random.default_rng(0).integers(0, 2**16, (3500, 3500), np.uint16)
 SECONDS = 1.0
 # One server for all: a rule is about the calls that carry its case in their query, which no route looks at.
 RULES: list[dict[str, Any]] = [
-    {'kind': 'refuse', 'path': 'api/v1', 'times': None},  # matches no call: this stands before the path
+    {
+        'kind': 'refuse',
+        'path': 'api/v1',
+        'times': None,
+    },  # matches no call: this stands before the path
     {'kind': 'refuse', 'query': 'case=refuse', 'times': 2},
     {'kind': 'cut', 'query': 'case=cut', 'times': 2},
     {'kind': 'lose', 'query': 'case=lose'},
@@ -38,7 +42,13 @@ RULES: list[dict[str, Any]] = [
     {'kind': 'unavailable', 'query': 'case=crowd', 'after': 5, 'times': 5},
     {'kind': 'busy', 'query': 'case=two', 'seconds': 0, 'after': 1},
     {'kind': 'unavailable', 'query': 'case=two', 'times': 3},
-    {'kind': 'unavailable', 'query': '=filter&x=%20', 'method': 'POST', 'path': 'annotation/mul', 'times': None},
+    {
+        'kind': 'unavailable',
+        'query': '=filter&x=%20',
+        'method': 'POST',
+        'path': 'annotation/mul',
+        'times': None,
+    },
 ]
 
 
@@ -49,7 +59,9 @@ def server(start_module_server, tmp_path_factory) -> Server:
     return start_module_server(folder, '--faults', json.dumps(RULES))
 
 
-def call(server: Server, case: str, method: str = 'GET', path: str = '', **options: Any) -> requests.Response:
+def call(
+    server: Server, case: str, method: str = 'GET', path: str = '', **options: Any
+) -> requests.Response:
     """Make one call, by default for the dataset's folder, on a connection of its own."""
     url = f'{server.apiUrl}/{path or "folder/" + server.datasets["cells"]}'
     parameters = {'case': case, **options.pop('params', {})}
@@ -88,7 +100,9 @@ def statuses(number: int, make_call: Callable[[], requests.Response]) -> list[in
 def read_cut_answer(server: Server, path: str, parameters: dict[str, str]) -> tuple[int, bytes]:
     """Return the Content-Length and the bytes of an answer that ends too early."""
     connection = http.client.HTTPConnection(server.apiUrl.split('/')[2], timeout=60)
-    connection.request('GET', f'/api/v1/{path}?{urlencode(parameters)}', headers={'Girder-Token': server.token})
+    connection.request(
+        'GET', f'/api/v1/{path}?{urlencode(parameters)}', headers={'Girder-Token': server.token}
+    )
     response = connection.getresponse()
     with pytest.raises(http.client.IncompleteRead) as caught:
         response.read()
@@ -170,7 +184,9 @@ def test_an_expired_token_is_answered_like_a_wrong_one_for_good(server):
     refused = [write(server, 'expire'), call(server, 'expire'), write(server, 'expire')]
     assert [answer.status_code for answer in refused] == [401, 401, 401]
     assert refused[0].json() == {'message': 'You must be logged in.', 'type': 'access'}
-    assert refused[1].json()['message'] == f'Read access denied for folder {dataset_id} (user None).'
+    assert (
+        refused[1].json()['message'] == f'Read access denied for folder {dataset_id} (user None).'
+    )
     views = call(server, 'expire', path='dataset_view', params={'datasetId': dataset_id})
     assert (views.status_code, views.json()) == (200, [])
     assert count_saved(server, 'expire') == 2
@@ -226,14 +242,21 @@ def test_of_two_rules_the_first_gets_the_call_and_the_second_counts_it(server):
         ('POST', 'upenn_annotation/multiple', 'y=1&case=filter&x=%20z', 503),
         ('GET', 'upenn_annotation/multiple', 'case=filter&x=%20', 400),  # no such route
         ('POST', 'worker_interface', 'image=i&case=filter&x=%20', 200),
-        ('POST', 'upenn_annotation/multiple', 'case=filter&x=+', 200),  # the same to a route, but not as it was sent
+        (
+            'POST',
+            'upenn_annotation/multiple',
+            'case=filter&x=+',
+            200,
+        ),  # the same to a route, but not as it was sent
         ('POST', 'upenn_annotation/multiple', '', 200),
     ],
 )
 def test_a_rule_harms_only_what_has_its_method_path_and_query(server, method, path, query, status):
     body = '{}' if path == 'worker_interface' else '[]'
     headers = {'Girder-Token': server.token}
-    answer = requests.request(method, f'{server.apiUrl}/{path}?{query}', data=body, headers=headers, timeout=60)
+    answer = requests.request(
+        method, f'{server.apiUrl}/{path}?{query}', data=body, headers=headers, timeout=60
+    )
     assert answer.status_code == status
 
 
@@ -243,16 +266,18 @@ def test_a_restarted_server_has_everything_but_its_faults(start_server, tmp_path
         {'kind': 'restart', 'method': 'POST', 'path': 'upenn_annotation', 'after': 1},
         {'kind': 'busy', 'path': 'worker_interface', 'times': None, 'seconds': 1},
     ]
-    server = start_server(tmp_path, '--no-properties', '--faults', json.dumps(rules))
+    server = start_server(tmp_path, '--jobs-at-once', '0', '--faults', json.dumps(rules))
     assert write(server, 'saved').status_code == 200
     assert call(server, '', path='worker_interface', params={'image': 'i'}).status_code == 429
     with pytest.raises(requests.ConnectionError):
         write(server, 'not saved')
     ready = json.loads(server.process.stdout.readline())
-    assert ready == {'apiUrl': server.apiUrl, 'token': server.token, 'datasets': server.datasets}
+    expected = {'apiUrl': server.apiUrl, 'token': server.token}
+    assert ready == {**expected, 'datasets': server.datasets, 'users': server.users}
     assert (count_saved(server, 'saved'), count_saved(server, 'not saved')) == (1, 0)
     assert call(server, '', path='worker_interface', params={'image': 'i'}).status_code == 200
-    assert call(server, '', 'POST', 'annotation_property', data='{}').status_code == 403  # --no-properties is kept
+    # --jobs-at-once is kept
+    assert call(server, '', 'POST', 'upenn_annotation/compute', data='{}').status_code == 403
     assert statuses(3, lambda: write(server, 'saved')) == [200, 200, 200]
     assert server.stop() == 0
 
@@ -260,7 +285,9 @@ def test_a_restarted_server_has_everything_but_its_faults(start_server, tmp_path
 def test_a_broken_connection_is_no_error_of_the_server(start_server, tmp_path, capfd):
     write_dataset(tmp_path, 'cells', PIXELS[:4, :4])
     kinds = ('refuse', 'cut', 'lose')
-    server = start_server(tmp_path, '--faults', json.dumps([{'kind': kind, 'query': kind} for kind in kinds]))
+    server = start_server(
+        tmp_path, '--faults', json.dumps([{'kind': kind, 'query': kind} for kind in kinds])
+    )
     for kind in kinds:
         with pytest.raises(requests.RequestException):
             call(server, kind)
@@ -276,10 +303,16 @@ def test_a_broken_connection_is_no_error_of_the_server(start_server, tmp_path, c
         ('', ['Invalid JSON']),
         ('{"kind": "cut"}', ['the list of rules', 'list', "{'kind': 'cut'}"]),
         ('["cut"]', ['rule 1', "'cut'"]),
-        ('[{"kind": "cut"}, {"kind": "explode"}]', ['rule 2: kind', "'refuse', 'cut'", "'explode'"]),
+        (
+            '[{"kind": "cut"}, {"kind": "explode"}]',
+            ['rule 2: kind', "'refuse', 'cut'", "'explode'"],
+        ),
         ('[{}]', ['rule 1: kind', 'required']),
         ('[{"kind": "cut", "colour": 1}]', ['rule 1: colour', 'not permitted']),
-        ('[{"kind": "cut", "method": "get"}]', ['rule 1: method', "'GET', 'POST' or 'PUT'", "'get'"]),
+        (
+            '[{"kind": "cut", "method": "get"}]',
+            ['rule 1: method', "'GET', 'POST', 'PUT' or 'DELETE'", "'get'"],
+        ),
         ('[{"kind": "cut", "path": 1}]', ['rule 1: path']),
         ('[{"kind": "cut", "query": null}]', ['rule 1: query']),
         ('[{"kind": "cut", "after": -1}]', ['rule 1: after', '-1']),
@@ -304,8 +337,17 @@ def test_a_rule_that_makes_no_sense_is_refused_with_what_was_given(text, message
 
 
 def test_a_server_with_such_a_rule_does_not_start(tmp_path):
-    command = [sys.executable, '-m', 'annotation_server', str(tmp_path), '--faults', '[{"kind": "explode"}]']
-    ended = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=120, check=False)
+    command = [
+        sys.executable,
+        '-m',
+        'annotation_server',
+        str(tmp_path),
+        '--faults',
+        '[{"kind": "explode"}]',
+    ]
+    ended = subprocess.run(
+        command, cwd=REPOSITORY, capture_output=True, text=True, timeout=120, check=False
+    )
     assert (ended.returncode, ended.stdout) == (2, '')
     assert "argument --faults: rule 1: kind: Input should be 'refuse'" in ended.stderr
     assert ended.stderr.endswith("but this was given: 'explode'\n")

@@ -120,7 +120,11 @@ def test_writers_add_and_readers_download(server, item):
     assert refusal(reader.delete, f'item/{item["_id"]}') == denied
     denied = (403, 'Read access denied for folder ID (user ID).', 'access')
     stranger = server.client_of('stranger')
-    for path in (f'item/{item["_id"]}', f'item/{item["_id"]}/files', f'file/{file["_id"]}/download'):
+    for path in (
+        f'item/{item["_id"]}',
+        f'item/{item["_id"]}/files',
+        f'file/{file["_id"]}/download',
+    ):
         assert refusal(stranger.get, path) == denied
 
 
@@ -129,4 +133,8 @@ def test_what_does_not_exist_is_refused(server, path):
     kind = path.partition('/')[0]
     expected = (400, f'Invalid {kind} id (ID).', 'rest')
     assert refusal(server.client.get, path.format(ABSENT_ID)) == expected
-    assert refusal(server.client.get, path.format('abc')) == (400, 'Invalid ObjectId: abc', 'validation')
+    assert refusal(server.client.get, path.format('abc')) == (
+        400,
+        'Invalid ObjectId: abc',
+        'validation',
+    )

@@ -48,9 +48,9 @@ def test_an_image_of_one_plane_has_no_frames_in_its_metadata(server, name):
 
 def test_a_frame_lacks_the_index_of_an_axis_of_length_one(server):
     frames = get_tiles(server, 'channels uint16')['frames']
-    assert [{key for key in frame if key.startswith('Index') and key != 'Index'} for frame in frames] == [
-        {'IndexC'}
-    ] * 3
+    assert [
+        {key for key in frame if key.startswith('Index') and key != 'Index'} for frame in frames
+    ] == [{'IndexC'}] * 3
     assert get_tiles(server, 'channels uint16')['IndexRange'] == {'IndexC': 3}
 
 
@@ -88,7 +88,11 @@ def test_a_region_is_made_to_fit_width_and_height(server):
     assert small.shape == (HEIGHT // 2, WIDTH // 2, 1) and small.dtype == np.uint16
     whole = get_array(server, 'stack uint16', frame=3)
     assert abs(float(small.mean()) - float(whole.mean())) < 0.1 * float(whole.std())
-    assert get_array(server, 'stack uint16', frame=3, width=2 * WIDTH).shape == (2 * HEIGHT, 2 * WIDTH, 1)
+    assert get_array(server, 'stack uint16', frame=3, width=2 * WIDTH).shape == (
+        2 * HEIGHT,
+        2 * WIDTH,
+        1,
+    )
 
 
 def test_a_region_outside_the_image_is_empty(server):

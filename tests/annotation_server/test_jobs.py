@@ -73,7 +73,9 @@ class Bench:
     def events(self, *kinds: str) -> list[dict[str, Any]]:
         """What the workers wrote down, in order; only these kinds if any are given."""
         path = self.folder / 'events'
-        events = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        events = (
+            [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        )
         return [event for event in events if not kinds or event['event'] in kinds]
 
     def names(self, *kinds: str) -> list[str]:
@@ -148,7 +150,9 @@ def test_what_a_worker_prints_and_its_log_are_kept_apart(bench):
 
 
 @pytest.mark.parametrize('exit_status, end', [(0, SUCCESS), (1, ERROR), (143, ERROR)])
-def test_a_job_is_inactive_when_answered_then_runs_and_ends_as_its_worker_does(bench, exit_status, end):
+def test_a_job_is_inactive_when_answered_then_runs_and_ends_as_its_worker_does(
+    bench, exit_status, end
+):
     go = bench.folder / f'go {exit_status}'
     job = bench.start('held', until=str(go), status=exit_status)
     assert (job['title'], job['status']) == ('held', 0)
@@ -198,7 +202,9 @@ def test_a_user_who_may_start_no_jobs_is_refused(start_bench):
 def test_a_worker_gets_the_token_of_the_user_who_starts_it(bench):
     query = {'datasetId': bench.server.datasets['cells']}
     writer = bench.server.client_of('writer')
-    (job,) = writer.post('upenn_annotation/compute', query, json={'image': 'i', 'name': 'of the writer'})
+    (job,) = writer.post(
+        'upenn_annotation/compute', query, json={'image': 'i', 'name': 'of the writer'}
+    )
     bench.wait(job, SUCCESS)
     begun = bench.events('start')[-1]
     assert begun['arguments'][3] == bench.server.users['writer']
@@ -210,7 +216,9 @@ def test_a_user_without_the_right_to_write_starts_no_job(bench, user):
     query = {'datasetId': bench.server.datasets['cells']}
     client = bench.server.client_of(user)
     expected = (403, 'Write access denied for folder ID (user ID).', 'access')
-    assert refusal(client.post, 'upenn_annotation/compute', query, data='{"image": "i"}') == expected
+    assert (
+        refusal(client.post, 'upenn_annotation/compute', query, data='{"image": "i"}') == expected
+    )
     assert bench.server.client.get('job') == known
 
 
@@ -246,13 +254,23 @@ def test_what_makes_no_job_is_refused(bench, dataset_id, body, expected):
     known = bench.server.client.get('job')
     dataset_id = bench.server.datasets['cells'] if dataset_id == '' else dataset_id
     query = {'datasetId': dataset_id} if dataset_id else {}
-    assert refusal(bench.server.client.post, 'upenn_annotation/compute', query, data=body) == expected
+    assert (
+        refusal(bench.server.client.post, 'upenn_annotation/compute', query, data=body) == expected
+    )
     assert bench.server.client.get('job') == known
 
 
 def test_a_job_that_does_not_exist_is_refused(bench):
-    assert refusal(bench.server.client.get, f'job/{ABSENT_ID}') == (400, 'Invalid job id (ID).', 'rest')
-    assert refusal(bench.server.client.get, 'job/abc') == (400, 'Invalid ObjectId: abc', 'validation')
+    assert refusal(bench.server.client.get, f'job/{ABSENT_ID}') == (
+        400,
+        'Invalid job id (ID).',
+        'rest',
+    )
+    assert refusal(bench.server.client.get, 'job/abc') == (
+        400,
+        'Invalid ObjectId: abc',
+        'validation',
+    )
 
 
 def test_jobs_are_neither_started_nor_shown_without_the_token(bench):
@@ -262,10 +280,15 @@ def test_jobs_are_neither_started_nor_shown_without_the_token(bench):
     expected = {
         ('GET', 'job'): 'Read access denied for job list (user None).',
         ('GET', f'job/{job["_id"]}'): f'Read access denied for job {job["_id"]} (user None).',
-        ('POST', f'upenn_annotation/compute?datasetId={bench.server.datasets["cells"]}'): 'You must be logged in.',
+        (
+            'POST',
+            f'upenn_annotation/compute?datasetId={bench.server.datasets["cells"]}',
+        ): 'You must be logged in.',
     }
     for (method, path), message in expected.items():
-        answer = requests.request(method, f'{bench.server.apiUrl}/{path}', data='{"image": "i"}', timeout=30)
+        answer = requests.request(
+            method, f'{bench.server.apiUrl}/{path}', data='{"image": "i"}', timeout=30
+        )
         assert (answer.status_code, answer.json()) == (401, {'message': message, 'type': 'access'})
     assert bench.server.client.get('job') == known
 
@@ -295,7 +318,11 @@ def test_a_second_signal_ends_server_and_workers_at_once(start_bench):
 def test_a_worker_that_does_not_end_is_killed(tmp_path, monkeypatch):
     monkeypatch.setattr(jobs, 'SECONDS_TO_END', 0.5)
     (tmp_path / 'worker.py').write_text(WORKER)
-    running = jobs.Jobs([sys.executable, str(tmp_path / 'worker.py'), str(tmp_path / 'events')], 1, tmp_path / 'jobs')
+    running = jobs.Jobs(
+        [sys.executable, str(tmp_path / 'worker.py'), str(tmp_path / 'events')],
+        1,
+        tmp_path / 'jobs',
+    )
     wish = {'name': 'stubborn', 'stubborn': True, 'until': str(tmp_path / 'never')}
     job = running.start('stubborn', ['--parameters', json.dumps(wish)])
     wait_until((tmp_path / 'events').exists)
@@ -333,7 +360,9 @@ def test_a_restarted_server_keeps_its_worker_and_limit_but_knows_no_job_that_was
         ('--worker', '"', 'argument --worker: invalid split value'),
     ],
 )
-def test_options_that_make_no_sense_are_refused(tmp_path, capfd, start_server, option, value, message):
+def test_options_that_make_no_sense_are_refused(
+    tmp_path, capfd, start_server, option, value, message
+):
     with pytest.raises(RuntimeError, match='status 2'):
         start_server(tmp_path, option, value)
     assert message in capfd.readouterr().err

@@ -21,7 +21,9 @@ PLANE = np.arange(12, dtype=np.uint8).reshape(3, 4)
 def run_server(*arguments: Any) -> subprocess.CompletedProcess[str]:
     """Run a server that is expected to end by itself."""
     command = [sys.executable, '-m', 'annotation_server', *map(str, arguments)]
-    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(
+        command, cwd=REPOSITORY, capture_output=True, text=True, timeout=120, check=False
+    )
 
 
 def test_everything_is_still_there_after_a_restart(start_server, tmp_path):
@@ -40,10 +42,21 @@ def test_everything_is_still_there_after_a_restart(start_server, tmp_path):
     first.client.post('worker_interface', {'image': 'i'}, json={'Field': {'type': 'text'}})
     view = first.client.get('dataset_view', {'datasetId': dataset_id})
     configuration = f'upenn_collection/{view[0]["configurationId"]}'
-    measured = {'name': 'p', 'shape': 'point', 'image': 'i', 'tags': {'tags': [], 'exclusive': False}}
+    measured = {
+        'name': 'p',
+        'shape': 'point',
+        'image': 'i',
+        'tags': {'tags': [], 'exclusive': False},
+    }
     measured = first.client.post('annotation_property', json={**measured, 'workerInterface': {}})
     first.client.put(f'{configuration}/metadata', json={'propertyIds': [measured['_id']]})
-    values = [{'datasetId': dataset_id, 'annotationId': created[0]['_id'], 'values': {measured['_id']: {'p': 0.5}}}]
+    values = [
+        {
+            'datasetId': dataset_id,
+            'annotationId': created[0]['_id'],
+            'values': {measured['_id']: {'p': 0.5}},
+        }
+    ]
     first.client.post('annotation_property_values/multiple', json=values)
     body = {'annotationsIds': [created[0]['_id']], 'tags': [], 'channelId': None}
     connections = first.client.post('annotation_connection/connectTo/', json=body)
@@ -77,7 +90,9 @@ def test_what_was_answered_survives_a_killed_server(start_server, tmp_path):
     server.client.post('worker_interface', {'image': 'i'}, json={'Field': {'type': 'text'}})
     server.process.kill()
     server.process.wait()
-    assert start_server(tmp_path).client.get('worker_interface', {'image': 'i'}) == {'Field': {'type': 'text'}}
+    assert start_server(tmp_path).client.get('worker_interface', {'image': 'i'}) == {
+        'Field': {'type': 'text'}
+    }
 
 
 def test_every_image_of_the_folder_is_a_dataset_and_nothing_else_is(start_server, tmp_path):
@@ -143,7 +158,9 @@ def test_a_client_that_computes_for_seconds_finds_its_connection_open(start_serv
     connection = http.client.HTTPConnection(urlsplit(server.apiUrl).netloc)
     for pause in (0, 6):  # http.client opens no new one
         time.sleep(pause)
-        connection.request('GET', '/api/v1/annotation_property', headers={'Girder-Token': server.token})
+        connection.request(
+            'GET', '/api/v1/annotation_property', headers={'Girder-Token': server.token}
+        )
         assert connection.getresponse().read() == b'[]'
     connection.close()
 
@@ -170,7 +187,10 @@ def test_a_port_in_use_is_refused(start_server, tmp_path):
             {'a.layers.json': '{"layers": [], "levels": {"owner": 3}}'},
             'a.layers.json: levels.owner: Input should be less than or equal to 2',
         ),
-        ({'a.layers.json': '{"layers": [], "levels": {"admin": 0}}'}, 'a.layers.json: levels.admin'),
+        (
+            {'a.layers.json': '{"layers": [], "levels": {"admin": 0}}'},
+            'a.layers.json: levels.admin',
+        ),
         ({'a.yml': json.dumps({'sources': [{'path': 'a.tif'}]})}, 'a.tif and a.yml'),
     ],
 )

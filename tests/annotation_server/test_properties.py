@@ -1,13 +1,12 @@
 import json
 from collections.abc import Iterator
 from itertools import count
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.annotation_server.conftest import ABSENT_ID, PLANE, refusal
-from tests.conftest import Server, StartServer
+from tests.conftest import Server
 from tests.datasets import make_layer, write_dataset
 
 PROPERTY = {
@@ -17,7 +16,6 @@ PROPERTY = {
     'tags': {'tags': ['cell'], 'exclusive': False},
     'workerInterface': {'Größe': {'type': 'text', 'value': 'µm "x"'}},
 }
-FORBIDDEN = (403, 'Write access denied: this user may only annotate.', 'access')
 
 
 @pytest.fixture(scope='module')
@@ -43,23 +41,24 @@ def dataset_id(unused_ids) -> str:
 @pytest.fixture(scope='module')
 def property_ids(server) -> tuple[str, str]:
     """Two stored properties."""
-    first, second = (server.client.post('annotation_property', json=PROPERTY)['_id'] for _ in range(2))
+    first, second = (
+        server.client.post('annotation_property', json=PROPERTY)['_id'] for _ in range(2)
+    )
     return first, second
-
-
-@pytest.fixture
-def annotator(start_server: StartServer, tmp_path: Path) -> Server:
-    """A server started with --no-properties, on one dataset with layers."""
-    write_dataset(tmp_path, 'cells', PLANE, [make_layer(0)])
-    return start_server(tmp_path, '--no-properties')
 
 
 numbers = count(1)
 
 
-def make_entry(dataset_id: str, values: dict[str, Any], annotation_id: str | None = None) -> dict[str, Any]:
+def make_entry(
+    dataset_id: str, values: dict[str, Any], annotation_id: str | None = None
+) -> dict[str, Any]:
     """Return values of one annotation, by default of one that has none yet."""
-    return {'datasetId': dataset_id, 'annotationId': annotation_id or f'{next(numbers):024x}', 'values': values}
+    return {
+        'datasetId': dataset_id,
+        'annotationId': annotation_id or f'{next(numbers):024x}',
+        'values': values,
+    }
 
 
 def add_values(server: Server, entries: list[dict[str, Any]]) -> None:
@@ -178,11 +177,15 @@ def test_a_body_that_is_no_json_object_is_no_property(server, body):
     assert refusal(server.client.post, 'annotation_property', data=body)[0] == 400
 
 
-def test_values_are_listed_as_they_were_sent_and_by_the_age_of_their_annotations(server, dataset_id, property_ids):
+def test_values_are_listed_as_they_were_sent_and_by_the_age_of_their_annotations(
+    server, dataset_id, property_ids
+):
     first, second = property_ids
     tricky = [0.1 + 0.2, 5e-324, 1.7976931348623157e308, -1e16, 2**53 + 2, 0, 1 / 3]
     entries = [
-        make_entry(dataset_id, {first: {'Similarity': 0.875}, second: {'area': 12, 'Größe "µm"': -3.5}}),
+        make_entry(
+            dataset_id, {first: {'Similarity': 0.875}, second: {'area': 12, 'Größe "µm"': -3.5}}
+        ),
         make_entry(dataset_id, {first: {f'number {n}': number for n, number in enumerate(tricky)}}),
         make_entry(dataset_id, {second: {}}),
         make_entry(dataset_id, {first: 3, second: {'text': 'high', 'none': None}}),
@@ -191,15 +194,23 @@ def test_values_are_listed_as_they_were_sent_and_by_the_age_of_their_annotations
     assert find_values(server, dataset_id) == entries
 
 
-def test_the_first_value_that_an_annotation_has_of_a_property_stays(server, dataset_id, property_ids):
+def test_the_first_value_that_an_annotation_has_of_a_property_stays(
+    server, dataset_id, property_ids
+):
     first, second = property_ids
     entry = make_entry(dataset_id, {first: {'Similarity': 0.5}})
     annotation_id = entry['annotationId']
     add_values(server, [entry])
     add_values(server, [make_entry(dataset_id, {first: {'Similarity': 0.9}}, annotation_id)])
-    add_values(server, [make_entry(dataset_id, {first: {'Area': 7}, second: {'Area': 8}}, annotation_id)])
-    add_values(server, [make_entry(dataset_id, {second: {'Area': n}}, annotation_id) for n in range(3)])
-    assert find_values(server, dataset_id) == [{**entry, 'values': {first: {'Similarity': 0.5}, second: {'Area': 8}}}]
+    add_values(
+        server, [make_entry(dataset_id, {first: {'Area': 7}, second: {'Area': 8}}, annotation_id)]
+    )
+    add_values(
+        server, [make_entry(dataset_id, {second: {'Area': n}}, annotation_id) for n in range(3)]
+    )
+    assert find_values(server, dataset_id) == [
+        {**entry, 'values': {first: {'Similarity': 0.5}, second: {'Area': 8}}}
+    ]
 
 
 def test_the_answer_has_all_values_that_each_annotation_now_has(server, dataset_id, property_ids):
@@ -219,7 +230,9 @@ def test_a_dataset_lists_its_own_values_alone(server, unused_ids, property_ids):
     assert find_values(server, one) == [entry]
 
 
-def test_a_page_of_values_has_50_annotations_unless_told_otherwise(server, dataset_id, property_ids):
+def test_a_page_of_values_has_50_annotations_unless_told_otherwise(
+    server, dataset_id, property_ids
+):
     entries = [make_entry(dataset_id, {id: {'n': n} for id in property_ids}) for n in range(60)]
     add_values(server, entries)
     assert find_values(server, dataset_id) == entries[:50]
@@ -274,7 +287,9 @@ def test_one_bad_entry_has_all_the_values_refused(server, property_ids, bad):
     good = make_entry(dataset_id, {property_ids[0]: {'Similarity': 0.5}})
     wrong = {key: value for key, value in {**good, **bad}.items() if value is not ...}
     body = json.dumps([good, wrong])
-    status, message, kind = refusal(server.client.post, 'annotation_property_values/multiple', data=body)
+    status, message, kind = refusal(
+        server.client.post, 'annotation_property_values/multiple', data=body
+    )
     assert (status, kind) == (400, 'validation')
     assert message.startswith('Invalid annotation property values: ' + next(iter(bad)))
     assert find_values(server, dataset_id, limit=0) == before
@@ -289,21 +304,30 @@ def test_values_that_are_no_json_are_refused(server, body):
 
 @pytest.mark.parametrize('body', ['{}', 'null', '[1]', '[[]]'])
 def test_a_body_that_is_no_list_of_values_is_refused(server, body):
-    status, message, kind = refusal(server.client.post, 'annotation_property_values/multiple', data=body)
+    status, message, kind = refusal(
+        server.client.post, 'annotation_property_values/multiple', data=body
+    )
     assert (status, kind) == (400, 'validation')
     assert message.startswith('Invalid annotation property values: the body: ')
 
 
-def test_values_for_an_absent_dataset_are_refused_with_all_the_others(server, dataset_id, property_ids):
+def test_values_for_an_absent_dataset_are_refused_with_all_the_others(
+    server, dataset_id, property_ids
+):
     batch = [make_entry(id, {property_ids[0]: {'Similarity': 1}}) for id in (dataset_id, ABSENT_ID)]
     expected = (403, "Dataset(s) not found: [ObjectId('ID')]", 'access')
-    assert refusal(server.client.post, 'annotation_property_values/multiple', json=batch) == expected
+    assert (
+        refusal(server.client.post, 'annotation_property_values/multiple', json=batch) == expected
+    )
     assert find_values(server, dataset_id) == []
 
 
 def test_the_values_of_an_absent_dataset_are_refused(server):
     expected = (400, 'No such folder: ID', 'validation')
-    assert refusal(server.client.get, 'annotation_property_values', {'datasetId': ABSENT_ID}) == expected
+    assert (
+        refusal(server.client.get, 'annotation_property_values', {'datasetId': ABSENT_ID})
+        == expected
+    )
 
 
 def test_an_unknown_token_neither_reads_nor_writes_properties(server, expired, dataset_id):
@@ -321,28 +345,3 @@ def test_an_unknown_token_neither_reads_nor_writes_properties(server, expired, d
     assert refusal(expired.post, 'annotation_property', json=PROPERTY) == expected
     assert refusal(expired.post, 'annotation_property_values/multiple', json=[entry]) == expected
     assert find_values(server, dataset_id) == []
-
-
-def test_a_user_who_may_only_annotate_stores_annotations_but_no_properties(annotator):
-    dataset_id, client = annotator.datasets['cells'], annotator.client
-    (view,) = client.get('dataset_view', {'datasetId': dataset_id})
-    configuration = f'upenn_collection/{view["configurationId"]}'
-    meta = client.get(configuration)['meta']
-    entry = make_entry(dataset_id, {ABSENT_ID: {'Similarity': 1}})
-    assert refusal(client.post, 'annotation_property', json=PROPERTY) == FORBIDDEN
-    assert refusal(client.post, 'annotation_property_values/multiple', json=[entry]) == FORBIDDEN
-    assert refusal(client.put, f'{configuration}/metadata', json={'propertyIds': [ABSENT_ID]}) == FORBIDDEN
-    assert client.get('annotation_property') == []
-    assert find_values(annotator, dataset_id) == []
-    assert client.get(configuration)['meta'] == meta
-
-    annotation = {
-        'coordinates': [{'x': 1, 'y': 2}],
-        'tags': ['cell'],
-        'channel': 0,
-        'location': {'XY': 0, 'Z': 0, 'Time': 0},
-        'shape': 'point',
-        'datasetId': dataset_id,
-    }
-    created = client.post('upenn_annotation/multiple', json=[annotation])
-    assert client.get('upenn_annotation', {'datasetId': dataset_id}) == created

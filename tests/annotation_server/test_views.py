@@ -67,9 +67,7 @@ def test_users_do_what_their_level_on_a_configuration_says(server, paths, user, 
             assert (answer['meta']['mine'], answer['_accessLevel']) == (user, level)
 
 
-@pytest.mark.parametrize(
-    'user, level', [('owner', 2), ('admin', 2), ('writer', 1), ('reader', 0)]
-)
+@pytest.mark.parametrize('user, level', [('owner', 2), ('admin', 2), ('writer', 1), ('reader', 0)])
 def test_a_folder_tells_what_the_user_may_do(server, user, level):
     folder = server.client_of(user).get(f'folder/{server.datasets["cells"]}')
     assert folder['_accessLevel'] == level

@@ -9,8 +9,16 @@ ABBREVIATION = re.compile(r'… (\d+) in all')
 # Nothing is known of what these stand for: each occurrence may be another one.
 ANONYMOUS = {'<id>', '<time>', '<uuid>', '<path>', '<token>'}
 
-# Keys that the annotation server may leave out, because nothing in this repository reads them: {path: keys}.
-OWNERSHIP = {'access', 'baseParentId', 'baseParentType', 'created', 'creatorId', 'description', 'updated'}
+# Keys that the annotation server may leave out, {path: keys}: nothing in the repository reads them.
+OWNERSHIP = {
+    'access',
+    'baseParentId',
+    'baseParentType',
+    'created',
+    'creatorId',
+    'description',
+    'updated',
+}
 LEFT_OUT = {
     '/folder': {*OWNERSHIP, 'dimensionLabels', 'parentCollection', 'parentId', 'public', 'size'},
     '/item': {*OWNERSHIP, 'exts', 'sourceName'},
@@ -23,7 +31,17 @@ LEFT_OUT = {
     },
     '/upenn_annotation/compute': {
         *OWNERSHIP,
-        *('args', 'asynchronous', 'celeryTaskId', 'handler', 'interval', 'jobInfoSpec', 'kwargs', 'log', 'meta'),
+        *(
+            'args',
+            'asynchronous',
+            'celeryTaskId',
+            'handler',
+            'interval',
+            'jobInfoSpec',
+            'kwargs',
+            'log',
+            'meta',
+        ),
         *('parentId', 'progress', 'public', 'timestamps', 'type', 'userId', 'when'),
     },
     '/annotation_connection': {'label', 'tags'},
@@ -45,7 +63,7 @@ class Names:
         self.ids: dict[str, str] = {}
 
     def bind(self, placeholder: str, id: str) -> bool:
-        """Remember an id at its first occurrence; return whether it is the same object as at all others."""
+        """Remember an id where it occurs first; return whether it is the same one everywhere."""
         if placeholder not in self.ids and id in self.ids.values():
             return False
         return self.ids.setdefault(placeholder, id) == id
@@ -56,14 +74,25 @@ class Names:
             return {key: self.fill_in(one) for key, one in value.items()}
         if isinstance(value, list):
             return [self.fill_in(one) for one in value]
-        return PLACEHOLDER.sub(lambda match: self.ids[match[0]], value) if isinstance(value, str) else value
+        return (
+            PLACEHOLDER.sub(lambda match: self.ids[match[0]], value)
+            if isinstance(value, str)
+            else value
+        )
 
 
 def kind_of(value: Any) -> str:
     """Return the JSON kind of a value."""
     if isinstance(value, bool):
         return 'boolean'
-    names = {type(None): 'null', int: 'number', float: 'number', str: 'string', list: 'list', dict: 'object'}
+    names = {
+        type(None): 'null',
+        int: 'number',
+        float: 'number',
+        str: 'string',
+        list: 'list',
+        dict: 'object',
+    }
     return names[type(value)]
 
 
@@ -92,7 +121,8 @@ class Comparison:
     def find(self, recorded: Any, answered: Any, place: str = 'answer') -> Iterator[str]:
         """Yield the differences of two JSON values, in words."""
         if kind_of(recorded) != kind_of(answered):
-            yield f'{place} is {kind_of(answered)} {answered!r}, recorded was {kind_of(recorded)} {recorded!r}'
+            kinds = kind_of(answered), kind_of(recorded)
+            yield f'{place} is {kinds[0]} {answered!r}, recorded was {kinds[1]} {recorded!r}'
         elif isinstance(recorded, dict):
             yield from self.find_in_objects(recorded, answered, place)
         elif isinstance(recorded, list):
@@ -102,7 +132,9 @@ class Comparison:
         elif recorded != answered:
             yield f'{place} is {answered!r}, recorded was {recorded!r}'
 
-    def find_in_objects(self, recorded: dict[str, Any], answered: dict[str, Any], place: str) -> Iterator[str]:
+    def find_in_objects(
+        self, recorded: dict[str, Any], answered: dict[str, Any], place: str
+    ) -> Iterator[str]:
         """Yield the differences of two objects."""
         for key in sorted(answered.keys() - recorded.keys()):
             yield f'{place}.{key} was not recorded'
@@ -112,9 +144,13 @@ class Comparison:
             yield from self.find(recorded[key], answered[key], f'{place}.{key}')
 
     def find_in_lists(self, recorded: list[Any], answered: list[Any], place: str) -> Iterator[str]:
-        """Yield the differences of two lists. A long one was recorded as its first entries and its length."""
+        """Yield the differences of two lists; of a long one, the first entries were recorded."""
         shown, length = recorded, len(recorded)
-        if recorded and isinstance(recorded[-1], str) and (match := ABBREVIATION.fullmatch(recorded[-1])):
+        if (
+            recorded
+            and isinstance(recorded[-1], str)
+            and (match := ABBREVIATION.fullmatch(recorded[-1]))
+        ):
             shown, length = recorded[:-1], int(match[1])
         if len(answered) != length:
             yield f'{place} has {len(answered)} entries, recorded were {length}'
@@ -122,7 +158,7 @@ class Comparison:
             yield from self.find(one, other, f'{place}[{number}]')
 
     def find_in_texts(self, recorded: str, answered: str, place: str) -> Iterator[str]:
-        """Yield the differences of two texts. A placeholder must stand for the same id wherever it occurs."""
+        """Yield the differences of two texts; a placeholder stands for one id everywhere."""
         if recorded.startswith(VALIDATOR):
             return
         pattern = '(.+)'.join(map(re.escape, PLACEHOLDER.split(recorded)))

@@ -21,7 +21,11 @@ from tests.contract.compare import Comparison, Names
         (['<a>', '<a>'], ['x', 'y'], 'answer[1] has y, which is not <a>'),
         (['<a>', '<b>'], ['x', 'x'], 'answer[1] has x, which is not <b>'),
         ('No <a> (user <b>).', 'No x (user x).', 'answer has x, which is not <b>'),
-        ('No such folder: <a>', 'No such dataset: x', "answer is 'No such dataset: x', recorded was"),
+        (
+            'No such folder: <a>',
+            'No such dataset: x',
+            "answer is 'No such dataset: x', recorded was",
+        ),
     ],
 )
 def test_a_difference_is_found(recorded, answered, difference):

@@ -24,15 +24,23 @@ Y, X = np.mgrid[:HEIGHT, :WIDTH]
 LAYER_ID = '9114efcd-60a9-4285-929e-5d7c8a0a3658'  # has a contrast of its own in the recorded view
 LAYERS = [
     {**make_layer(channel, color, black=1, white=99.5, id=id), 'name': name}
-    for channel, (name, color, id) in enumerate([('DAPI', '#00FF00', LAYER_ID), ('Cy5', '#FF00FF', 'another')])
+    for channel, (name, color, id) in enumerate(
+        [('DAPI', '#00FF00', LAYER_ID), ('Cy5', '#FF00FF', 'another')]
+    )
 ]
 CONTRAST = {'mode': 'absolute', 'blackPoint': 320, 'whitePoint': 2600}
 EXCHANGES = read_exchanges()
 
 # What the annotation server answers differently: {(chapter, note): why}.
 EXCEPTIONS = {
-    ('datasets', 'as TIFF'): 'It answers pickles alone: nothing in this repository asks for a TIFF file.',
-    ('files', 'replaced: announced'): 'It takes a file in one call: nothing in this repository replaces one in parts.',
+    (
+        'datasets',
+        'as TIFF',
+    ): 'It answers pickles alone: nothing in this repository asks for a TIFF file.',
+    (
+        'files',
+        'replaced: announced',
+    ): 'It takes a file in one call: nothing in this repository replaces one in parts.',
 }
 MOST_EXCEPTIONS = 10  # of those asked by these:
 WHO_COUNTS = {'owner', 'nobody', 'expired'}
@@ -52,10 +60,17 @@ def write_multi(folder: Path) -> None:
     t, z, c = np.mgrid[:3, :2, :2][..., None, None]
     for xy in range(2):
         pixels = (100 * Y + X + 5000 * (xy + 2 * t + 6 * z + 12 * c)).astype(np.uint16)
-        tifffile.imwrite(folder / f'pos{xy}.ome.tif', pixels, metadata={'axes': 'TZCYX'}, photometric='minisblack')
+        tifffile.imwrite(
+            folder / f'pos{xy}.ome.tif',
+            pixels,
+            metadata={'axes': 'TZCYX'},
+            photometric='minisblack',
+        )
     sources = [{'path': f'pos{xy}.ome.tif', 'xy': xy} for xy in range(2)]
     joined = {'channels': ['DAPI', 'Cy5'], 'sources': sources}
-    (folder / 'multi-source2.json').write_text(json.dumps(joined).ljust(353))  # as long as the recorded one
+    (folder / 'multi-source2.json').write_text(
+        json.dumps(joined).ljust(353)
+    )  # as long as the recorded one
 
 
 @pytest.fixture(scope='module')
@@ -81,7 +96,10 @@ def find_names(server: Server) -> Names:
         names.bind(f'<{name}>', dataset_id)
         raw = iter(range(2))
         for item in server.client.get('item', {'folderId': dataset_id, 'limit': 0}):
-            names.bind(f'<{name}.item>' if 'largeImage' in item else f'<{name}.raw{next(raw)}>', item['_id'])
+            names.bind(
+                f'<{name}.item>' if 'largeImage' in item else f'<{name}.raw{next(raw)}>',
+                item['_id'],
+            )
         for view in server.client.get('dataset_view', {'datasetId': dataset_id}):
             names.bind(f'<{name}.view>', view['_id'])
             names.bind(f'<{name}.configuration>', view['configurationId'])
@@ -90,7 +108,11 @@ def find_names(server: Server) -> Names:
 
 def ask(server: Server, names: Names, exchange: Exchange) -> requests.Response:
     """Send a recorded request."""
-    asked = {key: exchange.record[key] for key in ('method', 'path', 'query', 'body') if key in exchange.record}
+    asked = {
+        key: exchange.record[key]
+        for key in ('method', 'path', 'query', 'body')
+        if key in exchange.record
+    }
     record = names.fill_in(asked)
     tokens = {**server.users, 'expired': 'no such token'}
     headers = {} if exchange.user == 'nobody' else {'Girder-Token': tokens[exchange.user]}
@@ -133,7 +155,7 @@ def compare_pixels(recorded: dict[str, Any], content: bytes, kind: str) -> Itera
 
 
 def find_differences(server: Server) -> dict[Exchange, list[str]]:
-    """Put all exchanges to a server, in order; return how each answer differs from the recorded one."""
+    """Put all exchanges to a server, in order; return how the answers differ."""
     names = find_names(server)
     found = {}
     for exchange in EXCHANGES:
