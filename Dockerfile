@@ -47,8 +47,8 @@ COPY --chmod=755 fewshot /fewshot
 COPY --chmod=755 annotation_client /annotation_client
 COPY --chmod=755 entrypoint.py /entrypoint.py
 # Checked here, so that no job spends seconds on it: the worker's user may not write beside the file.
-RUN /opt/worker/bin/python -c 'from fewshot import checkpoints, models; \
-    checkpoints.check_file(models.VIT_H, "/sam_vit_h_4b8939.pth")'
+RUN /opt/worker/bin/python -c 'from fewshot.sam import checkpoints; \
+    checkpoints.check_file(checkpoints.VIT_H, "/sam_vit_h_4b8939.pth")'
 USER 1000
 # Every library loads on this base, and the entry command answers.
 RUN /opt/worker/bin/python -c 'import cv2, girder_client, segment_anything, setproctitle, shapely, skimage' \

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import shapely
 
-from fewshot.crops import Box, CutMask
+from fewshot.geometry import Box, CutMask
 
 LOWEST_IOU = 0.999  # of two masks or outlines that count as the same
 SIMILARITY_GAP = 1e-4
@@ -56,7 +56,10 @@ def load_findings(path: Path) -> Findings:
 
 def compare(specified: Findings, worker: Findings, threshold: float, specified_outlines: list[np.ndarray],
             worker_outlines: list[np.ndarray]) -> Agreement:
-    """Set the candidates of two runs against each other, one by one, and the outlines of what both have kept.
+    """Compare the candidates of two runs one by one, and the outlines of those that both have kept.
+
+    The tolerances are for rounding alone. Duplicates and scores are off in both runs, and both
+    place pixel centres and simplify outlines in the same way.
 
     Parameters
     ----------

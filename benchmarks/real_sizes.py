@@ -28,12 +28,13 @@ from benchmarks import specified
 from benchmarks.findings import mask_iou
 from benchmarks.frames import draw_frame
 from demo.dataset import BLACK, WHITE
-from fewshot.candidates import propose_candidates
-from fewshot.crops import CutMask
-from fewshot.encoder import PATCH, build_sam, encode_image_with_sam1, load_predictor
 from fewshot.frames import Layer, merge_channel
-from fewshot.models import VIT_H, Checkpoint
+from fewshot.geometry import CutMask
 from fewshot.parameters import Location, Parameters
+from fewshot.sam.checkpoints import VIT_H, Checkpoint
+from fewshot.sam.features import encode_image_with_sam1
+from fewshot.sam.model import PATCH_SIZE, build_sam, load_model
+from fewshot.sam.proposals import propose_candidates
 
 VIT_B = replace(VIT_H, name='sam_vit_b', title='SAM ViT-B', width=768, depth=12, heads=12, global_blocks=(2, 5, 8, 11))
 CHECKPOINTS = {'vit_b': VIT_B, 'vit_h': VIT_H}
@@ -75,7 +76,7 @@ def write_random_weights(checkpoint: Checkpoint, path: Path) -> None:
 
 def draw_features(checkpoint: Checkpoint, device: torch.device) -> torch.Tensor:
     """Smooth random features (1, C, h, w) of unit variance."""
-    grid = checkpoint.input_size // PATCH
+    grid = checkpoint.input_size // PATCH_SIZE
     nodes = torch.randn(1, checkpoint.channels, NODES, NODES, generator=torch.Generator().manual_seed(0))
     features = F.interpolate(nodes, size=(grid, grid), mode='bicubic')
     return (features / features.std()).to(device)
@@ -136,7 +137,7 @@ def measure_encoding(checkpoint: Checkpoint, path: Path, rgb: np.ndarray, pairs:
         if precision == 'bfloat16' and not multiplies_bfloat16(stock.device):
             print('bfloat16 is left out: this processor has neither avx512_bf16 nor amx_bf16.')
             continue
-        worker = load_predictor(checkpoint, str(path), precision)
+        worker = SamPredictor(load_model(checkpoint, str(path), precision))
         before, after, ratio = time_pairs(
             lambda: stock.set_image(rgb), lambda: encode_image_with_sam1(worker, rgb), pairs)  # noqa: B023 - called here
         gap = ((worker.features - stock.features).abs().max() / stock.features.std()).item()
@@ -149,7 +150,8 @@ def measure_encoding(checkpoint: Checkpoint, path: Path, rgb: np.ndarray, pairs:
 def measure_proposing(checkpoint: Checkpoint, path: Path, rgb: np.ndarray, random: bool,
                       pairs: int) -> tuple[float, float]:
     """Time POINTS by POINTS points of a frame without its encoding and print it; seconds a point of both sides."""
-    stock, worker = specified.load_model(checkpoint, str(path)), load_predictor(checkpoint, str(path))
+    stock = specified.load_model(checkpoint, str(path))
+    worker = SamPredictor(load_model(checkpoint, str(path)))
     features = draw_features(checkpoint, stock.device) if random else encode_image_with_sam1(worker, rgb)
     cut, mask_threshold = settle_cuts(stock, features, random)
     stock.model.mask_threshold = worker.model.mask_threshold = mask_threshold
@@ -158,11 +160,14 @@ def measure_proposing(checkpoint: Checkpoint, path: Path, rgb: np.ndarray, rando
 
     def ask_stock() -> None:
         with patch.object(stock.model.image_encoder, 'forward', return_value=features):
-            records = specified.propose(stock.model, rgb, parameters)
+            records = specified.propose(stock.model, rgb, parameters.checkpoint, POINTS,
+                                        parameters.min_area, parameters.max_area)
         found['stock'] = [specified.cut_mask(record['segmentation']) for record in records]
 
     def ask_worker() -> None:
-        candidates = propose_candidates(worker.model, features, rgb.shape, parameters, lambda share: None)
+        candidates = propose_candidates(
+            worker.model, features, rgb.shape, parameters.checkpoint, points_per_side=parameters.points_per_side,
+            min_area=parameters.min_area, report=lambda share: None)
         found['worker'] = [CutMask(one.box, one.mask) for one in candidates]
 
     before, after, ratio = time_pairs(ask_stock, ask_worker, pairs)

@@ -1,64 +1,150 @@
-"""The method as it is specified, on the stock packages alone: what the worker is measured against.
+"""The method of the specification, written plainly: what the worker is measured against.
 
-SAM's automatic mask generator gives full-size masks; each costs a crop and a run of SAM's image encoder of its own.
+It is written on segment-anything, scikit-image and shapely. Frames, example masks, crops, pooling,
+outlines and the upload are code of this file. Three things are shared with the worker:
+
+- `build_sam` and the table of checkpoints, because SAM's own registry lacks the small model;
+- `annotation_client`, which sends the requests;
+- `Box`, `CutMask` and `Tally`, which hold what a run found and its seconds.
+
+The specification leaves some details open. The worker decides them in the same way, so the results
+can be compared exactly:
+
+- The centre of pixel (row, column) lies at x = column + 0.5, y = row + 0.5.
+- Channels are stretched between black and white point, coloured, and merged by maximum.
+- A crop is a square around the middle of the object's box. At the image's border it is moved.
+- The outline is that of the largest part of a mask, without its holes.
+- Min Mask Area is also the area below which SAM's generator removes holes and islands.
+
+Duplicates and scores are not in the specification. The comparison turns them off in the worker.
 """
-from collections.abc import Callable
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import shapely
 import torch
 import torch.nn.functional as F
 import torchvision
 from segment_anything import SamAutomaticMaskGenerator, SamPredictor, automatic_mask_generator
+from skimage.draw import polygon2mask
+from skimage.measure import find_contours
 
 from annotation_client.annotations import UPennContrastAnnotationClient
 from annotation_client.tiles import UPennContrastDataset
 from benchmarks.findings import Findings
-from fewshot.crops import CutMask, bound_mask, extract_crop_with_context
+from fewshot.crops import Box, CutMask
 from fewshot.encoder import build_sam
-from fewshot.frames import load_frame, read_layers
-from fewshot.models import Checkpoint
-from fewshot.parameters import Parameters, checkpoint_path, read_parameters
-from fewshot.polygons import annotation_to_mask, make_annotation, trace_mask
+from fewshot.models import KNOWN, Checkpoint
 from fewshot.tally import Tally
 
 
-def run(apiUrl: str, token: str, datasetId: str, params: dict, tally: Tally, loaded: Callable[[], None]) -> Findings:
-    """One job on the frame where the user stands.
+def run(
+    apiUrl: str, token: str, datasetId: str, params: Mapping, tally: Tally,
+    loaded: Callable[[], None],
+) -> Findings:
+    """Run one job on the frame where the user stands.
 
     Parameters
     ----------
+    params : the job's parameters as the server sends them
     tally : its seconds are filled
     loaded : called once the model is loaded
     """
-    parameters = read_parameters(params)
+    form = params['workerInterface']
+    occupancy = form['Target Occupancy']
     dataset = UPennContrastDataset(apiUrl, token, datasetId)
     store = UPennContrastAnnotationClient(apiUrl, token)
-    layers, _ = read_layers(dataset.client, datasetId, dataset.tiles)
+    layers = read_layers(dataset)
     with tally.time('load'):
-        predictor = load_model(parameters.checkpoint, checkpoint_path(parameters.checkpoint))
+        checkpoint = KNOWN[form['Model']]
+        file = os.path.join(os.environ['SAM_CHECKPOINT_DIR'], checkpoint.file)
+        predictor = load_model(checkpoint, file)
     loaded()
+
+    # Phase 1: training feature extraction
     with tally.time('prototype'):
-        rgb = load_frame(dataset, datasetId, layers, parameters.current).rgb
-        examples = store.getAnnotationsByDatasetId(datasetId, shape='polygon', tags=parameters.training_tags)
-        vectors = [describe(predictor, rgb, annotation_to_mask(one, rgb.shape), parameters) for one in examples]
+        examples = store.getAnnotationsByDatasetId(
+            datasetId, shape='polygon', tags=form['Training Tag'])
+        frames: dict[tuple, np.ndarray] = {}
+        vectors = []
+        for example in examples:
+            place = place_of(example['location'])
+            if place not in frames:
+                frames[place] = load_frame(dataset, layers, place)
+            mask = draw_mask(example['coordinates'], frames[place].shape[:2])
+            vectors.append(describe(predictor, frames[place], mask, occupancy))
         prototype = F.normalize(torch.stack(vectors).mean(dim=0), dim=0)
+
+    # Phase 2: inference
     with tally.time('download'):
-        rgb = load_frame(dataset, datasetId, layers, parameters.current).rgb
+        rgb = load_frame(dataset, layers, place_of(params['tile']))
     with tally.time('propose'):
-        records = propose(predictor.model, rgb, parameters)
+        records = propose(predictor.model, rgb, checkpoint, form['Points per side'],
+                          form['Min Mask Area'], form['Max Mask Area'])
+    masks = [record['segmentation'] for record in records]
     with tally.time('describe'):
-        similarities = np.array([
-            F.cosine_similarity(describe(predictor, rgb, record['segmentation'], parameters), prototype, dim=0).item()
-            for record in records])
+        vectors = [describe(predictor, rgb, mask, occupancy) for mask in masks]
+        similarities = [F.cosine_similarity(vector, prototype, dim=0).item() for vector in vectors]
     with tally.time('upload'):
-        objects = [cut_mask(record['segmentation']) for record in records]
-        kept = [one for one, similarity in zip(objects, similarities, strict=True)
-                if similarity >= parameters.threshold]
-        store.createMultipleAnnotations(
-            [make_annotation(trace_mask(*one, parameters.smoothing), parameters.current, parameters, datasetId)
-             for one in kept])
-    return Findings(objects, np.array([record['predicted_iou'] for record in records]), similarities)
+        kept = [mask for mask, similarity in zip(masks, similarities, strict=True)
+                if similarity >= form['Similarity Threshold']]
+        outlines = [outline_mask(mask, form['Smoothing']) for mask in kept]
+        store.createMultipleAnnotations([
+            {
+                'datasetId': datasetId, 'shape': 'polygon', 'tags': params['tags'],
+                'channel': params['channel'], 'location': params['tile'],
+                'coordinates': [{'x': x, 'y': y} for x, y in outline.tolist()],
+            }
+            for outline in outlines
+        ])
+    predicted_iou = [record['predicted_iou'] for record in records]
+    objects = [cut_mask(mask) for mask in masks]
+    return Findings(objects, np.array(predicted_iou), np.array(similarities))
+
+
+def place_of(location: Mapping[str, int]) -> tuple[int, int, int]:
+    """XY, Z and Time of a location as the server writes it."""
+    return location['XY'], location['Z'], location['Time']
+
+
+def read_layers(dataset: UPennContrastDataset) -> list[dict]:
+    """The visible layers of the dataset's configuration, with the contrast of the latest view."""
+    views = dataset.client.get('dataset_view', parameters={'datasetId': dataset.datasetId})
+    view = max(views, key=lambda one: one.get('lastViewed', 0))
+    collection = dataset.client.get(f'upenn_collection/{view["configurationId"]}')
+    contrasts = view['layerContrasts']
+    return [
+        {**layer, 'contrast': contrasts.get(layer['id'], layer['contrast'])}
+        for layer in collection['meta']['layers']
+        if layer['visible']
+    ]
+
+
+def load_frame(
+    dataset: UPennContrastDataset, layers: Sequence[Mapping], place: tuple[int, int, int]
+) -> np.ndarray:
+    """The merged channels at a place (XY, Z, Time) as the user sees them: (H, W, 3) uint8."""
+    merged = np.zeros(3)
+    for layer in layers:
+        number = dataset.coordinatesToFrameIndex(*place, layer['channel'])
+        image = dataset.getRegion(dataset.datasetId, frame=number).astype(float)  # (H, W, 1 or 3)
+        contrast = layer['contrast']
+        black, white = contrast['blackPoint'], contrast['whitePoint']
+        if contrast['mode'] == 'percentile':
+            black, white = np.percentile(image, [black, white])
+        stretched = np.clip((image - black) / (white - black), 0, 1)
+        color = [int(layer['color'][start:start + 2], 16) for start in (1, 3, 5)]  # #RRGGBB
+        merged = np.maximum(merged, stretched * color)
+    return np.rint(merged).astype(np.uint8)
+
+
+def draw_mask(coordinates: Sequence[Mapping[str, float]], shape: tuple[int, ...]) -> np.ndarray:
+    """The pixels (H, W) whose centres lie in a polygon."""
+    corners = [(point['y'] - 0.5, point['x'] - 0.5) for point in coordinates]  # row, column
+    return polygon2mask(shape, np.array(corners))
 
 
 def load_model(checkpoint: Checkpoint, path: str) -> SamPredictor:
@@ -75,52 +161,103 @@ def load_model(checkpoint: Checkpoint, path: str) -> SamPredictor:
 def patch_nms() -> None:
     """Let the generator's non-maximum suppression run on a GPU with many boxes.
 
-    segment-anything 1.0 makes the boxes' categories on the CPU (`torch.zeros(len(boxes))`). With many boxes torchvision
-    leaves its coordinate trick, which moves them to the boxes' device, for a path that indexes tensors on the GPU with
-    them, and fails. As all boxes are of one category, the trick gives the same boxes; so it is always taken.
+    segment-anything 1.0 makes the boxes' categories on the CPU (`torch.zeros(len(boxes))`). With
+    many boxes torchvision does not take its coordinate trick, which moves them to the boxes'
+    device, but a path that indexes tensors on the GPU with them, and fails. All boxes are of one
+    category, so the trick gives the same boxes. After this call it is always taken.
 
-    Raises AttributeError when one of the three names is gone, for then the fix must be looked at again.
+    Raises
+    ------
+    AttributeError
+        One of the three names is gone. Then this fix must be looked at again.
     """
     for module in (torchvision.ops.boxes, automatic_mask_generator):
         if not hasattr(module, 'batched_nms'):
-            raise AttributeError(f'{module.__name__}.batched_nms is gone: this version needs another fix')
+            raise AttributeError(
+                f'{module.__name__}.batched_nms is gone: this version needs another fix')
         module.batched_nms = torchvision.ops.boxes._batched_nms_coordinate_trick
 
 
-def make_generator(model: Any, parameters: Parameters) -> SamAutomaticMaskGenerator:
-    """The stock generator with the cuts that suit the checkpoint, else at its own settings."""
-    checkpoint = parameters.checkpoint
-    return SamAutomaticMaskGenerator(
-        model, points_per_side=parameters.points_per_side, pred_iou_thresh=checkpoint.pred_iou_thresh,
-        stability_score_thresh=checkpoint.stability_score_thresh, box_nms_thresh=checkpoint.box_nms_thresh,
-        crop_nms_thresh=checkpoint.box_nms_thresh, min_mask_region_area=parameters.min_area)
+def propose(
+    model: Any, rgb: np.ndarray, checkpoint: Checkpoint, points_per_side: int, min_area: int,
+    max_area: int,
+) -> list[dict]:
+    """The records of SAM's generator for a frame, those within the area limits.
+
+    Parameters
+    ----------
+    rgb : (H, W, 3) uint8
+    checkpoint : its thresholds suit the weights; those of ViT-H are the generator's defaults
+    max_area : pixels; 0 means no limit
+    """
+    generator = SamAutomaticMaskGenerator(
+        model,
+        points_per_side=points_per_side,
+        pred_iou_thresh=checkpoint.pred_iou_thresh,
+        stability_score_thresh=checkpoint.stability_score_thresh,
+        box_nms_thresh=checkpoint.box_nms_thresh,
+        crop_nms_thresh=checkpoint.box_nms_thresh,
+        min_mask_region_area=min_area,
+    )
+    records = generator.generate(rgb)
+    return [one for one in records if min_area <= one['area'] <= (max_area or math.inf)]
 
 
-def propose(model: Any, rgb: np.ndarray, parameters: Parameters) -> list[dict]:
-    """The generator's records for an (H, W, 3) uint8 frame, those within the area limits."""
-    records = make_generator(model, parameters).generate(rgb)
-    return [record for record in records
-            if parameters.min_area <= record['area'] <= (parameters.max_area or record['area'])]
-
-
-def describe(predictor: SamPredictor, rgb: np.ndarray, mask: np.ndarray, parameters: Parameters) -> torch.Tensor:
-    """The vector (C,) of the object under a full-size mask: crop, encode, pool."""
-    crop_image, crop_mask = extract_crop_with_context(rgb, mask, parameters.occupancy)
-    predictor.set_image(crop_image)
+def describe(
+    predictor: SamPredictor, rgb: np.ndarray, mask: np.ndarray, occupancy: float
+) -> torch.Tensor:
+    """The feature vector (C,) of the object under a mask (H, W): crop, encode, pool."""
+    crop, crop_mask = crop_with_context(rgb, mask, occupancy)
+    predictor.set_image(crop)
     return pool(predictor.features, crop_mask)
 
 
+def crop_with_context(
+    rgb: np.ndarray, mask: np.ndarray, occupancy: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Frame and mask in a square that holds the object, which fills the share `occupancy` of it.
+
+    A long object fills less, because its square is as wide as the object is long.
+    """
+    rows, columns = np.nonzero(mask)
+    side = round(math.sqrt(len(rows) / occupancy))
+    side = max(side, int(np.ptp(rows)) + 1, int(np.ptp(columns)) + 1)
+    window = (place_window(rows, side, mask.shape[0]), place_window(columns, side, mask.shape[1]))
+    return rgb[window], mask[window]
+
+
+def place_window(indices: np.ndarray, side: int, length: int) -> slice:
+    """`side` of `length` pixels with the indices in the middle, or all if there are fewer."""
+    side = min(side, length)
+    centred = (int(indices.min()) + int(indices.max()) + 1 - side) // 2
+    start = min(max(centred, 0), length - side)
+    return slice(start, start + side)
+
+
 def pool(features: torch.Tensor, mask: np.ndarray) -> torch.Tensor:
-    """The mean (C,) of features (1, C, h, w), each cell weighted by how much of it the crop's mask (H, W) covers."""
+    """The mean (C,) of features (1, C, h, w), weighted by the share of a cell under the mask.
+
+    The mask (H, W) is that of the crop. It is padded to a square as the encoder pads the crop.
+    """
     height, width = mask.shape
     side = max(height, width)
-    square = F.pad(torch.as_tensor(mask).to(features), (0, side - width, 0, side - height))  # as the encoder pads
-    weights = F.interpolate(square[None, None], size=features.shape[-2:], mode='area')[0]  # (1, h, w)
+    square = F.pad(torch.as_tensor(mask).to(features), (0, side - width, 0, side - height))
+    weights = F.interpolate(square[None, None], size=features.shape[-2:], mode='area')[0]
     return (features[0] * weights).sum(dim=(1, 2)) / weights.sum()
 
 
+def outline_mask(mask: np.ndarray, smoothing: float) -> np.ndarray:
+    """The outline (N, 2) of a mask (H, W) as x and y, simplified by at most `smoothing` pixels."""
+    contours = find_contours(np.pad(mask, 1).astype(float), 0.5)  # padding closes all contours
+    # minus the pixel of padding, plus half a pixel
+    polygons = [shapely.Polygon(contour[:, ::-1] - 0.5) for contour in contours]
+    largest = max(polygons, key=lambda polygon: polygon.area)
+    closed = shapely.get_coordinates(largest.simplify(smoothing))
+    return closed[:-1]  # the last point repeats the first
+
+
 def cut_mask(mask: np.ndarray) -> CutMask:
-    """A full-size mask, not empty, cut to the smallest box around it."""
-    box = bound_mask(mask)
-    assert box is not None
+    """A mask (H, W), not empty, cut to the smallest box around it."""
+    rows, columns = np.nonzero(mask)
+    box = Box(int(rows.min()), int(columns.min()), int(rows.max()) + 1, int(columns.max()) + 1)
     return CutMask(box, mask[box.slices])

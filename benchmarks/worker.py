@@ -8,11 +8,12 @@ import numpy as np
 import entrypoint
 from annotation_client.utils import sendProgress, sendWarning
 from benchmarks.findings import Findings
-from fewshot import candidates, encoder, examples, frames, polygons, prototype  # noqa: F401 - loaded before time counts
-from fewshot.crops import CutMask
+from fewshot import examples, frames, polygons, prototype  # noqa: F401 - loaded before time counts
+from fewshot.geometry import CutMask
 from fewshot.job import Job
 from fewshot.page import Page
 from fewshot.parameters import Parameters
+from fewshot.sam import features, proposals  # noqa: F401 - likewise
 from fewshot.tally import Tally
 
 

@@ -17,7 +17,7 @@ from demo.dataset import NAME, Example, to_annotation, to_outline, write_dataset
 from demo.processes import ROOT, running_server
 from evaluation.groups import Group, outline_examples
 from evaluation.scoring import outline_wrong_kind
-from fewshot.models import KNOWN, VIT_H
+from fewshot.sam.checkpoints import KNOWN, VIT_H
 
 COUNTER_TAG = 'counter-example'
 COUNTER_EXAMPLES = 3

@@ -1,61 +1,223 @@
-"""One job: what it has done, what has become of its frames, what its user is told."""
-import logging
+"""One job, from the rights of its user to its last message. Read it from top to bottom.
+
+    settings ─▶ frames ─┬─▶ tagged polygons ─▶ masks ─▶ crops ─▶ features ─▶ prototype
+                        └─▶ each frame ─▶ candidates ─▶ crops ─▶ features ─▶ similarity ─▶ polygons ─▶ upload
+"""
 import threading
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, NamedTuple
 
-from fewshot.forecast import Forecast
-from fewshot.outcomes import Outcomes
-from fewshot.page import Page
-from fewshot.parameters import Location
-from fewshot.tally import Tally, count
+import numpy as np
+from girder_client import HttpError
 
-LONGEST_STATE = 500  # characters of the state in a progress line
-
-log = logging.getLogger('sam_fewshot')
-
-
-@dataclass
-class Job:
-    """What a job knows of itself at any time. It is used by the thread that computes and the one that uploads."""
-
-    page: Page
-    tally: Tally = field(default_factory=Tally)
-    outcomes: Outcomes = field(default_factory=lambda: Outcomes([]))
-    forecast: Forecast = field(default_factory=lambda: Forecast(0))
-    others: list[str] = field(default_factory=list)  # names of the jobs that search the other shares of the batch
-    sending: threading.Lock = field(default_factory=threading.Lock)  # held while a frame is uploaded
-
-    def begin(self, locations: Sequence[Location]) -> None:
-        """From here on these are the frames of the batch."""
-        self.outcomes = Outcomes(locations)
-        self.forecast = Forecast(len(locations))
-
-    def skip(self, location: Location, error: Exception) -> None:
-        """Leave a frame out that failed, with a warning. Raises BatchEndedError when the batch cannot go on."""
-        log.error('%s failed', location, exc_info=error)
-        self.outcomes.note_failure(location, error)
-        self.page.warn(f'The frame {location} was left out', 'Frame left out', f'{str(error).rstrip(".")}. '
-                       f'{describe_notes(error)} The batch goes on; its end lists the frames that failed.')
-
-    def describe_state(self) -> str:
-        """Return what is on the server and what remains, as sentences; '' before the batch began."""
-        if not self.outcomes.locations:
-            return ''
-        done = f'On the server: {count(self.tally.uploaded, "object")}; {count(self.tally.frames, "frame")} complete.'
-        return f'{done} {self.outcomes.describe_rest()}'.strip()
-
-    def note_state(self) -> None:
-        """Keep the state for the progress lines, and write it to the log.
-
-        The last lines of a cancelled job may not reach the page, so the state is shown after each frame.
-        """
-        if len(self.outcomes.locations) > 1 and self.outcomes.remaining:
-            state = self.describe_state()
-            log.info('%s', state)
-            self.page.state = state if len(state) <= LONGEST_STATE else 'The log of the job lists what remains.'
+from fewshot import messages
+from fewshot.batch import list_locations
+from fewshot.geometry import CutMask, Tile
+from fewshot.images.frames import FrameLoader
+from fewshot.images.layers import choose_layers
+from fewshot.images.metadata import axis_length
+from fewshot.matching.examples import Examples, cut_examples, list_reasons, sort_examples
+from fewshot.matching.prototype import Prototype, learn_prototype
+from fewshot.reporting import advice
+from fewshot.reporting.reporter import Reporter
+from fewshot.reporting.state import JobState, Stopwatch, count
+from fewshot.results.existing import Outlines, list_existing
+from fewshot.results.scores import ScoresNotSavedError, prepare_property
+from fewshot.results.uploads import Uploader, UploadOptions
+from fewshot.sam.segmenter import Segmenter
+from fewshot.search import LEARNING_SHARE, Delivery, FrameSearch, search_batch
+from fewshot.server import READ, Server
+from fewshot.settings import Settings
+from fewshot.shares import Shares, keep_shared_examples, start_shares
 
 
-def describe_notes(error: Exception) -> str:
-    """What an error's notes say, as sentences; where it has none, its type."""
-    return ' '.join(getattr(error, '__notes__', None) or [f'{type(error).__name__}: the log of the job tells more.'])
+def run_job(server: Server, load_segmenter: Callable[[], Segmenter], reporter: Reporter, settings: Settings,
+            params: Mapping[str, Any], clock: Callable[[], float], uploading: threading.Lock) -> None:
+    """Find objects like the tagged examples in every frame of the batch, and upload their outlines.
+
+    A frame that fails costs no other frame: it is listed at the end, and the job fails.
+
+    Parameters
+    ----------
+    server : Server
+    load_segmenter : callable
+        Loads the model. Called after everything that can fail quickly.
+    reporter : Reporter
+    settings : Settings
+    params : Mapping
+        The job's parameters as the server sent them, for the jobs of other shares.
+    clock : callable
+        Returns seconds.
+    uploading : threading.Lock
+        Held during an upload.
+
+    Raises
+    ------
+    JobError
+        The job cannot run, or frames failed.
+    girder_client.HttpError
+        The server cannot be reached or refuses.
+    """
+    stopwatch = Stopwatch(clock)
+
+    # 1. Prepare: what can fail quickly comes first
+    check_access(server)
+    image = server.open_image()
+    check_channel(settings.channel, image.tiles)
+    locations = list_locations(settings.batches, settings.location, image.tiles)
+    layers, problem = choose_layers(server, axis_length(image.tiles, 'C'))
+    if problem is not None:
+        reporter.warn(problem)
+    tagged = fetch_tagged(server, settings)
+    examples = sort_examples(tagged.examples, tagged.counter_examples, image.tiles, settings.tile_size)
+    reporter.progress(0.0, 'Loading the model', settings.checkpoint.title)
+    with stopwatch.time('load'):
+        segmenter = load_segmenter()
+    uploader = Uploader(server, choose_upload_options(server, settings, reporter), reporter)
+    existing: Outlines = {}
+    if settings.skip_duplicates:
+        existing = list_existing(server, locations, settings.tags, settings.training_tags)
+    shares = Shares(locations, [])
+    if settings.jobs > 1:
+        shares = start_shares(server, params, settings.jobs, locations, [*tagged.examples, *tagged.counter_examples],
+                              reporter)
+    state = JobState(shares.own, stopwatch, shares.other_jobs)
+    reporter.note_state(state.describe())
+
+    with ThreadPoolExecutor(1) as background:  # one thread: one connection to the server is enough
+        tiles = [Tile(location, box) for location in state.locations for box in examples.boxes]
+        loader = FrameLoader(image, server.dataset_id, layers, background, planned=[*examples.by_tile, *tiles])
+
+        # 2. Learn
+        with stopwatch.time('prototype'):
+            lesson = learn(loader, examples, segmenter, settings, reporter)
+
+        # 3. Search, and upload what was found in the background
+        search = FrameSearch(segmenter, lesson.prototype, settings.threshold, settings.min_area, settings.max_area)
+        delivery = Delivery(uploader, existing, state, reporter, background, uploading)
+        frame_shape = image.tiles['sizeY'], image.tiles['sizeX']
+        search_batch(loader, tiles, frame_shape, search, delivery, state, reporter)
+
+    # 4. Finish
+    finish(state, lesson, settings.threshold, reporter)
+
+
+# 1. Prepare
+
+
+def check_access(server: Server) -> None:
+    """Raise a JobError when the user of this job may only read the dataset: the first upload would fail."""
+    if server.access_level() == READ:
+        raise messages.READ_ONLY.error()
+
+
+def check_channel(channel: int, metadata: Mapping) -> None:
+    """Raise a JobError when the dataset does not have the job's channel, counted from 0."""
+    channels = axis_length(metadata, 'C')
+    if channel >= channels:
+        raise messages.CHANNEL_OUTSIDE.error(channel=channel + 1, channels=channels)
+
+
+class Tagged(NamedTuple):
+    """The annotations of examples and counter-examples."""
+
+    examples: list[Mapping]
+    counter_examples: list[Mapping]
+
+
+def fetch_tagged(server: Server, settings: Settings) -> Tagged:
+    """Return the tagged polygons. Raises JobError when no polygon has a training tag."""
+    examples = server.list_polygons_with_any(settings.training_tags)
+    if not examples:
+        raise messages.NO_EXAMPLE.error(tags=' or '.join(repr(tag) for tag in settings.training_tags))
+    counter_examples = server.list_polygons_with_any(settings.negative_tags)
+    if settings.share_examples is None:
+        return Tagged(examples, counter_examples)
+    kept = keep_shared_examples([*examples, *counter_examples], settings.share_examples)
+    return Tagged([one for one in examples if one in kept], [one for one in counter_examples if one in kept])
+
+
+def choose_upload_options(server: Server, settings: Settings, reporter: Reporter) -> UploadOptions:
+    """Return how annotations are uploaded. Warn where scores cannot be saved, or duplicates not be recognized."""
+    property_id = None
+    if settings.save_scores:
+        try:
+            property_id = prepare_property(server)
+        except (HttpError, ScoresNotSavedError) as error:
+            reporter.warn(messages.SCORES_NOT_SAVED, reason=error)
+    if settings.skip_duplicates and not settings.tags and property_id is None:
+        reporter.warn(messages.NO_TAGS)
+    return UploadOptions(
+        tags=settings.tags, channel=settings.channel, smoothing=settings.smoothing,
+        skip_duplicates=settings.skip_duplicates, property_id=property_id, connect_to=settings.connect_to)
+
+
+# 2. Learn
+
+
+class Lesson(NamedTuple):
+    """What was learned: the prototype, and the number of examples that were used."""
+
+    prototype: Prototype
+    examples: int
+
+
+def learn(loader: FrameLoader, examples: Examples, segmenter: Segmenter, settings: Settings,
+          reporter: Reporter) -> Lesson:
+    """Return the prototype of the examples. Examples that cannot be used are ignored with one warning.
+
+    Raises
+    ------
+    JobError
+        No example can be used.
+    """
+    total = examples.skipped.total() + sum(len(polygons) for polygons in examples.by_tile.values())
+    skipped = Counter(examples.skipped)
+    vectors: list[np.ndarray] = []
+    is_counter: list[bool] = []
+    objects: list[CutMask] = []
+    scale = np.inf  # pixels of the model's input per pixel of a frame, the smallest
+    for tile, coming in loader.load_ahead(examples.by_tile):
+        rgb = coming.result()
+        cut = cut_examples(examples.by_tile[tile], tile, rgb.shape)
+        skipped += cut.skipped
+        report = partial(report_learning, reporter, len(is_counter), len(cut.objects), total)
+        vectors.append(segmenter.describe(rgb, cut.objects, report))
+        is_counter += cut.is_counter
+        objects += [one for one, counter in zip(cut.objects, cut.is_counter, strict=True) if not counter]
+        scale = min(scale, segmenter.input_size / max(rgb.shape[:2]))
+
+    if not objects:
+        raise messages.NO_USABLE_EXAMPLE.error(reasons=list_reasons(skipped))
+    if skipped:
+        reporter.warn(messages.EXAMPLES_SKIPPED, skipped=skipped.total(), count=total, reasons=list_reasons(skipped))
+    if settings.whole_frame:
+        advice.advise_on_source(objects, scale, segmenter.input_size, reporter)
+    advice.advise_on_size(objects, scale, segmenter.input_size, reporter)
+    advice.advise_on_areas(objects, settings.min_area, settings.max_area, reporter)
+    return Lesson(learn_prototype(np.concatenate(vectors), is_counter), len(objects))
+
+
+def report_learning(reporter: Reporter, done: int, new: int, total: int, share: float) -> None:
+    """Show how many of `total` examples are done, when a share of `new` ones is added to `done`."""
+    number = done + round(share * new)
+    reporter.progress(LEARNING_SHARE * number / total, 'Learning from the examples', f'{number} of {total}')
+
+
+# 4. Finish
+
+
+def finish(state: JobState, lesson: Lesson, threshold: float, reporter: Reporter) -> None:
+    """Show the last message and write the summary. Raises JobError when frames failed."""
+    state.log_summary(lesson.examples)
+    if state.counts.kept:
+        advice.advise_on_threshold(threshold, lesson.prototype.example_similarities, state, reporter)
+    else:
+        reporter.warn(messages.NOTHING_FOUND, frames=count(state.counts.frames, 'frame'),
+                      explanation=state.explain_nothing(threshold))
+    reporter.close()
+    state.raise_failures()
+    reporter.progress(1.0, 'Done', state.describe_result(lesson.prototype.example_similarities))

@@ -5,9 +5,9 @@ import numpy as np
 from scipy import ndimage
 from segment_anything import SamPredictor
 
-from fewshot.encoder import load_predictor
-from fewshot.models import VIT_MINI
 from fewshot.parameters import Parameters, read_parameters
+from fewshot.sam.checkpoints import VIT_MINI
+from fewshot.sam.model import load_model
 from tests.worker import REPOSITORY, make_params
 
 CENTRES = [(30, 30), (34, 92), (94, 62)]  # of three discs, row and column, in a picture of 128×128
@@ -17,7 +17,7 @@ CHECKPOINT = REPOSITORY / 'models' / VIT_MINI.file
 @functools.cache
 def small_predictor() -> SamPredictor:
     """SAM with the weights that this repository carries."""
-    return load_predictor(VIT_MINI, str(CHECKPOINT))
+    return SamPredictor(load_model(VIT_MINI, str(CHECKPOINT)))
 
 
 def small_parameters(**changes) -> Parameters:

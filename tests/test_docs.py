@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fewshot.models import VIT_H
+from fewshot.sam.checkpoints import VIT_H
 from fewshot.tally import Tally
 from tests.conftest import StartServer
 from tests.datasets import make_layer, write_dataset
@@ -17,7 +17,8 @@ from tests.small_model import CENTRES, draw_discs, outline_disc
 from tests.worker import REPOSITORY
 
 GUIDE = REPOSITORY / 'docs/deployment.md'
-SHOWN_BY = {'refuse', 'warn', 'sendError', 'sendWarning', 'ServerError'}  # whose first argument is a message
+# whose first argument is a message
+SHOWN_BY = {'refuse', 'warn', 'sendError', 'sendWarning', 'ServerError', 'JobError'}
 ERRORS = {'ValueError', 'RuntimeError', 'FileNotFoundError'}
 SENTENCE = re.compile(r'[A-Z][a-z]* .*|.*[.?]')  # what is none is a phrase, which another message takes in
 
@@ -79,7 +80,8 @@ def find_messages(function: ast.AST) -> Iterator[str]:
 
 def list_messages() -> set[str]:
     """Every message in the worker's code, but for those made of others alone."""
-    files = [REPOSITORY / 'entrypoint.py', *REPOSITORY.glob('fewshot/*.py'), *REPOSITORY.glob('annotation_client/*.py')]
+    files = [REPOSITORY / 'entrypoint.py', *REPOSITORY.glob('fewshot/**/*.py'),
+             *REPOSITORY.glob('annotation_client/*.py')]
     functions = [node for file in files for node in ast.walk(ast.parse(file.read_text()))
                  if isinstance(node, ast.FunctionDef)]
     return {text for function in functions for text in find_messages(function) if re.search('[a-z]{3}', text)}

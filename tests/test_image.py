@@ -21,7 +21,7 @@ from dockerfile_parse import DockerfileParser
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from fewshot.models import VIT_H
+from fewshot.sam.checkpoints import VIT_H
 from tests.conftest import StartServer
 
 REPOSITORY = Path(__file__).parents[1]

@@ -3,7 +3,7 @@
 Held-out synthetic images (another seed than training) and the labelled image of the demo. One point on each object:
 how good is the best of the three masks, and the one that the model prefers? With --thresholds also the automatic mask
 generator on synthetic images, at several cuts of predicted IoU and stability: this chose the values in
-`fewshot/models.py`.
+`fewshot/sam/checkpoints.py`.
 """
 import argparse
 import itertools
@@ -17,11 +17,11 @@ from torchvision.ops import nms
 
 from demo.dataset import BLACK, WHITE, cut, read_image
 from demo.scoring import match_iou
-from fewshot.candidates import has_allowed_area, propose_candidates
-from fewshot.encoder import encode_image_with_sam1, load_predictor
 from fewshot.frames import Layer, merge_channel
-from fewshot.models import VIT_MINI
-from fewshot.parameters import Location, Parameters
+from fewshot.sam.checkpoints import VIT_MINI
+from fewshot.sam.features import encode_image_with_sam1
+from fewshot.sam.model import load_model
+from fewshot.sam.proposals import has_allowed_area, propose_candidates
 from training.synthetic import make_image
 from training.train import OUT
 
@@ -85,14 +85,11 @@ def propose_all(predictor: SamPredictor, rgb: np.ndarray, labels: np.ndarray) ->
     """All masks of an image that any of the cuts could let through, near doubles among them."""
     loosest = replace(
         VIT_MINI, pred_iou_thresh=min(IOU_CUTS), stability_score_thresh=min(STABILITY_CUTS), box_nms_thresh=1)
-    parameters = Parameters(
-        training_tags=(), negative_tags=(), batches={}, checkpoint=loosest, threshold=0, occupancy=0.2,
-        points_per_side=POINTS_PER_SIDE, min_area=SMALLEST, max_area=LARGEST, smoothing=0, skip_duplicates=False,
-        save_scores=False, tile_size=0, precision='float32', jobs=1, signed=None, whole_frame=False, tags=(),
-        channel=0, current=Location(0, 0, 0), connect_to=None)
     features = encode_image_with_sam1(predictor, np.ascontiguousarray(rgb))
-    proposed = propose_candidates(predictor.model, features, rgb.shape, parameters, lambda share: None)
-    proposed = [candidate for candidate in proposed if has_allowed_area(candidate, parameters)]
+    proposed = propose_candidates(
+        predictor.model, features, rgb.shape, loosest, points_per_side=POINTS_PER_SIDE, min_area=SMALLEST,
+        report=lambda share: None)
+    proposed = [candidate for candidate in proposed if has_allowed_area(candidate, SMALLEST, LARGEST)]
     objects = masks_of(labels)
     iou = np.zeros((len(proposed), len(objects)))
     for row, candidate in enumerate(proposed):
@@ -120,7 +117,7 @@ if __name__ == '__main__':
     parser.add_argument('--thresholds', action='store_true', help='try cuts of the mask generator (minutes)')
     arguments = parser.parse_args()
     with torch.inference_mode():
-        predictor = load_predictor(VIT_MINI, arguments.checkpoint)
+        predictor = SamPredictor(load_model(VIT_MINI, arguments.checkpoint))
         print('synthetic:', measure_points(predictor, load_synthetic(40)), flush=True)
         print('labelled image, squares of 128:', measure_points(predictor, load_nuclei(128)), flush=True)
         print('labelled image, squares of 256:', measure_points(predictor, load_nuclei(256)), flush=True)

@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from segment_anything.modeling import Sam
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from fewshot.encoder import build_sam
-from fewshot.models import VIT_MINI
+from fewshot.sam.checkpoints import VIT_MINI
+from fewshot.sam.model import build_sam
 from training.synthetic import SIDE, make_image
 
 SEED = 7

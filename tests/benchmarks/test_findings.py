@@ -9,7 +9,7 @@ from hypothesis.extra.numpy import arrays
 
 from benchmarks.findings import Findings, compare, load_findings, mask_iou, outline_iou, save_findings
 from benchmarks.specified import cut_mask
-from fewshot.crops import Box, CutMask
+from fewshot.geometry import Box, CutMask
 
 THRESHOLD = 0.8
 FOUND = Findings(

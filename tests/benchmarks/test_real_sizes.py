@@ -6,7 +6,7 @@ import torch
 
 from benchmarks import real_sizes
 from benchmarks.real_sizes import UnitCosts, measure, project_frame, time_pairs, write_random_weights
-from fewshot.models import VIT_MINI
+from fewshot.sam.checkpoints import VIT_MINI
 
 
 def test_a_projected_frame_is_one_encoding_every_point_and_an_encoding_for_each_candidate():

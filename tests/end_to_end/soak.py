@@ -15,9 +15,10 @@ import torch
 from segment_anything import SamPredictor
 
 import entrypoint
-from fewshot import encoder, parameters
-from fewshot.attention import fuse_attention
-from fewshot.models import VIT_MINI
+from fewshot import parameters
+from fewshot.sam import model as sam_model
+from fewshot.sam.attention import fuse_attention
+from fewshot.sam.checkpoints import VIT_MINI
 from tests.worker import make_params
 
 TINY = replace(VIT_MINI, input_size=64, width=32, depth=2, heads=2, global_blocks=(1,), window=2, channels=32,
@@ -29,7 +30,7 @@ SETTINGS = {'Batch XY': 'all', 'Points per side': 16, 'Similarity Threshold': 0,
 def load_tiny(*_: Any) -> SamPredictor:
     """The stand-in for `entrypoint.load_model`."""
     torch.manual_seed(0)
-    model = encoder.build_sam(TINY)
+    model = sam_model.build_sam(TINY)
     fuse_attention(model.image_encoder)
     return SamPredictor(model.requires_grad_(False))
 

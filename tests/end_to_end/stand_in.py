@@ -14,10 +14,10 @@ import torch
 from skimage import measure
 
 import entrypoint
-from fewshot.candidates import Candidate
-from fewshot.crops import Box
 from fewshot.duplicates import Found
-from fewshot.masks import pack_mask
+from fewshot.geometry import Box
+from fewshot.sam.masks import pack_mask
+from fewshot.sam.proposals import Candidate
 from tests.datasets import make_layer, write_dataset
 
 FRAMES = 12

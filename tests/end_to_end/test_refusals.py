@@ -5,7 +5,7 @@ from copy import deepcopy
 import numpy as np
 import pytest
 
-from fewshot.models import VIT_H
+from fewshot.sam.checkpoints import VIT_H
 from tests.datasets import write_dataset
 from tests.worker import NOWHERE, make_params, run_worker
 

@@ -11,7 +11,7 @@ from evaluation import groups, jobs
 from evaluation.groups import Group, draw_group
 from evaluation.images import Scene
 from evaluation.jobs import COUNTER_TAG, COUNTERED, DEFAULTS, OWN_NMS, SKIPPED, SPECIFIED, TILED, run_ways, running_lab
-from fewshot.models import KNOWN
+from fewshot.sam.checkpoints import KNOWN
 
 SAME = 'Training Tag', 'Batch XY', 'Model', 'Similarity Threshold', 'Target Occupancy', 'Points per side', \
     'Min Mask Area', 'Max Mask Area', 'Smoothing'

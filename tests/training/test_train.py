@@ -3,8 +3,8 @@ import pytest
 import torch
 from torch.optim.swa_utils import AveragedModel
 
-from fewshot.encoder import build_sam, load_predictor
-from fewshot.models import VIT_MINI
+from fewshot.sam.checkpoints import VIT_MINI
+from fewshot.sam.model import build_sam, load_model
 from training.synthetic import make_image
 from training.train import decode, draw_crop, draw_points, measure_loss, prepare, save
 
@@ -61,7 +61,7 @@ def test_what_is_saved_is_what_the_worker_loads(tmp_path):
     torch.manual_seed(0)
     model = build_sam(VIT_MINI)
     save(AveragedModel(model), tmp_path / 'mini.pth')
-    loaded = load_predictor(VIT_MINI, str(tmp_path / 'mini.pth')).model.state_dict()
+    loaded = load_model(VIT_MINI, str(tmp_path / 'mini.pth')).state_dict()
     for name, value in model.state_dict().items():
         torch.testing.assert_close(loaded[name].cpu(), value, rtol=1e-3, atol=1e-6)
 

@@ -1,0 +1,1 @@
+"""From the server's pixels to the image that the user sees."""

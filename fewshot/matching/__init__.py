@@ -1,0 +1,1 @@
+"""Which objects are like the examples."""

@@ -1,0 +1,101 @@
+"""The property that holds the scores of found objects: the user sorts and filters by it."""
+import logging
+from collections.abc import Iterable, Mapping
+
+from girder_client import HttpError
+
+from fewshot.server import FORBIDDEN_STATUS, WRITE, Server
+
+NAME = 'SAM few-shot'
+IMAGE = 'properties/none:latest'  # of a property that no worker computes
+
+log = logging.getLogger('sam_fewshot')
+
+
+class ScoresNotSavedError(RuntimeError):
+    """The scores have no property to go to. The text is the reason and what to do."""
+
+
+def prepare_property(server: Server) -> str:
+    """Return the id of the scores' property. Create it where no configuration of the dataset names it.
+
+    The server shows a property only to users who can read a configuration that names it. So the property is
+    looked up in the configurations of this dataset, and created only if one of them can name it.
+
+    Raises
+    ------
+    ScoresNotSavedError
+        The property does not exist and no configuration can name a new one.
+    girder_client.HttpError
+        A request failed for another reason than missing rights.
+    """
+    configurations = read_configurations(server)
+    writable = [one for one in configurations if one.get('_accessLevel', WRITE) >= WRITE]
+    property_id = look_up_property(server, configurations)
+    if property_id is not None:
+        name_property(server, property_id, writable)
+        return property_id
+    if not configurations:
+        raise ScoresNotSavedError(
+            'The dataset has no view that you can open. Ask its owner to share the view with you.')
+    if not writable:
+        raise ScoresNotSavedError(
+            'You cannot change any configuration of the dataset, so it cannot list a new property. Ask its owner '
+            'for the right to edit, or ask the owner to run this tool once.')
+    property_id = server.create_property(NAME, IMAGE)
+    if not name_property(server, property_id, writable):
+        raise ScoresNotSavedError(
+            'The server refused to change the configurations of the dataset. The log of the job has its answer.')
+    return property_id
+
+
+def find_property(server: Server) -> str | None:
+    """Return the id of the scores' property, None where no readable configuration of the dataset names it."""
+    return look_up_property(server, read_configurations(server))
+
+
+def read_configurations(server: Server) -> list[Mapping]:
+    """Return the configurations of the dataset that this user can read."""
+    configurations = []
+    for configuration_id in sorted({view['configurationId'] for view in server.list_views()}):
+        try:
+            configurations.append(server.read_configuration(configuration_id))
+        except HttpError as error:
+            if error.status != FORBIDDEN_STATUS:
+                raise
+            log.info('configuration %s cannot be read: %s', configuration_id, error)
+    return configurations
+
+
+def look_up_property(server: Server, configurations: Iterable[Mapping]) -> str | None:
+    """Return the id of the scores' property among those that the configurations name, None if it is not there."""
+    named_ids = [property_id for one in configurations for property_id in list_named(one)]
+    if not named_ids:
+        return None
+    properties = {one['_id']: one for one in server.list_properties()}
+    for property_id in named_ids:
+        found = properties.get(property_id, {})
+        if (found.get('name'), found.get('shape'), found.get('image')) == (NAME, 'polygon', IMAGE):
+            return property_id
+    return None
+
+
+def name_property(server: Server, property_id: str, configurations: Iterable[Mapping]) -> bool:
+    """Add a property to the configurations that do not name it. Return whether any of them names it now."""
+    is_named = False
+    for configuration in configurations:
+        named_ids = list_named(configuration)
+        try:
+            if property_id not in named_ids:
+                server.name_properties(configuration['_id'], [*named_ids, property_id])
+            is_named = True
+        except HttpError as error:
+            if error.status != FORBIDDEN_STATUS:
+                raise
+            log.warning('the configuration %s does not list the scores: %s', configuration['_id'], error)
+    return is_named
+
+
+def list_named(configuration: Mapping) -> list[str]:
+    """Return the ids of the properties that a configuration names."""
+    return (configuration.get('meta') or {}).get('propertyIds') or []

@@ -1,0 +1,73 @@
+"""Work in batches that fit into the memory of the GPU."""
+
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain, islice
+from typing import TypeVar
+
+import torch
+
+from fewshot.errors import JobError
+
+Item = TypeVar('Item')
+Result = TypeVar('Result')
+Report = Callable[[float], None]  # called with the share of the work that is done, 0 to 1
+
+
+def measure_free_memory(device: torch.device) -> int:
+    """Measure the memory of a GPU that this process can still fill, in bytes."""
+    free, _ = torch.cuda.mem_get_info(device)
+    # PyTorch keeps memory that it does not use at the moment.
+    unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return free + unused
+
+
+def run_in_batches(
+    work: Callable[[list[Item]], Result], items: Iterable[Item], batch_size: int
+) -> Iterator[tuple[list[Item], Result]]:
+    """Do some work on batches of items, on smaller ones where the GPU runs out of memory.
+
+    Parameters
+    ----------
+    work : callable
+        Takes a list of 1 to `batch_size` items.
+    items : iterable
+    batch_size : int
+        Halved, with a RuntimeWarning, when a batch does not fit.
+
+    Yields
+    ------
+    batch : list of items
+        In the order of `items`.
+    result
+        What `work` returned for this batch.
+
+    Raises
+    ------
+    JobError
+        The GPU has no memory for a single item.
+
+    Examples
+    --------
+    >>> list(run_in_batches(sum, [1, 2, 3, 4, 5], batch_size=2))
+    [([1, 2], 3), ([3, 4], 7), ([5], 5)]
+    """
+    items = iter(items)
+    while batch := list(islice(items, batch_size)):
+        try:
+            result = work(batch)
+        except torch.OutOfMemoryError as error:
+            if len(batch) == 1:
+                raise JobError(
+                    'The GPU has too little memory for SAM.',
+                    'End other programs that use the GPU, or use a GPU with more memory.',
+                ) from error
+            batch_size = len(batch) // 2
+            items = chain(batch, items)
+            warnings.warn(
+                f'The GPU has too little memory: trying batches of {batch_size}.',
+                RuntimeWarning,
+                stacklevel=2,
+            )
+        else:
+            yield batch, result

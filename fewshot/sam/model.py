@@ -1,0 +1,127 @@
+"""SAM's model, built at a checkpoint's sizes and loaded from its file."""
+
+import pickle
+from functools import partial
+
+import torch
+from segment_anything.modeling import (
+    ImageEncoderViT,
+    MaskDecoder,
+    PromptEncoder,
+    Sam,
+    TwoWayTransformer,
+)
+
+from fewshot.errors import JobError
+from fewshot.sam.attention import fuse_attention, narrow_blocks
+from fewshot.sam.checkpoints import Checkpoint
+
+PATCH_SIZE = 16  # side of a cell of the image embedding, pixels of the model's input
+
+
+def build_sam(checkpoint: Checkpoint) -> Sam:
+    """Build SAM with random weights.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+        Gives the sizes of the model.
+
+    Returns
+    -------
+    Sam
+        In evaluation mode, on the CPU.
+
+    References
+    ----------
+    Kirillov et al., "Segment Anything", ICCV 2023
+    """
+    input_size = checkpoint.input_size
+    grid_size = input_size // PATCH_SIZE
+    image_encoder = ImageEncoderViT(
+        img_size=input_size,
+        patch_size=PATCH_SIZE,
+        embed_dim=checkpoint.width,
+        depth=checkpoint.depth,
+        num_heads=checkpoint.heads,
+        mlp_ratio=4,
+        qkv_bias=True,
+        use_rel_pos=True,
+        window_size=checkpoint.window,
+        global_attn_indexes=checkpoint.global_blocks,
+        out_chans=checkpoint.channels,
+        norm_layer=partial(torch.nn.LayerNorm, eps=1e-6),
+    )
+    prompt_encoder = PromptEncoder(
+        embed_dim=checkpoint.channels,
+        image_embedding_size=(grid_size, grid_size),
+        input_image_size=(input_size, input_size),
+        mask_in_chans=16,
+    )
+    mask_decoder = MaskDecoder(
+        transformer_dim=checkpoint.channels,
+        transformer=TwoWayTransformer(
+            depth=2,
+            embedding_dim=checkpoint.channels,
+            num_heads=8,
+            mlp_dim=checkpoint.decoder_width,
+        ),
+        num_multimask_outputs=3,
+        iou_head_depth=3,
+        iou_head_hidden_dim=256,
+    )
+    model = Sam(
+        image_encoder,
+        prompt_encoder,
+        mask_decoder,
+        # mean and standard deviation of ImageNet's colours
+        pixel_mean=[123.675, 116.28, 103.53],
+        pixel_std=[58.395, 57.12, 57.375],
+    )
+    return model.eval()
+
+
+def load_model(checkpoint: Checkpoint, path: str, precision: str = 'float32') -> Sam:
+    """Load SAM with the weights of a file, on the GPU if there is one, for inference only.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+    path : str
+        The checkpoint's file.
+    precision : {'float32', 'bfloat16'}
+        Type in which the blocks of the image encoder multiply. bfloat16 halves their memory; it is
+        for GPUs of the Ampere generation or later. Features are float32 in both cases.
+
+    Returns
+    -------
+    Sam
+
+    Raises
+    ------
+    JobError
+        The file does not contain the weights of this model.
+    """
+    # The weights come from the file. Random ones would need the same memory again.
+    with torch.device('meta'):
+        model = build_sam(checkpoint)
+    try:
+        # The file is mapped and the parameters are its pages: nothing is copied in main memory.
+        weights = torch.load(path, map_location='cpu', weights_only=True, mmap=True)
+        model.load_state_dict(weights, assign=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError, AttributeError, TypeError) as error:
+        raise JobError(
+            f'The checkpoint file does not contain the weights of {checkpoint.name}.',
+            f'Read: {path}. Download it again and compare its SHA-256 ({checkpoint.sha256}).',
+        ) from error
+    model.requires_grad_(False).float()  # a file may have float16
+
+    fuse_attention(model.image_encoder)
+    if precision == 'bfloat16':
+        narrow_blocks(model.image_encoder)
+    if not torch.cuda.is_available():
+        return model
+    if torch.cuda.get_device_capability()[0] >= 8:  # Ampere or later
+        torch.backends.cuda.matmul.allow_tf32 = True
+        torch.backends.cudnn.allow_tf32 = True
+    return model.to('cuda')

@@ -1,0 +1,206 @@
+"""The search of a batch: frame by frame, while the objects of the frame before are uploaded."""
+import logging
+import resource
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass
+
+import numpy as np
+
+from fewshot import messages
+from fewshot.geometry import Location, Tile
+from fewshot.images.frames import FrameLoader
+from fewshot.matching.duplicates import Found, place_in_frame
+from fewshot.matching.prototype import Prototype, measure_rivals, measure_similarities
+from fewshot.reporting.forecast import describe_seconds
+from fewshot.reporting.reporter import Reporter, describe_error
+from fewshot.reporting.state import Counts, JobState
+from fewshot.results.uploads import Uploader
+from fewshot.sam.segmenter import Segmenter
+
+LEARNING_SHARE = 0.05  # of the progress bar; the search has the rest
+
+log = logging.getLogger('sam_fewshot')
+
+
+@dataclass(frozen=True)
+class FrameSearch:
+    """How a frame, or a tile of it, is searched."""
+
+    segmenter: Segmenter
+    prototype: Prototype
+    threshold: float
+    min_area: int
+    max_area: int
+
+    def run(self, rgb: np.ndarray, state: JobState, report: Callable[[float, str], None]) -> list[Found]:
+        """Return the candidates that have the right size and are similar to the examples.
+
+        Parameters
+        ----------
+        rgb : (H, W, 3) uint8 ndarray
+        state : JobState
+            Gets the counts. A batch that has ended is noticed here.
+        report : callable
+            Called with the share done, 0 to 1, and what is being done.
+        """
+        with state.stopwatch.time('propose'):
+            proposed = self.segmenter.propose(
+                rgb, lambda share: report(share / 2, f'Proposing outlines: {share:.0%}'))
+        in_area = [one for one in proposed if self.is_in_area(one.area)]
+        state.raise_if_ended()
+        with state.stopwatch.time('describe'):
+            vectors = self.segmenter.describe(rgb, in_area, lambda share: report(
+                (1 + share) / 2, f'Comparing with the examples: {round(share * len(in_area))} of {len(in_area)}'))
+            similarities = measure_similarities(vectors, self.prototype.vector).tolist()
+            rivals = measure_rivals(vectors, self.prototype.counter_vectors).tolist()
+
+        similar = [similarity >= self.threshold for similarity in similarities]
+        found = []
+        for candidate, similarity, rival, is_similar in zip(in_area, similarities, rivals, similar, strict=True):
+            if is_similar and similarity > rival:
+                found.append(Found(candidate, similarity))
+        state.note_searched(Counts(
+            candidates=len(proposed), in_area=len(in_area), below_threshold=len(in_area) - sum(similar),
+            like_counter_examples=sum(similar) - len(found), kept=len(found)), similarities)
+        return found
+
+    def is_in_area(self, area: int) -> bool:
+        """Return whether an area, in pixels, is inside the limits."""
+        return area >= self.min_area and (not self.max_area or area <= self.max_area)
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """Uploads the objects of a frame in the background, while the next frame is searched."""
+
+    uploader: Uploader
+    existing: Mapping[Location, list[np.ndarray]]
+    state: JobState
+    reporter: Reporter
+    background: Executor
+    uploading: threading.Lock
+
+    def start(self, location: Location, found: Sequence[Found]) -> 'Future[None]':
+        """Upload the objects of a frame in the background."""
+        return self.background.submit(self.run, location, found)
+
+    def run(self, location: Location, found: Sequence[Found]) -> None:
+        """Upload the objects of a frame. A failure is noted and does not leave this method."""
+        try:
+            with self.uploading:
+                result = self.uploader.upload(location, found, self.existing.get(location, []))
+        except Exception as error:  # noqa: BLE001 - whatever it is, it costs this frame and no other
+            note_failure(location, error, self.state, self.reporter)
+            return
+        self.state.note_uploaded(result.counts, result.similarities)
+        self.state.note_complete(location)
+        log.info('%s: %d like the examples, %d uploaded, %d MB at most', location, len(found),
+                 result.counts.uploaded, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+        self.reporter.note_state(self.state.describe())
+
+
+def search_batch(loader: FrameLoader, tiles: Sequence[Tile], frame_shape: tuple[int, int], search: FrameSearch,
+                 delivery: Delivery, state: JobState, reporter: Reporter) -> None:
+    """Search every frame of the batch, tile by tile, and upload what is found while the next is searched.
+
+    Parameters
+    ----------
+    tiles : sequence of Tile
+        All tiles of the batch, those of a frame together.
+    frame_shape : (height, width), pixels
+
+    Raises
+    ------
+    BatchEndedError
+        A frame failed in a way that the others would too.
+    """
+    tiles_per_frame = len(tiles) // len(state.locations)
+    parts = {tile: number % tiles_per_frame for number, tile in enumerate(tiles)}
+    numbers = {location: number for number, location in enumerate(state.locations)}
+    is_warned = False
+    upload: Future[None] | None = None
+    found: list[Found] = []
+    seconds = 0.0
+    for tile, coming in loader.load_ahead(tiles, lambda tile: tile.location not in state.failures):
+        location = tile.location
+        if location in state.failures:  # an earlier tile of this frame failed while this one was loaded
+            continue
+        part = parts[tile]
+        if part == 0:
+            found, seconds = [], 0.0
+        report = make_report(tile, numbers[location], part, tiles_per_frame, state, reporter)
+        start = state.stopwatch.clock()
+        try:
+            report(0.0, 'Loading the image')
+            with state.stopwatch.time('download'):
+                rgb = coming.result()
+            inside = search.run(rgb, state, report)
+        except Exception as error:
+            state.raise_if_ended()
+            note_failure(location, error, state, reporter)
+            state.raise_if_ended()
+            continue
+        found += inside if tile.box is None else place_in_frame(inside, part, tile.box, frame_shape)
+        seconds += state.stopwatch.clock() - start
+        if part + 1 < tiles_per_frame:
+            continue
+
+        # The frame is searched: wait for the upload of the one before, and start its own
+        state.forecast.note_frame(seconds)
+        log.info('%s: searched in %.1f s', location, seconds)
+        if not is_warned and state.forecast.exceeds_limit():
+            warn_of_limit(state, reporter)
+            is_warned = True
+        with state.stopwatch.time('upload'):
+            if upload is not None:
+                upload.result()
+        state.raise_if_ended()
+        upload = delivery.start(location, found)
+    with state.stopwatch.time('upload'):
+        if upload is not None:
+            upload.result()
+    state.raise_if_ended()
+
+
+def make_report(tile: Tile, number: int, part: int, parts: int, state: JobState,
+                reporter: Reporter) -> Callable[[float, str], None]:
+    """Return a function that shows the share done of one tile, 0 to 1, and what is being done.
+
+    Parameters
+    ----------
+    number : int
+        Number of the frame in the batch, from 0.
+    part, parts : int
+        Number of the tile in its frame, from 0, and how many there are.
+    """
+    frames = len(state.locations)
+
+    def report(share: float, doing: str) -> None:
+        done = number + (part + share) / parts
+        left = state.forecast.describe_left(done)
+        title = f'{tile.location} ({number + 1} of {frames}{left})'
+        info = f'Tile {part + 1} of {parts}. {doing}' if parts > 1 else doing
+        if frames > 1 and state.done:
+            info = f'{info}. {reporter.state_line}'
+        reporter.progress(LEARNING_SHARE + (1 - LEARNING_SHARE) * done / frames, title, info)
+
+    return report
+
+
+def note_failure(location: Location, error: Exception, state: JobState, reporter: Reporter) -> None:
+    """Note that a frame failed, warn the user, and tell what remains."""
+    log.error('%s failed', location, exc_info=error)
+    state.note_failure(location, error)
+    if state.ended is None:
+        text, hint = describe_error(error)
+        reporter.warn(messages.FRAME_FAILED, location=location, reason=f'{text} {hint}'.strip())
+    reporter.note_state(state.describe())
+
+
+def warn_of_limit(state: JobState, reporter: Reporter) -> None:
+    """Warn that the server will end the job before the batch is searched, and propose a number of jobs."""
+    jobs, seconds = state.forecast.propose_jobs(1 + len(state.other_jobs))
+    reporter.warn(messages.TIME_LIMIT, whole=describe_seconds(state.forecast.seconds_left(0) or 0), jobs=jobs,
+                  each=describe_seconds(seconds))

@@ -1,0 +1,186 @@
+"""Every request that the pipeline makes to the annotation server. No other module knows a path.
+
+Reads are retried by the client (`annotation_client.connection`). A write whose answer is lost is retried here, and
+only where it may be carried out twice.
+"""
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+from girder_client import HttpError
+
+from annotation_client import annotations, tiles
+from annotation_client.connection import RETRY_STATUSES
+from fewshot import messages
+from fewshot.settings import show
+
+LOST_STATUSES = (None, *RETRY_STATUSES)  # None: no answer. Nobody knows whether the request was carried out
+REFUSED_STATUSES = (400, 413)  # one bad entry spoils the request, or it is too large
+FORBIDDEN_STATUS = 403
+LOGGED_OUT_STATUS = 401
+RETRY_PAUSES_SECONDS = (1, 2, 4)  # the server may still be at work on the lost request
+PAGE_SIZE = 5_000  # annotations per request
+READ, WRITE = 0, 1  # access levels
+
+Answer = TypeVar('Answer')
+
+log = logging.getLogger('sam_fewshot')
+
+
+class Server:
+    """The annotation server, for one dataset.
+
+    Parameters
+    ----------
+    api_url, token : str
+        Address of the REST interface, and the job's token.
+    dataset_id : str
+    page_size : int
+        Annotations per request.
+    sleep : callable
+        Waits for a number of seconds before a retry.
+    """
+
+    def __init__(self, api_url: str, token: str, dataset_id: str, *, page_size: int = PAGE_SIZE,
+                 sleep: Callable[[float], None] = time.sleep):
+        self.api_url, self.token, self.dataset_id = api_url, token, dataset_id
+        self.page_size = page_size
+        self.sleep = sleep
+        self.annotations = annotations.UPennContrastAnnotationClient(apiUrl=api_url, token=token)
+        self.client = self.annotations.client
+
+    def repeat(self, request: Callable[[], Answer]) -> Answer:
+        """Return the answer to a request that may be carried out twice. Retry when no answer comes.
+
+        Raises
+        ------
+        girder_client.HttpError
+            The server refused, or no answer came after the last retry.
+        """
+        for pause in RETRY_PAUSES_SECONDS:
+            try:
+                return request()
+            except HttpError as error:
+                if error.status not in LOST_STATUSES:
+                    raise
+                log.warning('no answer (status %s), retrying', error.status)
+                self.sleep(pause)
+        return request()
+
+    # The dataset
+
+    def access_level(self) -> int:
+        """Return what the user may do with the dataset: READ, WRITE or more."""
+        folder = self.client.get(f'folder/{quote(self.dataset_id, safe="")}')
+        level = folder.get('_accessLevel') if isinstance(folder, Mapping) else None
+        return level if isinstance(level, int) else WRITE
+
+    def open_image(self) -> tiles.UPennContrastDataset:
+        """Return the image of the dataset, with its metadata."""
+        return tiles.UPennContrastDataset(apiUrl=self.api_url, token=self.token, datasetId=self.dataset_id)
+
+    def list_views(self) -> Any:
+        """Return the views of the dataset that the user may see."""
+        return self.client.get('dataset_view', parameters={'datasetId': self.dataset_id})
+
+    def read_configuration(self, configuration_id: str) -> Any:
+        """Return a configuration: its layers and properties are in `meta`."""
+        return self.client.get(f'upenn_collection/{quote(configuration_id, safe="")}')
+
+    # Annotations
+
+    def list_polygons(self, tags: Sequence[str], after: str = '') -> Iterator[Any]:
+        """Yield the polygons with all of the tags, oldest first, one page in memory at a time.
+
+        Parameters
+        ----------
+        tags : sequence of str
+            An empty one means any tags.
+        after : str
+            Id after which to begin.
+
+        Raises
+        ------
+        JobError
+            The answer is not a page of annotations, or not the next one.
+        """
+        query = {'datasetId': self.dataset_id, 'shape': 'polygon', 'sort': '_id', 'limit': self.page_size}
+        if tags:
+            query['tags'] = json.dumps(list(tags))
+        while True:
+            page = self.client.get('upenn_annotation', parameters={**query, 'afterId': after} if after else query)
+            if not isinstance(page, list):
+                raise messages.ANNOTATIONS_UNREADABLE.error(seen=show(page))
+            yield from page
+            if len(page) < self.page_size:
+                return
+            following = id_of(page[-1])
+            if following <= after:  # the same page would come for ever
+                raise messages.ANNOTATIONS_UNSORTED.error(following=following, last=after)
+            after = following
+
+    def list_polygons_with_any(self, tags: Sequence[str]) -> list[Mapping]:
+        """Return the polygons with any of the tags, each once."""
+        found: dict[str | int, Mapping] = {}
+        for tag in tags:
+            for annotation in self.list_polygons([tag]):
+                found[id_of(annotation) or len(found)] = annotation
+        return list(found.values())
+
+    def newest_annotation_id(self) -> str:
+        """Return the id of the newest annotation, '' where there is none."""
+        page = self.client.get('upenn_annotation', parameters={
+            'datasetId': self.dataset_id, 'sort': '_id', 'sortdir': -1, 'limit': 1})
+        return id_of(page[0]) if page else ''
+
+    def create_annotations(self, batch: Sequence[Mapping]) -> list[str]:
+        """Create all annotations or none. Return their ids in order. Not retried: they would be there twice."""
+        return [one['_id'] for one in self.annotations.createMultipleAnnotations(batch)]
+
+    def connect(self, connect_to: Mapping, annotation_ids: Sequence[str]) -> None:
+        """Connect annotations to the nearest ones that `connect_to` describes. Not retried, for the same reason."""
+        self.annotations.connectToNearest(connect_to, annotation_ids)
+
+    # Scores
+
+    def list_properties(self) -> list[Mapping]:
+        """Return the properties that any configuration of this user names."""
+        return self.client.get('annotation_property', parameters={'limit': 0})
+
+    def create_property(self, name: str, image: str) -> str:
+        """Create a property of polygons and return its id. If the answer is lost, an invisible one may remain."""
+        body = {'name': name, 'shape': 'polygon', 'image': image, 'tags': {'tags': [], 'exclusive': False},
+                'workerInterface': {}}
+        return self.repeat(lambda: self.annotations.createNewProperty(body))['_id']
+
+    def name_properties(self, configuration_id: str, property_ids: Sequence[str]) -> None:
+        """Let a configuration name exactly these properties."""
+        path = f'upenn_collection/{quote(configuration_id, safe="")}/metadata'
+        self.repeat(lambda: self.client.put(path, json={'propertyIds': list(property_ids)}))
+
+    def list_scored(self, property_id: str) -> set[str]:
+        """Return the ids of the annotations that have a value of the property."""
+        entries = self.client.get(
+            'annotation_property_values', parameters={'datasetId': self.dataset_id, 'limit': 0})
+        return {one['annotationId'] for one in entries if property_id in one['values']}
+
+    def save_scores(self, property_id: str, scores: Mapping[str, Mapping[str, float]]) -> None:
+        """Store values of a property, {annotation id: {name: number}}. An existing value stays as it is."""
+        entries = [{'datasetId': self.dataset_id, 'annotationId': annotation_id, 'values': {property_id: dict(values)}}
+                   for annotation_id, values in scores.items()]
+        self.repeat(lambda: self.annotations.addMultipleAnnotationPropertyValues(entries))
+
+    # Jobs
+
+    def start_job(self, params: Mapping[str, Any]) -> None:
+        """Start another job with these parameters on the same dataset."""
+        self.client.post('upenn_annotation/compute', parameters={'datasetId': self.dataset_id}, json=params)
+
+
+def id_of(annotation: Any) -> str:
+    """Return the id that the server gave to an annotation, '' where it has none."""
+    found = annotation.get('_id') if isinstance(annotation, Mapping) else None
+    return found if isinstance(found, str) else ''

@@ -1,0 +1,65 @@
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from segment_anything.build_sam import build_sam_vit_h
+
+from fewshot.errors import JobError
+from fewshot.sam.checkpoints import VIT_H, VIT_MINI
+from fewshot.sam.model import build_sam, load_model
+from tests.small_model import CHECKPOINT
+
+
+def list_shapes(model: torch.nn.Module) -> dict[str, torch.Size]:
+    """List the shapes of a model's parameters and buffers, by name."""
+    return {name: value.shape for name, value in model.state_dict().items()}
+
+
+def test_vit_h_is_the_model_of_segment_anything():
+    with torch.device('meta'):  # shapes only: the weights need 2.5 GB
+        ours, theirs = build_sam(VIT_H), build_sam_vit_h()
+        assert list_shapes(ours) == list_shapes(theirs)
+        assert str(ours) == str(theirs)  # types and arguments of all layers
+    for our_block, their_block in zip(
+        ours.image_encoder.blocks, theirs.image_encoder.blocks, strict=True
+    ):
+        assert our_block.window_size == their_block.window_size
+        assert our_block.attn.num_heads == their_block.attn.num_heads
+    assert ours.image_encoder.img_size == theirs.image_encoder.img_size == 1024
+    assert round(sum(value.numel() for value in ours.parameters()) / 1e6) == 641
+
+
+def test_float16_file_gives_float32_weights():
+    stored = torch.load(CHECKPOINT, weights_only=True)
+    assert {value.dtype for value in stored.values()} == {torch.float16}
+    model = load_model(VIT_MINI, str(CHECKPOINT))
+    assert model.state_dict().keys() == stored.keys()
+    for name, value in model.state_dict().items():
+        torch.testing.assert_close(value, stored[name].float(), rtol=0, atol=0)
+    assert {value.device.type for value in [*model.parameters(), *model.buffers()]} == {'cpu'}
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='reads /proc')
+def test_float32_weights_are_mapped_from_the_file(tmp_path):
+    path = tmp_path / 'sam_vit_mini.pth'
+    torch.save(build_sam(VIT_MINI).state_dict(), path)
+    model = load_model(VIT_MINI, str(path))
+    maps = Path('/proc/self/maps').read_text().splitlines()
+    spans = [line.split()[0].split('-') for line in maps if line.endswith(str(path))]
+    assert spans
+    for name, value in model.named_parameters():
+        address = value.data_ptr()
+        assert any(int(first, 16) <= address < int(end, 16) for first, end in spans), name
+
+
+@pytest.mark.parametrize('content', [b'', b'<html>404</html>', {'other.weight': torch.zeros(3)}])
+def test_file_without_the_weights_is_refused(tmp_path, content):
+    path = tmp_path / 'sam_vit_mini.pth'
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        torch.save(content, path)
+    with pytest.raises(JobError, match='not contain the weights of sam_vit_mini') as caught:
+        load_model(VIT_MINI, str(path))
+    assert str(path) in caught.value.hint

@@ -1,0 +1,198 @@
+import numpy as np
+import pytest
+import tifffile
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy import ndimage
+from segment_anything import SamAutomaticMaskGenerator
+from segment_anything.utils.amg import remove_small_regions
+
+from fewshot.frames import ensure_rgb
+from fewshot.geometry import Box, bound_mask
+from fewshot.sam.checkpoints import VIT_MINI
+from fewshot.sam.features import encode_image_with_sam1
+from fewshot.sam.masks import pack_mask
+from fewshot.sam.model import build_sam
+from fewshot.sam.proposals import (
+    Candidate,
+    clean_mask,
+    count_points_at_once,
+    has_allowed_area,
+    propose_candidates,
+    suppress_duplicates,
+)
+from tests.small_model import CENTRES, CHECKPOINT, draw_discs, small_predictor
+from tests.worker import REPOSITORY
+
+
+def draw_frame() -> tuple[np.ndarray, np.ndarray]:
+    """Draw three discs: (128, 128, 3) uint8, and their labels."""
+    image, labels = draw_discs(CENTRES, radius=14)
+    return ensure_rgb(image / image.max()), labels
+
+
+def read_nuclei(rows: slice, columns: slice, zoom: float = 1) -> np.ndarray:
+    """Read a part of the test image: (H, W, 3) uint8."""
+    image = tifffile.imread(REPOSITORY / 'tests' / 'data' / 'nuclei.tif')[rows, columns]
+    image = ndimage.zoom(image.astype(float), zoom, order=1)
+    return ensure_rgb((image / np.percentile(image, 99.8)).clip(0, 1))
+
+
+def make_candidate(mask: np.ndarray, top: int = 0, left: int = 0) -> Candidate:
+    """Make a candidate whose mask begins at a pixel of its frame."""
+    inner = bound_mask(mask)
+    assert inner is not None
+    box = inner.shift(top, left)
+    return Candidate(box, pack_mask(mask[inner.slices]), int(mask.sum()), 0.9, 0.9)
+
+
+def propose(
+    rgb: np.ndarray, points_per_side: int = 16, min_area: int = 30, report=lambda share: None
+) -> list[Candidate]:
+    """Propose candidates by the small model."""
+    predictor = small_predictor()
+    return propose_candidates(
+        predictor.model,
+        encode_image_with_sam1(predictor, rgb),
+        rgb.shape,
+        VIT_MINI,
+        points_per_side=points_per_side,
+        min_area=min_area,
+        report=report,
+    )
+
+
+def place(candidate: Candidate, shape: tuple[int, ...]) -> np.ndarray:
+    """Draw a candidate's mask into a frame: (H, W) bool."""
+    mask = np.zeros(shape[:2], bool)
+    mask[candidate.box.slices] = candidate.mask
+    return mask
+
+
+def test_every_disc_is_proposed():
+    rgb, labels = draw_frame()
+    found = [place(candidate, rgb.shape) for candidate in propose(rgb)]
+    for number in (1, 2, 3):
+        disc = labels == number
+        assert max((mask & disc).sum() / (mask | disc).sum() for mask in found) > 0.7
+
+
+@pytest.mark.parametrize(
+    ('rgb', 'min_area'),
+    [
+        pytest.param(draw_frame()[0], 30, id='discs'),
+        pytest.param(draw_frame()[0], 0, id='nothing cleaned'),
+        pytest.param(read_nuclei(slice(128), slice(128)), 200, id='many small holes'),
+        pytest.param(read_nuclei(slice(200, 270), slice(100, 300)), 30, id='wide'),
+        pytest.param(read_nuclei(slice(256, 406), slice(90), zoom=3), 30, id='large'),
+    ],
+)
+def test_candidates_are_those_of_the_stock_generator(rgb, min_area):
+    stock_model = build_sam(VIT_MINI)
+    stock_model.load_state_dict(torch.load(CHECKPOINT, weights_only=True))
+    stock = SamAutomaticMaskGenerator(
+        stock_model,
+        points_per_side=16,
+        min_mask_region_area=min_area,
+        pred_iou_thresh=VIT_MINI.pred_iou_thresh,
+        stability_score_thresh=VIT_MINI.stability_score_thresh,
+        box_nms_thresh=VIT_MINI.box_nms_thresh,
+        crop_nms_thresh=VIT_MINI.box_nms_thresh,
+    )
+    records = stock.generate(rgb)
+    candidates = propose(rgb, min_area=min_area)
+    assert len(candidates) == len(records) > 2
+    for candidate, record in zip(candidates, records, strict=True):
+        mask, expected = place(candidate, rgb.shape), record['segmentation']
+        assert (mask & expected).sum() / (mask | expected).sum() >= 0.999
+        assert candidate.area == mask.sum()
+        assert candidate.box == bound_mask(mask)
+        assert candidate.predicted_iou == pytest.approx(record['predicted_iou'], abs=1e-4)
+        assert candidate.stability_score == pytest.approx(record['stability_score'], abs=1e-3)
+
+
+def test_progress_is_reported_after_each_batch():
+    shares: list[float] = []
+    propose(draw_frame()[0], points_per_side=20, report=shares.append)
+    assert shares == [64 * batch / 400 for batch in range(1, 7)] + [1]
+
+
+def test_black_frame_is_one_candidate():
+    [candidate] = propose(np.zeros((100, 60, 3), np.uint8))
+    assert candidate.box == Box(0, 0, 100, 60)
+    assert candidate.mask.all()
+
+
+def test_noise_has_no_candidates():
+    noise = np.random.default_rng(0).integers(0, 255, (100, 60, 3)).astype(np.uint8)
+    assert propose(noise) == []
+
+
+@pytest.mark.parametrize(
+    ('shape', 'count'), [((1, 128, 16, 16), 64), ((1, 256, 64, 64), 4), ((1, 8, 999, 999), 1)]
+)
+def test_batch_on_a_cpu_fits_its_cache(shape, count):
+    assert count_points_at_once(torch.empty(shape)) == count
+
+
+@pytest.mark.parametrize(('free_memory', 'count'), [(2**40, 128), (2**32, 32), (2**20, 1)])
+def test_batch_on_a_gpu_fits_its_free_memory(free_memory, count):
+    image_embedding = torch.empty(1, 256, 64, 64, device='meta')
+    assert count_points_at_once(image_embedding, free_memory) == count
+
+
+@pytest.mark.parametrize(
+    ('min_area', 'max_area', 'allowed'),
+    [
+        (0, 0, True),
+        (12, 0, True),
+        (13, 0, False),
+        (0, 12, True),
+        (0, 11, False),
+        (12, 12, True),
+    ],
+)
+def test_area_limits_are_included(min_area, max_area, allowed):
+    candidate = make_candidate(np.arange(16).reshape(4, 4) < 12)
+    assert candidate.area == 12
+    assert has_allowed_area(candidate, min_area, max_area) is allowed
+
+
+@pytest.mark.parametrize(
+    ('iou_thresh', 'kept'),
+    [
+        pytest.param(0.7, [1, 2], id='one suppressed'),
+        pytest.param(0.9, [1, 2, 0], id='none suppressed'),
+    ],
+)
+def test_better_one_of_two_duplicates_is_kept(iou_thresh, kept):
+    boxes = [Box(0, 0, 10, 10), Box(1, 0, 11, 10), Box(30, 30, 40, 40)]
+    assert suppress_duplicates(boxes, [0.6, 0.9, 0.7], iou_thresh) == kept
+
+
+def test_no_boxes_have_no_duplicates():
+    assert suppress_duplicates([], [], 0.7) == []
+
+
+@settings(max_examples=400)
+@given(
+    mask=arrays(bool, st.tuples(st.integers(1, 9), st.integers(1, 9)), fill=st.nothing()),
+    top=st.integers(0, 9),
+    bottom=st.integers(0, 9),
+    left=st.integers(0, 9),
+    right=st.integers(0, 9),
+    min_area=st.integers(1, 60),
+)
+def test_masks_are_cleaned_as_in_the_whole_frame(mask, top, bottom, left, right, min_area):
+    mask[0, 0] = True  # a candidate is not empty
+    frame = np.pad(mask, ((top, bottom), (left, right)))
+    filled, has_holes = remove_small_regions(frame, min_area, 'holes')
+    expected, has_islands = remove_small_regions(filled, min_area, 'islands')
+    candidate = make_candidate(mask, top, left)
+    cleaned = clean_mask(candidate, frame.shape, min_area)
+    assert (cleaned is candidate) == (not has_holes and not has_islands)
+    np.testing.assert_array_equal(place(cleaned, frame.shape), expected)
+    assert cleaned.box == bound_mask(expected)
+    assert cleaned.area == expected.sum()
