@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import requests
 
-from annotation_client.connection import keep_alive_session
+from annotation_client.connection import DEFAULT_PATIENCE, keep_alive_session
 from fewshot.reporting.state import Stopwatch
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def counting(sizes: list[int]) -> Iterator[None]:
         assert isinstance(sent, str | bytes)
         sizes.append(len(sent) + len(response.content))
 
-    hooks = keep_alive_session().hooks['response']
+    hooks = keep_alive_session(DEFAULT_PATIENCE).hooks['response']
     hooks.append(count)
     try:
         yield
