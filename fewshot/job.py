@@ -35,7 +35,7 @@ from fewshot.shares import Shares, keep_shared_examples, start_shares
 
 
 def run_job(server: Server, load_segmenter: Callable[[], Segmenter], reporter: Reporter, settings: Settings,
-            params: Mapping[str, Any], clock: Callable[[], float], uploading: threading.Lock) -> None:
+            params: Mapping[str, Any], stopwatch: Stopwatch, uploading: threading.Lock) -> None:
     """Find objects like the tagged examples in every frame of the batch, and upload their outlines.
 
     A frame that fails costs no other frame: it is listed at the end, and the job fails.
@@ -49,8 +49,8 @@ def run_job(server: Server, load_segmenter: Callable[[], Segmenter], reporter: R
     settings : Settings
     params : Mapping
         The job's parameters as the server sent them, for the jobs of other shares.
-    clock : callable
-        Returns seconds.
+    stopwatch : Stopwatch
+        Gets the seconds of each step.
     uploading : threading.Lock
         Held during an upload.
 
@@ -61,8 +61,6 @@ def run_job(server: Server, load_segmenter: Callable[[], Segmenter], reporter: R
     girder_client.HttpError
         The server cannot be reached or refuses.
     """
-    stopwatch = Stopwatch(clock)
-
     # 1. Prepare: what can fail quickly comes first
     check_access(server)
     image = server.open_image()

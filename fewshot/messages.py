@@ -167,7 +167,7 @@ NO_GPU = warning(
     'The model {model} needs minutes per object on a CPU. Ask the person who runs the server for a GPU.',
     'The container sees no GPU.')
 GPU_MEMORY = Message(
-    'The memory of the GPU does not hold one crop.',
+    'The GPU has too little memory for SAM.',
     'End other programs on the GPU, or use a larger one.',
     'Another program fills the GPU, or the GPU is too small.')
 
