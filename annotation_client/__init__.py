@@ -1,5 +1,5 @@
 """The client of the annotation server, as far as the worker needs it.
 
-Classes, methods and arguments have the names of NimbusImage's own client, so that the worker runs
-with either of them.
+Classes, methods and arguments have the names of NimbusImage's own client, which its other workers
+use. Arguments that it lacks are keywords.
 """
