@@ -6,7 +6,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fewshot.models import KNOWN, MODELS, VIT_MINI
-from fewshot.parameters import FIELDS, Location, build_interface, parse_batch, read_parameters
+from fewshot.parameters import (
+    FIELDS,
+    LARGEST_INDEX,
+    LONGEST_TAG,
+    SIGNED_EXAMPLES,
+    Location,
+    build_interface,
+    parse_batch,
+    read_parameters,
+)
 from tests.worker import REPOSITORY, make_params
 
 SPECIFIED = [  # name, type, default, (min, max, step)
@@ -118,8 +127,37 @@ def test_counter_examples_duplicates_scores_and_tiles_are_the_users_choice():
 
 def test_a_tag_of_examples_and_counter_examples_alike_is_refused():
     with pytest.raises(ValueError, match='the same tag') as caught:
-        read_parameters(make_params(**{'Training Tag': ['a', 'b'], 'Negative Tag': ['c', 'b']}))
-    assert "'b'" in caught.value.__notes__[0]
+        read_parameters(make_params(**{'Training Tag': ['a', 'b', 'c'],
+                                       'Negative Tag': ['c', 'b']}))
+    assert "'b, c'" in caught.value.__notes__[0]
+
+
+@pytest.mark.parametrize(('length', 'accepted'), [(LONGEST_TAG, True), (LONGEST_TAG + 1, False)])
+def test_tag_fits_an_address(length, accepted):
+    params = make_params(**{'Training Tag': ['x' * length]})
+    if accepted:
+        assert len(read_parameters(params).training_tags[0]) == length
+    else:
+        with pytest.raises(ValueError, match='Training Tag'):
+            read_parameters(params)
+
+
+def test_area_limits_may_be_equal():
+    parameters = read_parameters(make_params(**{'Min Mask Area': 50, 'Max Mask Area': 50}))
+    assert (parameters.min_area, parameters.max_area) == (50, 50)
+
+
+def test_batch_may_be_a_number():
+    assert read_parameters(make_params(**{'Batch XY': 3})).batches['Batch XY'] == '3'
+
+
+@pytest.mark.parametrize('signed', [None, {}, {'5f0e': '0123456789abcdef'}])
+def test_examples_of_a_share_are_read(signed):
+    assert read_parameters({**make_params(), SIGNED_EXAMPLES: signed}).signed == signed
+
+
+def test_location_is_shown_counted_from_one():
+    assert str(Location(xy=3, z=5, time=7)) == 'XY 4, Z 6, Time 8'
 
 
 def test_the_faster_ways_are_the_users_choice():
@@ -164,7 +202,9 @@ BAD_VALUES: dict[str, list[Any]] = {
 # what is wrong, the job's parameters, words of the message, what the note shows
 REFUSED: list[tuple[str, Any, str, str]] = [
     ('no form', {'workerInterface': None}, 'no settings', 'None'),
+    ('form text', {'workerInterface': 'x'}, 'no settings', "'x'"),
     ('no parameters', None, 'no parameters', 'None'),
+    ('parameters text', 'x', 'no parameters', "'x'"),
     ('tag absent', without('Training Tag'), 'Training Tag is missing', 'None'),
     ('tag null', make_params(**{'Training Tag': None}), 'Training Tag', 'None'),
     ('tag empty', make_params(**{'Training Tag': []}), 'Training Tag is missing', '[]'),
@@ -178,10 +218,17 @@ REFUSED: list[tuple[str, Any, str, str]] = [
     ('tags null', {**make_params(), 'tags': None}, 'tags', 'None'),
     ('channel text', {**make_params(), 'channel': '0'}, 'channel', "'0'"),
     ('channel negative', {**make_params(), 'channel': -1}, 'channel', '-1'),
+    ('channel beyond any', {**make_params(), 'channel': LARGEST_INDEX}, 'channel',
+     f'{LARGEST_INDEX}'),
     ('channel true', {**make_params(), 'channel': True}, 'channel', 'True'),
     ('tile of floats', {**make_params(), 'tile': {'XY': 0.5, 'Z': 0, 'Time': 0}}, 'current position in XY', '0.5'),
+    ('tile text', {**make_params(), 'tile': 'x'}, 'current position', "'x'"),
     ('tile null', {**make_params(), 'tile': None}, 'current position', 'None'),
     ('connectTo text', {**make_params(), 'connectTo': 'a'}, 'connection', "'a'"),
+    ('connectTo channel', {**make_params(), 'connectTo': {'tags': ['a'], 'channel': 'red'}},
+     'connection', "'red'"),
+    ('examples text', {**make_params(), SIGNED_EXAMPLES: 'a'}, 'examples', "'a'"),
+    ('examples of numbers', {**make_params(), SIGNED_EXAMPLES: {'a': 7}}, 'examples', "{'a': 7}"),
     *[(f'{name} {value!r}', make_params(**{name: value}), name, repr(value))
       for name, values in BAD_VALUES.items() for value in values],
 ]
@@ -191,14 +238,16 @@ REFUSED: list[tuple[str, Any, str, str]] = [
 def test_a_bad_setting_is_refused_with_the_value_seen(params, words, seen):
     with pytest.raises(ValueError) as caught:
         read_parameters(params)
+    note = ' '.join(caught.value.__notes__)
     assert words in str(caught.value)
-    assert seen in ' '.join(caught.value.__notes__)
+    assert seen in note and len(note.partition(seen)[2]) > 10  # what to do follows what was seen
 
 
 def test_a_missing_checkpoint_file_is_refused_with_its_path(tmp_path, monkeypatch):
     monkeypatch.setenv('SAM_CHECKPOINT_DIR', str(tmp_path))
-    with pytest.raises(FileNotFoundError, match='checkpoint') as caught:
+    with pytest.raises(FileNotFoundError) as caught:
         read_parameters(make_params())
+    assert 'sam_vit_mini' in str(caught.value)
     assert str(tmp_path / 'sam_vit_mini.pth') in caught.value.__notes__[0]
 
 
