@@ -58,7 +58,7 @@ REFUSED_BY_THE_DATASET = [
     (make_params(**{'Batch Z': '0'}), 'Batch Z names locations that the dataset does not have: 0', 'has 1-1'),
     (make_params(**{'Batch Time': '2'}), 'Batch Time names locations that the dataset does not have: 2', 'has 1-1'),
     ({**make_params(), 'tile': {'XY': 5, 'Z': 0, 'Time': 0}}, 'Batch XY names locations that', 'has 1-2'),
-    ({**make_params(), 'channel': 1}, 'The dataset has no channel 2', 'has 1 channels'),
+    ({**make_params(), 'channel': 1}, 'The dataset has no channel 2', 'channels: 1'),
     (make_params(), "No polygon has the tag 'example'", 'Tag 5-20 polygons'),
 ]
 
