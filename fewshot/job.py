@@ -161,7 +161,7 @@ def choose_upload_options(server: Server, settings: Settings, reporter: Reporter
 
 
 class Lesson(NamedTuple):
-    """What was learned: the prototype, and the number of examples that were used."""
+    """The prototype, and the number of examples that were used."""
 
     prototype: Prototype
     examples: int

@@ -108,7 +108,7 @@ class Delivery:
 
 def search_batch(loader: FrameLoader, tiles: Sequence[Tile], frame_shape: tuple[int, int], search: FrameSearch,
                  delivery: Delivery, state: JobState, reporter: Reporter) -> None:
-    """Search every frame of the batch, tile by tile, and upload what is found while the next is searched.
+    """Search every frame of the batch, tile by tile. Each frame is uploaded during the next search.
 
     Parameters
     ----------
