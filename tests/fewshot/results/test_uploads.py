@@ -244,7 +244,9 @@ def options(**changes: Any) -> UploadOptions:
 
 
 def upload(server: Server, page: Page, found: Sequence[Found], **changes: Any) -> UploadResult:
-    return Uploader(server, options(**changes), page.reporter()).upload(HERE, found, [])
+    result = UploadResult()
+    Uploader(server, options(**changes), page.reporter()).upload(HERE, found, [], result)
+    return result
 
 
 NUCLEI = {'tags': ['nucleus'], 'channel': None}
@@ -261,7 +263,8 @@ def test_frame_is_uploaded(lab, page):
         options(tags=('a', 'b'), property_id=property_id, connect_to=NUCLEI),
         page.reporter(),
     )
-    result = uploader.upload(HERE, found, [known])
+    result = UploadResult()
+    uploader.upload(HERE, found, [known], result)
 
     assert result.counts == Counts(duplicates=1, known=1, uploaded=2)
     assert result.similarities == [0.8, 0.8]
