@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+from fewshot.frames import ensure_rgb
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -9,7 +10,6 @@ from scipy import ndimage
 from segment_anything import SamAutomaticMaskGenerator
 from segment_anything.utils.amg import remove_small_regions
 
-from fewshot.frames import ensure_rgb
 from fewshot.geometry import Box, bound_mask
 from fewshot.sam.checkpoints import VIT_MINI
 from fewshot.sam.features import encode_image_with_sam1

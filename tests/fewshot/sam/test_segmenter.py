@@ -3,9 +3,9 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from fewshot.frames import ensure_rgb
 
 from fewshot.errors import JobError
-from fewshot.frames import ensure_rgb
 from fewshot.geometry import CutMask, bound_mask
 from fewshot.sam.checkpoints import VIT_MINI
 from fewshot.sam.features import describe_objects, encode_image_with_sam1, pool_objects
