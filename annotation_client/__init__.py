@@ -1,4 +1,5 @@
-"""The way to the annotation server: annotations, images, worker interfaces, and messages to the page.
+"""The client of the annotation server, as far as the worker needs it.
 
-Classes, methods and arguments are named as in NimbusImage's own client, so that the worker runs with either.
+Classes, methods and arguments have the names of NimbusImage's own client, which its other workers
+use. Arguments that it lacks are keywords.
 """

@@ -1,19 +1,32 @@
-"""The annotations of a dataset: read, create, connect, and say what was measured of them."""
+"""The annotations of a dataset: read, create and connect them, and store their properties."""
+
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from annotation_client.connection import Connection
+from annotation_client.connection import DEFAULT_PATIENCE, Connection, Patience
 
-PAGE_SIZE = 5000  # annotations a request; with 60 vertices each about 16 MB and 3 s
-PROPERTY_VALUES_A_CALL = 10_000  # the server refuses more
+PAGE_SIZE = 5_000  # annotations per request: about 16 MB and 3 s at 60 vertices each
+MAX_PROPERTY_VALUES_PER_CALL = 10_000  # the server refuses more
 
 
 class UPennContrastAnnotationClient:
-    """The annotations on a server. `client` is the girder client, for calls that have no method here."""
+    """The annotations on a server.
 
-    def __init__(self, apiUrl: str, token: str):
-        self.client = Connection(apiUrl, token)
+    Parameters
+    ----------
+    apiUrl, token : str
+        Address of the REST interface, and a token.
+    patience : Patience, optional
+
+    Attributes
+    ----------
+    client : Connection
+        The girder client, for calls that have no method here.
+    """
+
+    def __init__(self, apiUrl: str, token: str, *, patience: Patience = DEFAULT_PATIENCE):
+        self.client = Connection(apiUrl, token, patience=patience)
 
     def getAnnotationsByDatasetId(
         self,
@@ -22,10 +35,23 @@ class UPennContrastAnnotationClient:
         tags: Sequence[str] | None = None,
         limit: int | None = None,
         offset: int = 0,
+        *,
+        pageSize: int = PAGE_SIZE,
     ) -> list[dict]:
-        """The annotations of a dataset, oldest first; of one shape, or with all of some tags, if these are given.
+        """Return the annotations of a dataset, oldest first.
 
-        The first `offset` of them are left out. `limit` is the most that come; None or 0: all, page by page.
+        Parameters
+        ----------
+        shape : str, optional
+            Only annotations of this shape.
+        tags : sequence of str, optional
+            Only annotations with all of these tags.
+        limit : int, optional
+            The most annotations to return. None and 0 mean all.
+        offset : int, optional
+            Number of annotations to leave out at the beginning.
+        pageSize : int, optional
+            Annotations per request.
         """
         parameters: dict[str, Any] = {'datasetId': datasetId, 'sort': '_id', 'offset': offset}
         if shape:
@@ -34,44 +60,81 @@ class UPennContrastAnnotationClient:
             parameters['tags'] = json.dumps(list(tags))
         annotations: list[dict] = []
         while True:
-            size = min(PAGE_SIZE, limit - len(annotations)) if limit else PAGE_SIZE
+            size = min(pageSize, limit - len(annotations)) if limit else pageSize
             page = self.client.get('upenn_annotation', {**parameters, 'limit': size})
             annotations += page
             if len(page) < size or len(annotations) == limit:
                 return annotations
-            # the server finds a cursor in its index, where it would count its way to an offset
+            # The server finds this id in an index. It would have to count to reach an offset.
             parameters['afterId'] = page[-1]['_id']
 
     def createMultipleAnnotations(self, annotations: Sequence[Mapping]) -> list[dict]:
-        """Store annotations, all or none; the stored ones in the same order, with their `_id`. [] asks nothing."""
+        """Store all annotations or none.
+
+        Returns
+        -------
+        list of dict
+            The stored annotations in the same order, with their `_id`. Without annotations no
+            request is sent.
+        """
         if not annotations:
             return []
-        datasetId = annotations[0].get('datasetId')
         return self.client.sendRestRequest(
-            'POST', 'upenn_annotation/multiple', json=list(annotations), datasetId=datasetId)
+            'POST',
+            'upenn_annotation/multiple',
+            json=list(annotations),
+            datasetId=annotations[0].get('datasetId'),
+        )
 
     def connectToNearest(self, connectTo: Mapping, annotationsIds: Sequence[str]) -> list[dict]:
-        """Connect each annotation to the nearest one that `connectTo` describes; the connections. [] asks nothing.
+        """Connect each annotation to the nearest other one with given tags and channel.
 
-        `connectTo` is that of the job's parameters: 'tags', and 'channel' (None or absent: any).
+        Parameters
+        ----------
+        connectTo : Mapping
+            The parameter of the job: 'tags', and 'channel'. Any channel if it is None or absent.
+        annotationsIds : sequence of str
+
+        Returns
+        -------
+        list of dict
+            The connections. Without annotations no request is sent.
         """
         if not annotationsIds:
             return []
-        tags, channel = connectTo['tags'], connectTo.get('channel')
-        body = {'annotationsIds': list(annotationsIds), 'tags': tags, 'channelId': channel}
+        body = {
+            'annotationsIds': list(annotationsIds),
+            'tags': connectTo['tags'],
+            'channelId': connectTo.get('channel'),
+        }
         return self.client.post('annotation_connection/connectTo/', json=body)
 
     def createNewProperty(self, property: Mapping) -> dict:
-        """Store a property, {name, shape, image, tags: {tags, exclusive}, workerInterface}; the same with its `_id`."""
+        """Store a property and return it with its `_id`.
+
+        Parameters
+        ----------
+        property : Mapping
+            {name, shape, image, tags: {tags, exclusive}, workerInterface}
+        """
         return self.client.post('annotation_property', json=property)
 
     def addMultipleAnnotationPropertyValues(self, entries: Sequence[Mapping]) -> None:
-        """Store values, {datasetId, annotationId, values: {property's `_id`: {key: number}}}. [] asks nothing.
+        """Store values of properties. Values that an annotation has already do not change.
 
-        What an annotation has of a property already stays. Entries go in calls of at most PROPERTY_VALUES_A_CALL, each
-        stored as a whole or not at all; those before a call that fails remain.
+        A call to the server takes MAX_PROPERTY_VALUES_PER_CALL entries and stores all of them or
+        none. If a call fails, the entries of the calls before it are stored.
+
+        Parameters
+        ----------
+        entries : sequence of Mapping
+            {datasetId, annotationId, values: {`_id` of the property: {key: number}}}
         """
-        for start in range(0, len(entries), PROPERTY_VALUES_A_CALL):
-            batch = list(entries[start:start + PROPERTY_VALUES_A_CALL])
+        for start in range(0, len(entries), MAX_PROPERTY_VALUES_PER_CALL):
+            batch = list(entries[start : start + MAX_PROPERTY_VALUES_PER_CALL])
             self.client.sendRestRequest(
-                'POST', 'annotation_property_values/multiple', json=batch, datasetId=batch[0].get('datasetId'))
+                'POST',
+                'annotation_property_values/multiple',
+                json=batch,
+                datasetId=batch[0].get('datasetId'),
+            )

@@ -1,91 +1,187 @@
-"""One connection to the server for all clients: kept alive, with time-outs and retries; errors are sentences."""
+"""The connection to the server that all clients share: kept alive, with time-outs and retries."""
+
 import functools
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Self
 
 import girder_client
 import requests
 import urllib3
 
-TIMEOUT = (10, 120)  # seconds to connect, and between two pieces of an answer
-PATIENCE = 300  # seconds, from the first failure of a call, within which a read is tried again
+RETRY_STATUSES = (429, 502, 503, 504)  # the server is busy, or it restarts
+MAX_RETRIES = 10
+MAX_PAUSE_SECONDS = 60  # between two attempts
+MAX_MESSAGE_CHARACTERS = 300  # of a message from the server
 HINTS = {
     401: ' The token is wrong or has expired: start the job again.',
     403: ' The user who started the job needs access to the dataset.',
 }
 
 
-class Patience(urllib3.Retry):
-    """A Retry that also gives up when PATIENCE is over, whatever the time went to: pauses, or waiting for answers."""
+@dataclass(frozen=True)
+class Patience:
+    """How long a client waits for the server.
 
-    began: float | None = None
+    Attributes
+    ----------
+    connect_seconds : float
+        Time to connect.
+    read_seconds : float
+        Time between two pieces of an answer.
+    retry_seconds : float
+        Time from the first failure of a read. After it the read is not tried again.
+    backoff_seconds : float
+        Unit of the pauses between attempts: 0, 2, 4, 8, ... of it.
+    clock : callable
+        Returns seconds.
+    sleep : callable
+        Waits for a number of seconds.
+    """
+
+    connect_seconds: float = 10
+    read_seconds: float = 120
+    retry_seconds: float = 300
+    backoff_seconds: float = 1
+    clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+
+
+DEFAULT_PATIENCE = Patience()
+
+
+class Retry(urllib3.Retry):
+    """The retries of one call. They end after a number of attempts or when the patience ends.
+
+    A read waits for a server that restarts. A write is sent again only if no connection was made:
+    otherwise it might be stored twice.
+    """
+
+    patience = DEFAULT_PATIENCE
+    first_failure: float | None = None
+
+    @classmethod
+    def with_patience(cls, patience: Patience) -> Self:
+        """Return the retries of a new call."""
+        retry = cls(
+            total=MAX_RETRIES,
+            backoff_factor=patience.backoff_seconds,
+            backoff_max=MAX_PAUSE_SECONDS,
+            retry_after_max=MAX_PAUSE_SECONDS,
+            status_forcelist=RETRY_STATUSES,
+            allowed_methods=('GET',),
+            raise_on_status=False,
+        )
+        retry.patience = patience
+        return retry
 
     def increment(self, *args: Any, **kwargs: Any) -> Self:
-        """As Retry's. Raises MaxRetryError."""
-        following = super().increment(*args, **kwargs)
-        following.began = time.monotonic() if self.began is None else self.began
-        if time.monotonic() - following.began > PATIENCE:
-            raise urllib3.exceptions.MaxRetryError(kwargs['_pool'], kwargs.get('url') or '', kwargs.get('error'))
-        return following
+        """Return the retries that are left after a failure.
 
+        Raises
+        ------
+        urllib3.exceptions.HTTPError
+            None is left, or the call cannot be repeated.
+        """
+        left = super().increment(*args, **kwargs)
+        now = self.patience.clock()
+        left.patience = self.patience
+        left.first_failure = now if self.first_failure is None else self.first_failure
+        if now - left.first_failure > self.patience.retry_seconds:
+            raise urllib3.exceptions.MaxRetryError(
+                kwargs['_pool'], kwargs.get('url') or '', kwargs.get('error')
+            )
+        return left
 
-RETRY_STATUSES = (429, 502, 503, 504)
-
-# A GET waits out a restart of the server: pauses of 0, 2, 4, ... 60 s, or what Retry-After asks for, a minute at most.
-# A write is sent again only if no connection came about, so that nothing is stored twice.
-RETRY = Patience(
-    total=10,
-    backoff_factor=1,
-    backoff_max=60,
-    retry_after_max=60,
-    status_forcelist=RETRY_STATUSES,
-    allowed_methods=('GET',),
-    raise_on_status=False,
-)
+    def sleep(self, response: urllib3.BaseHTTPResponse | None = None) -> None:
+        """Wait before the next attempt: as long as the server asks, else longer each time."""
+        asked = self.get_retry_after(response) if response else None
+        pause = asked or self.get_backoff_time()
+        if pause:
+            self.patience.sleep(pause)
 
 
 @functools.cache
-def keep_alive_session() -> requests.Session:
-    """The session that all clients of this process share."""
+def keep_alive_session(patience: Patience) -> requests.Session:
+    """Return the session that all clients of this process with this patience share."""
     session = requests.Session()
     for scheme in ('http://', 'https://'):
-        session.mount(scheme, requests.adapters.HTTPAdapter(max_retries=RETRY))
+        adapter = requests.adapters.HTTPAdapter(max_retries=Retry.with_patience(patience))
+        session.mount(scheme, adapter)
     return session
 
 
 class ServerError(girder_client.HttpError):
-    """A call that failed; as text the call, the dataset, the status and the server's message, never the token.
+    """A call that failed. The text names the call, the dataset and the cause, never the token.
 
-    `status` and `responseText` are the server's answer, None and '' if there was none.
+    Attributes
+    ----------
+    status : int or None
+        Status of the server's answer. None if there was no answer.
+    responseText : str
+        Body of the server's answer.
     """
 
-    def __init__(self, sentence: str, method: str, url: str, response: requests.Response | None = None):
-        status, text = (None, '') if response is None else (response.status_code, response.text)
-        super().__init__(status, text, url, method, response)
-        self.args = (sentence,)
+    def __init__(self, text: str, method: str, url: str, response: requests.Response | None = None):
+        status, body = (None, '') if response is None else (response.status_code, response.text)
+        super().__init__(status, body, url, method, response)
+        self.args = (text,)
 
     def __str__(self) -> str:
+        """Return the text."""
         return self.args[0]
 
 
 class Connection(girder_client.GirderClient):
-    """A girder client with a token, on the shared session. Every call that fails raises a ServerError."""
+    """A girder client with a token. Every call that fails raises ServerError.
 
-    def __init__(self, apiUrl: str, token: str):
+    Parameters
+    ----------
+    apiUrl, token : str
+        Address of the REST interface, and the token that the server gave.
+    patience : Patience, optional
+
+    Raises
+    ------
+    ValueError
+        The token has characters that cannot be sent.
+    """
+
+    def __init__(self, apiUrl: str, token: str, *, patience: Patience = DEFAULT_PATIENCE):
         if not (token.isascii() and token.isprintable()):
-            raise ValueError('The token holds characters that no token has: hand over what the server gave, unchanged.')
+            raise ValueError(
+                'The token has characters that no token has. Pass it as the server gave it.'
+            )
         super().__init__(apiUrl=apiUrl)
         self.setToken(token)
-        # girder_client takes a session through this context alone; it is never left, as leaving closes the session
-        self.open_session = self.session(keep_alive_session())
+        self.patience = patience
+        # This context is the only way to give a session to girder_client. It is never left, because
+        # leaving it would close the session.
+        self.open_session = self.session(keep_alive_session(patience))
         self.open_session.__enter__()
 
     def sendRestRequest(
-        self, method: str, path: str, parameters: Mapping | None = None, *, datasetId: str | None = None, **kwargs: Any
+        self,
+        method: str,
+        path: str,
+        parameters: Mapping | None = None,
+        *,
+        datasetId: str | None = None,
+        **kwargs: Any,
     ) -> Any:
-        """As GirderClient's. `datasetId` is for the error's text; without it the parameter of that name is named."""
-        kwargs.setdefault('timeout', TIMEOUT)
+        """Send a request and return the answer, as GirderClient does.
+
+        Parameters
+        ----------
+        datasetId : str, optional
+            Dataset that an error names. By default the parameter of this name.
+
+        Raises
+        ------
+        ServerError
+        """
+        kwargs.setdefault('timeout', (self.patience.connect_seconds, self.patience.read_seconds))
         datasetId = datasetId or (parameters or {}).get('datasetId')
         call = f'{method} {path}' + (f' for dataset {datasetId}' if datasetId else '')
         response = None
@@ -93,40 +189,40 @@ class Connection(girder_client.GirderClient):
             return self._ask(method, path, parameters, **kwargs)
         except girder_client.HttpError as error:
             response = error.response
-            sentence = f'{call} failed with status {error.status}: {server_message(response)}'
-            sentence += HINTS.get(error.status, '')
+            text = f'{call} failed with status {error.status}: {server_message(response)}'
+            text += HINTS.get(error.status, '')
         except requests.JSONDecodeError:
-            sentence = f'{call}: the answer is not JSON. Is {self.urlBase} the address of the API?'
+            text = f'{call}: the answer is not JSON. Is {self.urlBase} the address of the API?'
         except requests.RequestException as error:
-            sentence = f'{call} did not get through to {self.urlBase}: {cause(error)}.'
+            text = f'{call} did not get through to {self.urlBase}: {cause(error)}.'
         if self.token:
-            sentence = sentence.replace(self.token, '<token>')
-        raise ServerError(sentence, method, self.urlBase + path, response)
+            text = text.replace(self.token, '<token>')
+        raise ServerError(text, method, self.urlBase + path, response)
 
     def _ask(self, method: str, path: str, parameters: Mapping | None, **kwargs: Any) -> Any:
-        """GirderClient's call. A read whose answer breaks off is made again: urllib3 has handed it over by then."""
-        retry = RETRY
+        """Return the answer. Repeat a read whose answer breaks off, which urllib3 does not do."""
+        retry = Retry.with_patience(self.patience)
         while True:
             try:
                 return super().sendRestRequest(method, path, parameters, **kwargs)
             except requests.exceptions.ChunkedEncodingError as error:
                 try:
                     retry = retry.increment(method, path, error=error.args[0], _pool=None)
-                except urllib3.exceptions.HTTPError:  # a write, or patience is over
+                except urllib3.exceptions.HTTPError:
                     raise error from None
                 retry.sleep()
 
 
 def server_message(response: requests.Response) -> str:
-    """What the server says about an error, as one line that ends in a full stop."""
+    """Return what the server says about an error, as one line that ends in a full stop."""
     try:
         message = response.json()['message']
     except (requests.JSONDecodeError, KeyError, TypeError):
-        message = response.text or response.reason  # a server in front answers with a page of its own
-    return ' '.join(str(message).split())[:300].rstrip('.') + '.'
+        message = response.text or response.reason  # a proxy answers with a page of its own
+    return ' '.join(str(message).split())[:MAX_MESSAGE_CHARACTERS].rstrip('.') + '.'
 
 
 def cause(error: requests.RequestException) -> str:
-    """The reason of a requests exception without the layers around it."""
+    """Return the reason of an error of requests, without the layers around it."""
     inner = error.args[0] if error.args else type(error).__name__
     return str(getattr(inner, 'reason', inner)).rstrip('.')

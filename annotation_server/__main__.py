@@ -21,13 +21,15 @@ import shlex
 import signal
 import socket
 import sys
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 
 import uvicorn
+from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 from annotation_server.app import create_app
-from annotation_server.faults import parse_rules
 from annotation_server.images import find_datasets
 from annotation_server.jobs import Jobs
 from annotation_server.layers import read_configurations
@@ -37,9 +39,19 @@ from annotation_server.store import Store
 IDLE_SECONDS = 75
 
 
-def main() -> None:
-    """Serve a folder on loopback until SIGTERM or Ctrl-C."""
-    arguments = read_arguments()
+def main(
+    argv: Sequence[str] | None = None, wrap: Callable[[FastAPI], ASGIApp] = lambda app: app
+) -> None:
+    """Serve a folder on loopback until SIGTERM or Ctrl-C.
+
+    Parameters
+    ----------
+    argv
+        The arguments, by default those of the process.
+    wrap
+        Returns the application to serve in place of the server's own. Tests harm requests with it.
+    """
+    arguments = read_arguments(argv)
     logging.basicConfig(format='%(levelname)s: %(message)s')
     logging.getLogger('large_image').setLevel(
         logging.ERROR
@@ -57,10 +69,10 @@ def main() -> None:
             name: store.add_dataset(name, [path.name for path in paths], configurations[name])
             for name, paths in files.items()
         }
-        serve(store, files, datasets, listener, arguments)
+        serve(store, files, datasets, listener, arguments, wrap)
 
 
-def read_arguments() -> argparse.Namespace:
+def read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """Return the command line's arguments. The process ends with status 2 if they make no sense."""
     parser = argparse.ArgumentParser(
         prog='python -m annotation_server',
@@ -86,15 +98,7 @@ def read_arguments() -> argparse.Namespace:
         default=1,
         help='how many jobs run at the same time (default: 1); with 0, starting one is refused',
     )
-    parser.add_argument(
-        '--faults',
-        metavar='JSON',
-        type=parse_rules,
-        default=[],
-        help='harm calls: a list of rules like {"kind": "lose", "method": "POST", "path": '
-        '"upenn_annotation", "after": 1, "times": 2}; annotation_server/faults.py describes the kinds',
-    )
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     if not arguments.folder.is_dir():
         parser.error(f'{arguments.folder} is not a folder')
     if arguments.jobs_at_once < 0:
@@ -108,6 +112,7 @@ def serve(
     datasets: dict[str, str],
     listener: socket.socket,
     arguments: argparse.Namespace,
+    wrap: Callable[[FastAPI], ASGIApp],
 ) -> None:
     """Answer requests and run jobs until a signal ends the process."""
     api_url = f'http://127.0.0.1:{listener.getsockname()[1]}/api/v1'
@@ -120,7 +125,7 @@ def serve(
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     signal.signal(signal.SIGINT, lambda *_: sys.exit(0))
     with closing(Jobs(command, arguments.jobs_at_once, arguments.folder / 'jobs')) as jobs:
-        app = create_app(store, files, lambda: print(ready, flush=True), jobs, arguments.faults)
+        app = wrap(create_app(store, files, lambda: print(ready, flush=True), jobs))
         uvicorn.Server(
             uvicorn.Config(
                 app, log_level='warning', access_log=False, timeout_keep_alive=IDLE_SECONDS

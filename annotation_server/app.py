@@ -1,16 +1,14 @@
 """The server as one ASGI application."""
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 from fastapi import APIRouter, FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp
 
 from annotation_server import annotations, connections, datasets, files, jobs, properties, views
-from annotation_server.faults import Faults, Rule
 from annotation_server.refusals import RefusalError, answer_refusal
 from annotation_server.store import Store
 
@@ -20,8 +18,7 @@ def create_app(
     dataset_files: dict[str, list[Path]],
     announce: Callable[[], None],
     workers: jobs.Jobs,
-    rules: Sequence[Rule],
-) -> ASGIApp:
+) -> FastAPI:
     """Serve the datasets of a store under /api/v1.
 
     Parameters
@@ -32,8 +29,6 @@ def create_app(
         Called once, when requests are about to be answered.
     workers
         Runs the jobs that are started.
-    rules
-        Which calls are harmed, and how.
     """
 
     @asynccontextmanager
@@ -51,4 +46,4 @@ def create_app(
     app.include_router(api)
     for kind in (RefusalError, RequestValidationError, HTTPException, Exception):
         app.add_exception_handler(kind, answer_refusal)
-    return Faults(app, rules) if rules else app
+    return app

@@ -39,7 +39,7 @@ class Jobs:
     """The jobs started since the server was: at most `at_once` run, the others wait in their order.
 
     A worker's output goes to <folder>/<job id>.out, its log to <folder>/<job id>.log. Methods may
-    be called from any thread. After the fault "restart" no job is known any more: workers that run
+    be called from any thread. After a restart no job is known any more: workers that run
     go on, as containers would, until they end by themselves; those that wait are dropped.
 
     Parameters

@@ -137,7 +137,7 @@ BATCH_TOO_LARGE = Message(
     'The batch fields name too many locations.')
 CHANNEL_OUTSIDE = Message(
     'The dataset has no channel {channel}.',
-    'Choose another layer for the tool. The dataset has {channels} channels.',
+    'Choose another layer for the tool. The dataset has this number of channels: {channels}.',
     'The tool is assigned to a channel of another dataset.')
 TILES_TOO_SMALL = Message(
     'Tile Size {size} is too small for the examples: the largest is {side} pixels wide.',

@@ -13,7 +13,7 @@ from urllib.parse import quote
 from girder_client import HttpError
 
 from annotation_client import annotations, tiles
-from annotation_client.connection import RETRY_STATUSES
+from annotation_client.connection import DEFAULT_PATIENCE, RETRY_STATUSES, Patience
 from fewshot import messages
 from fewshot.settings import show
 
@@ -42,14 +42,18 @@ class Server:
         Annotations per request.
     sleep : callable
         Waits for a number of seconds before a retry.
+    patience : Patience
+        How long a request may take.
     """
 
     def __init__(self, api_url: str, token: str, dataset_id: str, *, page_size: int = PAGE_SIZE,
-                 sleep: Callable[[float], None] = time.sleep):
+                 sleep: Callable[[float], None] = time.sleep, patience: Patience = DEFAULT_PATIENCE):
         self.api_url, self.token, self.dataset_id = api_url, token, dataset_id
         self.page_size = page_size
         self.sleep = sleep
-        self.annotations = annotations.UPennContrastAnnotationClient(apiUrl=api_url, token=token)
+        self.patience = patience
+        self.annotations = annotations.UPennContrastAnnotationClient(
+            apiUrl=api_url, token=token, patience=patience)
         self.client = self.annotations.client
 
     def repeat(self, request: Callable[[], Answer]) -> Answer:
@@ -80,7 +84,8 @@ class Server:
 
     def open_image(self) -> tiles.UPennContrastDataset:
         """Return the image of the dataset, with its metadata."""
-        return tiles.UPennContrastDataset(apiUrl=self.api_url, token=self.token, datasetId=self.dataset_id)
+        return tiles.UPennContrastDataset(
+            apiUrl=self.api_url, token=self.token, datasetId=self.dataset_id, patience=self.patience)
 
     def list_views(self) -> Any:
         """Return the views of the dataset that the user may see."""
@@ -131,7 +136,7 @@ class Server:
         return list(found.values())
 
     def newest_annotation_id(self) -> str:
-        """Return the id of the newest annotation, '' where there is none."""
+        """Return the id of the newest annotation, '' if there are no annotations."""
         page = self.client.get('upenn_annotation', parameters={
             'datasetId': self.dataset_id, 'sort': '_id', 'sortdir': -1, 'limit': 1})
         return id_of(page[0]) if page else ''

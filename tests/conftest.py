@@ -55,9 +55,13 @@ StartServer = Callable[..., Server]
 
 
 def start(folder: Path, *options: str) -> Server:
-    """Start the annotation server on a folder, with options, and wait until it accepts connections."""
+    """Start the annotation server on a folder and wait until it accepts connections.
+
+    The option --faults and a JSON list of rules harm requests, see `tests.faulty_server`.
+    """
+    module = 'tests.faulty_server' if '--faults' in options else 'annotation_server'
     process = subprocess.Popen(
-        [sys.executable, '-m', 'annotation_server', str(folder), *options],
+        [sys.executable, '-m', module, str(folder), *options],
         cwd=REPOSITORY,
         stdout=subprocess.PIPE,
         text=True,

@@ -1,28 +1,38 @@
-"""A fake server, for answers that no real one can be made to give: dropped connections, 503, hostile bytes."""
+"""A server that gives any answer: dropped connections, 503, hostile bytes."""
+
 import json
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from annotation_client.connection import Patience
+
 
 @dataclass(frozen=True)
 class Answer:
-    """What the fake server says. `body` goes out as JSON unless it is bytes.
+    """An answer of the fake server.
 
-    A status of 0 drops the connection instead; a Content-Length that is too large drops it after the body.
+    Attributes
+    ----------
+    status : int
+        0 drops the connection.
+    body : object
+        Bytes, or an object to send as JSON.
+    headers : dict
+        With a Content-Length that is too large, the connection is dropped after the body.
+    is_late : bool
+        The answer comes when the test has ended.
     """
 
     status: int = 200
     body: Any = None
     headers: dict[str, str] = field(default_factory=dict)
-    delay: float = 0  # seconds
+    is_late: bool = False
 
 
 DROPPED = Answer(status=0)
@@ -32,7 +42,7 @@ DROPPED = Answer(status=0)
 class Request:
     method: str
     path: str
-    peer: tuple[str, int]  # the same for two requests that came over the same connection
+    peer: tuple[str, int]  # the same for two requests on the same connection
 
 
 @dataclass(frozen=True)
@@ -46,7 +56,8 @@ FakeServerStarter = Callable[..., FakeServer]
 
 @pytest.fixture
 def fake_server() -> Iterator[FakeServerStarter]:
-    """A function that starts a server which gives these answers in this order, whatever is asked."""
+    """A function that starts a server, which gives its answers in this order to any request."""
+    is_over = threading.Event()
     with ExitStack() as stack:
 
         def start(*answers: Answer) -> FakeServer:
@@ -59,11 +70,16 @@ def fake_server() -> Iterator[FakeServerStarter]:
                     self.rfile.read(int(self.headers.get('Content-Length', 0)))
                     requests.append(Request(self.command, self.path, self.client_address))
                     answer = remaining.pop(0)
-                    time.sleep(answer.delay)
-                    if answer.status == 0:
+                    if answer.is_late:
+                        is_over.wait()
+                    if answer.status == 0 or answer.is_late:
                         self.close_connection = True
                         return
-                    body = answer.body if isinstance(answer.body, bytes) else json.dumps(answer.body).encode()
+                    body = (
+                        answer.body
+                        if isinstance(answer.body, bytes)
+                        else json.dumps(answer.body).encode()
+                    )
                     self.send_response(answer.status)
                     for name, value in {'Content-Length': str(len(body)), **answer.headers}.items():
                         self.send_header(name, value)
@@ -71,22 +87,29 @@ def fake_server() -> Iterator[FakeServerStarter]:
                     self.wfile.write(body)
                     self.close_connection = 'Content-Length' in answer.headers
 
-                do_GET = do_POST = answer  # noqa: N815
+                do_GET = do_POST = answer
 
                 def log_message(self, format: str, *args: Any) -> None:
-                    """Say nothing."""
+                    """Write no log."""
 
             server = stack.enter_context(ThreadingHTTPServer(('127.0.0.1', 0), Handler))
-            threading.Thread(target=server.serve_forever, kwargs={'poll_interval': 0.02}, daemon=True).start()
+            threading.Thread(
+                target=server.serve_forever, kwargs={'poll_interval': 0.02}, daemon=True
+            ).start()
             stack.callback(server.shutdown)
             return FakeServer(f'http://127.0.0.1:{server.server_port}/api/v1', requests)
 
         yield start
+        is_over.set()
 
 
 @pytest.fixture
-def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The pauses between tries in seconds, which are noted and not waited for."""
-    seconds: list[float] = []
-    monkeypatch.setattr('urllib3.util.retry.time', SimpleNamespace(sleep=seconds.append, time=time.time))
-    return seconds
+def pauses() -> list[float]:
+    """The pauses between attempts, in seconds, that `patience` would have waited."""
+    return []
+
+
+@pytest.fixture
+def patience(pauses: list[float]) -> Patience:
+    """A patience that notes its pauses and does not wait."""
+    return Patience(sleep=pauses.append)

@@ -3,9 +3,9 @@ import socket
 import girder_client
 import pytest
 
-from annotation_client import connection
 from annotation_client.annotations import UPennContrastAnnotationClient
-from annotation_client.connection import Connection, ServerError
+from annotation_client.connection import RETRY_STATUSES, Connection, Patience, ServerError
+from annotation_client.tiles import UPennContrastDataset
 from annotation_client.workers import UPennContrastWorkerPreviewClient
 from tests.annotation_client.conftest import DROPPED, Answer, FakeServerStarter
 
@@ -13,46 +13,56 @@ TOKEN = 'sEcReT0123456789'
 OK = Answer(200, {'name': 'cells'})
 
 
-@pytest.mark.parametrize('failure', [Answer(429), Answer(502), Answer(503), Answer(504), DROPPED])
-def test_a_read_is_repeated_until_the_server_is_back(
-    failure: Answer, fake_server: FakeServerStarter, pauses: list[float]
+@pytest.mark.parametrize('failure', [*map(Answer, RETRY_STATUSES), DROPPED])
+def test_read_is_repeated_until_the_server_is_back(
+    failure: Answer, fake_server: FakeServerStarter, patience: Patience, pauses: list[float]
 ) -> None:
     server = fake_server(failure, failure, failure, OK)
-    assert Connection(server.apiUrl, TOKEN).get('folder/1') == OK.body
+    assert Connection(server.apiUrl, TOKEN, patience=patience).get('folder/1') == OK.body
     assert len(server.requests) == 4
     assert pauses == [2, 4]  # the first repetition is immediate
 
 
 @pytest.mark.parametrize(('asked', 'waited'), [('7', 7), ('7200', 60)])
-def test_a_pause_is_as_long_as_the_server_asks_but_a_minute_at_most(
-    asked: str, waited: float, fake_server: FakeServerStarter, pauses: list[float]
+def test_server_asks_for_a_pause_of_at_most_a_minute(
+    asked: str,
+    waited: float,
+    fake_server: FakeServerStarter,
+    patience: Patience,
+    pauses: list[float],
 ) -> None:
     server = fake_server(Answer(503, headers={'Retry-After': asked}), OK)
-    Connection(server.apiUrl, TOKEN).get('folder/1')
+    Connection(server.apiUrl, TOKEN, patience=patience).get('folder/1')
     assert pauses == [waited]
 
 
-def test_a_server_that_stays_away_is_an_error_with_its_last_answer(
-    fake_server: FakeServerStarter, pauses: list[float]
+def test_error_has_the_last_answer(
+    fake_server: FakeServerStarter, patience: Patience, pauses: list[float]
 ) -> None:
     server = fake_server(*[Answer(503, b'<h1>Down for\n maintenance</h1>')] * 11)
     with pytest.raises(ServerError) as caught:
-        Connection(server.apiUrl, TOKEN).get('folder/1')
-    assert str(caught.value) == 'GET folder/1 failed with status 503: <h1>Down for maintenance</h1>.'
+        Connection(server.apiUrl, TOKEN, patience=patience).get('folder/1')
+    assert (
+        str(caught.value) == 'GET folder/1 failed with status 503: <h1>Down for maintenance</h1>.'
+    )
     assert len(server.requests) == 11
     assert pauses == [2, 4, 8, 16, 32, 60, 60, 60, 60]
 
 
 @pytest.mark.parametrize('status', [400, 401, 403, 404, 500])
-def test_a_refusal_is_not_asked_again(status: int, fake_server: FakeServerStarter) -> None:
+def test_refusal_is_not_repeated(status: int, fake_server: FakeServerStarter) -> None:
     server = fake_server(Answer(status, {'message': 'No.', 'type': 'rest'}))
     with pytest.raises(ServerError, match=f'GET folder/1 failed with status {status}: No\\.'):
         Connection(server.apiUrl, TOKEN).get('folder/1')
     assert len(server.requests) == 1
 
 
-@pytest.mark.parametrize(('failure', 'status'), [(Answer(503, {'message': 'Busy'}), 503), (DROPPED, None)])
-def test_a_write_is_not_repeated(failure: Answer, status: int | None, fake_server: FakeServerStarter) -> None:
+@pytest.mark.parametrize(
+    ('failure', 'status'), [(Answer(503, {'message': 'Busy'}), 503), (DROPPED, None)]
+)
+def test_write_is_not_repeated(
+    failure: Answer, status: int | None, fake_server: FakeServerStarter
+) -> None:
     server = fake_server(failure)
     with pytest.raises(ServerError) as caught:
         Connection(server.apiUrl, TOKEN).post('upenn_annotation/multiple', json=[{}])
@@ -60,7 +70,7 @@ def test_a_write_is_not_repeated(failure: Answer, status: int | None, fake_serve
     assert len(server.requests) == 1
 
 
-def test_an_error_keeps_what_the_server_answered(fake_server: FakeServerStarter) -> None:
+def test_error_keeps_the_answer(fake_server: FakeServerStarter) -> None:
     server = fake_server(Answer(403, {'message': 'Dataset(s) not found', 'type': 'access'}))
     with pytest.raises(girder_client.HttpError) as caught:
         Connection(server.apiUrl, TOKEN).get('dataset_view', {'datasetId': 'd1'})
@@ -72,8 +82,10 @@ def test_an_error_keeps_what_the_server_answered(fake_server: FakeServerStarter)
     )
 
 
-@pytest.mark.parametrize('body', [{'message': f'Bad token {TOKEN}!'}, f'Bad token {TOKEN}!'.encode(), {}, [], 'no'])
-def test_the_token_is_in_no_error(body: object, fake_server: FakeServerStarter) -> None:
+@pytest.mark.parametrize(
+    'body', [{'message': f'Bad token {TOKEN}!'}, f'Bad token {TOKEN}!'.encode(), {}, [], 'no']
+)
+def test_errors_hide_the_token(body: object, fake_server: FakeServerStarter) -> None:
     server = fake_server(Answer(400, body))
     with pytest.raises(ServerError) as caught:
         Connection(server.apiUrl, TOKEN).get('folder/1', {'token': TOKEN})
@@ -83,89 +95,112 @@ def test_the_token_is_in_no_error(body: object, fake_server: FakeServerStarter) 
 
 
 @pytest.mark.parametrize('token', ['two\nlines', 'tökén'])
-def test_a_token_that_no_header_can_hold_is_refused_without_showing_it(token: str) -> None:
+def test_impossible_token_is_refused_and_hidden(token: str) -> None:
     with pytest.raises(ValueError, match='token') as caught:
         Connection('http://127.0.0.1:1/api/v1', token)
     assert token not in str(caught.value)
 
 
-def test_a_page_that_is_not_the_api_is_named_as_the_cause(fake_server: FakeServerStarter) -> None:
+def test_answer_that_is_not_json_is_refused(fake_server: FakeServerStarter) -> None:
     server = fake_server(Answer(200, b'<html>Welcome</html>'))
-    with pytest.raises(ServerError, match=rf'the answer is not JSON\. Is {server.apiUrl}/ the address of the API\?'):
+    with pytest.raises(
+        ServerError, match=rf'the answer is not JSON\. Is {server.apiUrl}/ the address of the API\?'
+    ):
         Connection(server.apiUrl, TOKEN).get('folder/1')
 
 
 @pytest.mark.parametrize('method', ['GET', 'POST'])
-def test_a_server_that_is_not_there_is_tried_for_five_minutes(method: str, pauses: list[float]) -> None:
+def test_absent_server_is_tried_for_five_minutes(
+    method: str, patience: Patience, pauses: list[float]
+) -> None:
     with socket.create_server(('127.0.0.1', 0)) as closed:
         port = closed.getsockname()[1]
     sentence = f'{method} folder did not get through to .*{port}.*Connection refused'
     with pytest.raises(ServerError, match=sentence) as caught:
-        Connection(f'http://127.0.0.1:{port}/api/v1', TOKEN).sendRestRequest(method, 'folder')
+        Connection(f'http://127.0.0.1:{port}/api/v1', TOKEN, patience=patience).sendRestRequest(
+            method, 'folder'
+        )
     assert (caught.value.status, caught.value.responseText) == (None, '')
     assert sum(pauses) == 302
 
 
-def test_a_server_that_does_not_answer_is_given_up(
-    fake_server: FakeServerStarter, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(connection, 'TIMEOUT', (1, 0.1))
-    server = fake_server(Answer(200, delay=0.5))
-    with pytest.raises(ServerError, match='POST folder/1 did not get through .* Read timed out'):
-        Connection(server.apiUrl, TOKEN).post('folder/1')
+def test_silent_server_is_given_up(fake_server: FakeServerStarter) -> None:
+    server = fake_server(Answer(is_late=True))
+    hasty = Patience(read_seconds=0.1)
+    with pytest.raises(ServerError, match=r'POST folder/1 did not get through .* Read timed out'):
+        Connection(server.apiUrl, TOKEN, patience=hasty).post('folder/1')
 
 
 BROKEN_OFF = Answer(200, b'[1, 2]', headers={'Content-Length': '100'})
 
 
-def test_a_read_whose_answer_breaks_off_is_made_again(fake_server: FakeServerStarter, pauses: list[float]) -> None:
+def test_read_is_repeated_when_its_answer_breaks_off(
+    fake_server: FakeServerStarter, patience: Patience, pauses: list[float]
+) -> None:
     server = fake_server(BROKEN_OFF, BROKEN_OFF, OK)
-    assert Connection(server.apiUrl, TOKEN).get('item/1') == OK.body
-    assert len(server.requests) == 3 and pauses == [2]
+    assert Connection(server.apiUrl, TOKEN, patience=patience).get('item/1') == OK.body
+    assert len(server.requests) == 3
+    assert pauses == [2]
 
 
-def test_an_answer_that_breaks_off_every_time_is_an_error(fake_server: FakeServerStarter, pauses: list[float]) -> None:
+def test_answer_that_always_breaks_off_is_an_error(
+    fake_server: FakeServerStarter, patience: Patience, pauses: list[float]
+) -> None:
     server = fake_server(*[BROKEN_OFF] * 11)
-    with pytest.raises(ServerError, match='GET item/1 did not get through .*6 bytes read, 94 more expected'):
-        Connection(server.apiUrl, TOKEN).get('item/1')
+    with pytest.raises(
+        ServerError, match=r'GET item/1 did not get through .*6 bytes read, 94 more expected'
+    ):
+        Connection(server.apiUrl, TOKEN, patience=patience).get('item/1')
     assert sum(pauses) == 302
 
 
-def test_a_write_whose_answer_breaks_off_is_not_repeated(fake_server: FakeServerStarter) -> None:
+def test_write_is_not_repeated_when_its_answer_breaks_off(fake_server: FakeServerStarter) -> None:
     server = fake_server(BROKEN_OFF)
     with pytest.raises(ServerError, match='POST upenn_annotation/multiple did not get through'):
         Connection(server.apiUrl, TOKEN).post('upenn_annotation/multiple', json=[{}])
     assert len(server.requests) == 1
 
 
-def test_patience_is_over_after_five_minutes_whatever_they_went_to(
-    fake_server: FakeServerStarter, pauses: list[float], monkeypatch: pytest.MonkeyPatch
+def test_patience_ends_after_five_minutes_of_waiting_for_answers(
+    fake_server: FakeServerStarter, pauses: list[float]
 ) -> None:
-    monkeypatch.setattr(connection, 'TIMEOUT', (1, 0.1))
-    clock = iter(range(0, 10_000, 70))  # a server that takes its time to say nothing
-    monkeypatch.setattr(connection.time, 'monotonic', lambda: next(clock))
-    server = fake_server(*[Answer(200, delay=0.3)] * 8)
+    clock = iter(range(0, 10_000, 70))  # each attempt takes 70 s
+    patience = Patience(read_seconds=0.1, clock=lambda: next(clock), sleep=pauses.append)
+    server = fake_server(*[Answer(is_late=True)] * 8)
     with pytest.raises(ServerError, match=r'GET folder/1 did not get through .* Read timed out'):
-        Connection(server.apiUrl, TOKEN).get('folder/1')
-    assert 2 < len(server.requests) < 6
+        Connection(server.apiUrl, TOKEN, patience=patience).get('folder/1')
+    assert len(server.requests) == 6  # failures at 0, 70, ... 350 s
 
 
-def test_an_address_without_a_scheme_is_an_error_that_says_so() -> None:
-    with pytest.raises(ServerError, match='GET folder/1 did not get through to example/api/: .*No scheme supplied'):
+def test_address_without_a_scheme_is_refused() -> None:
+    with pytest.raises(
+        ServerError, match=r'GET folder/1 did not get through to example/api/: .*No scheme supplied'
+    ):
         Connection('example/api', TOKEN).get('folder/1')
 
 
-def test_not_a_number_is_not_sent(fake_server: FakeServerStarter) -> None:
+def test_nan_is_not_sent(fake_server: FakeServerStarter) -> None:
     server = fake_server()
     with pytest.raises(ServerError, match='not JSON compliant'):
         Connection(server.apiUrl, TOKEN).post('worker_interface', json={'default': float('nan')})
     assert server.requests == []
 
 
-def test_all_clients_use_one_connection(fake_server: FakeServerStarter) -> None:
+def test_clients_share_a_connection(fake_server: FakeServerStarter) -> None:
     server = fake_server(Answer(200, []), Answer(200, {}), Answer(200, []))
     UPennContrastAnnotationClient(server.apiUrl, TOKEN).getAnnotationsByDatasetId('d1')
     UPennContrastWorkerPreviewClient(server.apiUrl, TOKEN).setWorkerImageInterface('image', {})
     UPennContrastAnnotationClient(server.apiUrl, TOKEN).getAnnotationsByDatasetId('d1')
     assert len(server.requests) == 3
     assert len({request.peer for request in server.requests}) == 1
+
+
+def test_every_client_takes_a_patience(fake_server: FakeServerStarter, patience: Patience) -> None:
+    item, metadata = {'_id': 'i1', 'largeImage': {'fileId': 'f1'}}, {'sizeX': 1, 'sizeY': 1}
+    server = fake_server(Answer(200, {}), Answer(200, [item]), Answer(200, metadata))
+    clients = [
+        UPennContrastAnnotationClient(server.apiUrl, TOKEN, patience=patience).client,
+        UPennContrastDataset(server.apiUrl, TOKEN, 'd1', patience=patience).client,
+        UPennContrastWorkerPreviewClient(server.apiUrl, TOKEN, patience=patience).client,
+    ]
+    assert [client.patience for client in clients] == [patience] * 3

@@ -11,7 +11,7 @@ from tests.conftest import REPOSITORY
 
 
 def printed(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
-    """The one line that was printed, read as strict JSON."""
+    """Return the only line that was printed, read as strict JSON."""
     output = capsys.readouterr().out
     assert output.count('\n') == 1
     assert output.endswith('\n')
@@ -25,7 +25,16 @@ def printed(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
 
 @pytest.mark.parametrize(
     ('progress', 'shown'),
-    [(0, 0), (0.25, 0.25), (1, 1), (1.2, 1), (-0.1, 0), (float('nan'), 0), (float('inf'), 1), (float('-inf'), 0)],
+    [
+        (0, 0),
+        (0.25, 0.25),
+        (1, 1),
+        (1.2, 1),
+        (-0.1, 0),
+        (float('nan'), 0),
+        (float('inf'), 1),
+        (float('-inf'), 0),
+    ],
 )
 def test_progress_is_a_number_from_0_to_1(
     progress: float, shown: float, capsys: pytest.CaptureFixture[str]
@@ -34,20 +43,38 @@ def test_progress_is_a_number_from_0_to_1(
     assert printed(capsys) == {'progress': shown, 'title': 'Searching', 'info': 'frame 1 of 4'}
 
 
-def test_a_warning_is_marked_as_one(capsys: pytest.CaptureFixture[str]) -> None:
+def test_warning_is_marked(capsys: pytest.CaptureFixture[str]) -> None:
     sendWarning('Two outlines were skipped')
     assert printed(capsys) == {
-        'warning': 'Two outlines were skipped', 'title': 'Warning', 'info': '', 'type': 'warning'}
+        'warning': 'Two outlines were skipped',
+        'title': 'Warning',
+        'info': '',
+        'type': 'warning',
+    }
     sendWarning('Nothing found', title='Result', info='Lower the threshold')
     assert printed(capsys) == {
-        'warning': 'Nothing found', 'title': 'Result', 'info': 'Lower the threshold', 'type': 'warning'}
+        'warning': 'Nothing found',
+        'title': 'Result',
+        'info': 'Lower the threshold',
+        'type': 'warning',
+    }
 
 
-def test_an_error_is_marked_as_one(capsys: pytest.CaptureFixture[str]) -> None:
+def test_error_is_marked(capsys: pytest.CaptureFixture[str]) -> None:
     sendError('No training tag')
-    assert printed(capsys) == {'error': 'No training tag', 'title': 'Error', 'info': '', 'type': 'error'}
+    assert printed(capsys) == {
+        'error': 'No training tag',
+        'title': 'Error',
+        'info': '',
+        'type': 'error',
+    }
     sendError('Wrong value', title='Settings', info='Batch XY: 9')
-    assert printed(capsys) == {'error': 'Wrong value', 'title': 'Settings', 'info': 'Batch XY: 9', 'type': 'error'}
+    assert printed(capsys) == {
+        'error': 'Wrong value',
+        'title': 'Settings',
+        'info': 'Batch XY: 9',
+        'type': 'error',
+    }
 
 
 @pytest.mark.parametrize('text', ['two\nlines', 'Größe "µm" \\', '細胞', '\ud800', '\u2028'])
@@ -57,16 +84,26 @@ def test_any_text_stays_on_its_line(text: str, capsys: pytest.CaptureFixture[str
     assert (message['error'], message['info']) == (text, text)
 
 
-def test_what_is_not_text_is_shown_as_text(capsys: pytest.CaptureFixture[str]) -> None:
+def test_objects_are_shown_as_text(capsys: pytest.CaptureFixture[str]) -> None:
     sendWarning(ValueError('too small'), info=float('nan'))
     message = printed(capsys)
     assert (message['warning'], message['info']) == ('too small', 'nan')
 
 
-def test_a_message_goes_out_at_once() -> None:
-    # a process that ends like this loses what it has not flushed
-    program = "import os; from annotation_client.utils import sendProgress; sendProgress(0.5, 'Half', ''); os._exit(0)"
+def test_message_is_flushed() -> None:
+    # a process that ends like this loses its buffers
+    program = """if True:
+        import os
+        from annotation_client.utils import sendProgress
+        sendProgress(0.5, 'Half', '')
+        os._exit(0)"""
     environment = {name: value for name, value in os.environ.items() if name != 'PYTHONUNBUFFERED'}
     finished = subprocess.run(
-        [sys.executable, '-c', program], cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=True)
+        [sys.executable, '-c', program],
+        cwd=REPOSITORY,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert json.loads(finished.stdout)['title'] == 'Half'

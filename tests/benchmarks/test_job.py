@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 
-from annotation_client.connection import keep_alive_session
+from annotation_client.connection import DEFAULT_PATIENCE, keep_alive_session
 from benchmarks.frames import draw_frame, running_lab
 from benchmarks.job import STEPS, Costs, counting, forget_most_memory, read_memory
 from demo.dataset import write_dataset
@@ -28,9 +28,10 @@ def test_every_request_is_counted_with_its_answer_until_the_block_ends(tmp_path)
     write_dataset(tmp_path / 'data', image[None])
     with running_lab(tmp_path / 'data', len(image)) as lab:
         sizes = []
+        session = keep_alive_session(DEFAULT_PATIENCE)
         with counting(sizes):
-            answer = keep_alive_session().post(f'{lab.apiUrl}/nowhere', data=b'x' * 100_000)
-        keep_alive_session().get(f'{lab.apiUrl}/nowhere')
+            answer = session.post(f'{lab.apiUrl}/nowhere', data=b'x' * 100_000)
+        session.get(f'{lab.apiUrl}/nowhere')
     assert sizes == [100_000 + len(answer.content)]
 
 

@@ -11,10 +11,10 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
+from fewshot.duplicates import Found
 from skimage import measure
 
 import entrypoint
-from fewshot.duplicates import Found
 from fewshot.geometry import Box
 from fewshot.sam.masks import pack_mask
 from fewshot.sam.proposals import Candidate

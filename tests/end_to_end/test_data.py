@@ -10,7 +10,7 @@ import pytest
 
 import entrypoint
 from annotation_client.annotations import UPennContrastAnnotationClient
-from annotation_client.connection import keep_alive_session
+from annotation_client.connection import DEFAULT_PATIENCE, keep_alive_session
 from tests.datasets import make_layer, write_dataset
 from tests.end_to_end.test_job import RADIUS, SETTINGS, Lab, locations_of, tag_disc
 from tests.small_model import CENTRES, draw_discs
@@ -35,7 +35,7 @@ def lab(start_server, tmp_path, monkeypatch) -> Lab:
 def watch():
     """The requests of this process by method and address, each with the answer's thread."""
     seen = []
-    session = keep_alive_session()
+    session = keep_alive_session(DEFAULT_PATIENCE)
 
     def note(response, **options):
         seen.append((response.request.method, response.url, threading.current_thread()))
@@ -58,7 +58,7 @@ def test_each_channel_of_each_location_is_fetched_once_a_job_over_one_connection
         run(lab)
     fetched = Counter(re.search(r'frame=(\d+)', url)[1] for _, url, _ in seen if 'tiles/region' in url)
     assert fetched == {str(number): 1 for number in range(2 * FRAMES)}
-    pools = keep_alive_session().get_adapter(lab.server.apiUrl).poolmanager.pools
+    pools = keep_alive_session(DEFAULT_PATIENCE).get_adapter(lab.server.apiUrl).poolmanager.pools
     assert [pools[place].num_connections for place in pools.keys()] == [1]  # noqa: SIM118 - no dict, cannot be iterated
     assert set(locations_of(lab.annotations('found'))) == {(xy, 0, 0) for xy in range(FRAMES)}
 

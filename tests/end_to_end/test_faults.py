@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from fewshot.parameters import parse_batch
 
 import entrypoint
 from annotation_client import connection
 from annotation_client.connection import ServerError
 from annotation_server.store import Store
 from fewshot import retry
-from fewshot.parameters import parse_batch
 from tests.end_to_end.stand_in import (
     EXPECTED,
     FRAMES,

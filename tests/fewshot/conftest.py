@@ -149,7 +149,7 @@ def open_lab(
     folder : Path
         Empty.
     *faults : dict
-        Rules of `annotation_server.faults`.
+        Rules of `tests.faulty_server`.
     levels : tuple of dict
         One entry per configuration of the dataset: {user: access level}.
     """

@@ -210,12 +210,14 @@ class Uploads:
     broken: dict[Location, Exception] = field(default_factory=dict)
     done: list[tuple[Location, int]] = field(default_factory=list)
 
-    def upload(self, location: Location, found: Sequence[Any], known: Any) -> UploadResult:
-        """Return what an uploader returns."""
+    def upload(self, location: Location, found: Sequence[Any], known: Any, result: UploadResult) -> None:
+        """Upload like an `Uploader`. A broken location fails after its first object."""
+        uploaded = found[:1] if location in self.broken else found
+        result.counts.add(Counts(uploaded=len(uploaded)))
+        result.similarities += [one.similarity for one in uploaded]
         if location in self.broken:
             raise self.broken[location]
         self.done.append((location, len(found)))
-        return UploadResult(Counts(uploaded=len(found)), [one.similarity for one in found])
 
 
 def run_batch(

@@ -106,7 +106,7 @@ def refuse_with(status: int | None) -> Callable[..., None]:
         ({'kind': 'lose', 'times': 3}, LOOK_ONCE),
         ({'kind': 'refuse'}, LOOK_FULLY),
         ({'kind': 'unavailable'}, LOOK_FULLY),
-        ({'kind': 'busy', 'seconds': 0}, LOOK_FULLY),
+        ({'kind': 'busy'}, LOOK_FULLY),
         ({'kind': 'restart'}, LOOK_FULLY),
         ({'kind': 'refuse', 'times': 4}, LOOK_FULLY * 4),
     ],
@@ -122,7 +122,7 @@ def test_batch_is_created_once(start_lab, fault, pauses):
 
 
 def test_equal_annotations_are_not_taken_for_lost_ones(start_lab):
-    lab = start_lab({'kind': 'refuse', **CREATE, 'after': 2})
+    lab = start_lab({'kind': 'refuse', **CREATE, 'occurrence': 3})
     lab.create(*lab.make_triangles(10, 20))  # of an earlier job
     annotations = new_annotations(lab)
     first, _ = annotations.send(lab.make_triangles(10, 20))
@@ -132,7 +132,7 @@ def test_equal_annotations_are_not_taken_for_lost_ones(start_lab):
 
 
 def test_lost_batches_of_later_frames_are_found(start_lab):
-    lab = start_lab({'kind': 'lose', **CREATE, 'after': 3, 'times': 2})
+    lab = start_lab({'kind': 'lose', **CREATE, 'occurrence': 4, 'times': 2})
     annotations = new_annotations(lab)
     created = []
     for number in range(6):
@@ -244,7 +244,9 @@ def options(**changes: Any) -> UploadOptions:
 
 
 def upload(server: Server, page: Page, found: Sequence[Found], **changes: Any) -> UploadResult:
-    return Uploader(server, options(**changes), page.reporter()).upload(HERE, found, [])
+    result = UploadResult()
+    Uploader(server, options(**changes), page.reporter()).upload(HERE, found, [], result)
+    return result
 
 
 NUCLEI = {'tags': ['nucleus'], 'channel': None}
@@ -261,7 +263,8 @@ def test_frame_is_uploaded(lab, page):
         options(tags=('a', 'b'), property_id=property_id, connect_to=NUCLEI),
         page.reporter(),
     )
-    result = uploader.upload(HERE, found, [known])
+    result = UploadResult()
+    uploader.upload(HERE, found, [known], result)
 
     assert result.counts == Counts(duplicates=1, known=1, uploaded=2)
     assert result.similarities == [0.8, 0.8]
