@@ -3,6 +3,8 @@
 # make lint   lint and type check alone
 # make bench  compare speed and memory with the method as specified (an hour and a half)
 # make evaluate  measure precision and recall on pictures with known objects (half an hour)
+# make docs   build the documentation: site/index.html
+# make docs-tables  update the generated pages: fields, messages, reference
 # make train  train models/sam_vit_mini.pth anew (two cores: up to two hours)
 # make lock   update requirements.lock, the versions of the images
 # make clean  remove what these have made
@@ -11,7 +13,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python -m
 
-.PHONY: demo test lint bench evaluate train lock clean
+.PHONY: demo test lint bench evaluate docs docs-tables train lock clean
 
 demo: $(VENV)/installed
 	$(RUN) demo
@@ -29,6 +31,12 @@ bench: $(VENV)/installed
 evaluate: $(VENV)/installed
 	$(RUN) evaluation
 
+docs: $(VENV)/docs-installed
+	NO_MKDOCS_2_WARNING=1 $(RUN) mkdocs build --strict
+
+docs-tables: $(VENV)/installed
+	$(RUN) docs.tables
+
 train: $(VENV)/installed
 	$(RUN) training.train
 
@@ -40,11 +48,16 @@ lock: $(VENV)/installed
 		--extra server --extra test --output-file requirements.lock pyproject.toml -
 
 clean:
-	rm -rf $(VENV) demo/out .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf $(VENV) demo/out site .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or later is needed, and $(PYTHON) is " + sys.version.split()[0] + ": name another one with make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
 	$(RUN) pip install --editable '.[server,demo,test,lint]'
+	touch $@
+
+# Apart from the others: neither the demo nor the tests need these packages.
+$(VENV)/docs-installed: $(VENV)/installed
+	$(RUN) pip install --editable '.[docs]'
 	touch $@

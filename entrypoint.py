@@ -97,10 +97,12 @@ def compute(datasetId: str, apiUrl: str, token: str, params: dict, *,
     try:
         with ending_on_sigterm(lambda: reporter.fail(messages.CANCELLED.error()), uploading):
             settings = read_settings(params)
-            from fewshot.job import run_job  # imports numpy, which an interface request does not need
+            # these import numpy, which an interface request does not need
+            from fewshot.job import run_job
+            from fewshot.reporting.state import Stopwatch
             server = make_server(apiUrl, token, datasetId)
-            run_job(server, partial(load_segmenter, settings, reporter), reporter, settings, params, time.monotonic,
-                    uploading)
+            run_job(server, partial(load_segmenter, settings, reporter), reporter, settings, params,
+                    Stopwatch(time.monotonic), uploading)
     except Exception as error:
         reporter.fail(error)
         raise

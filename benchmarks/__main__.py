@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
 
@@ -18,7 +18,7 @@ from benchmarks.frames import Lab, draw_frame, running_lab
 from benchmarks.job import Costs
 from demo.dataset import write_dataset
 from demo.processes import ROOT, last_lines
-from fewshot.parameters import WHOLE_FRAME
+from fewshot.settings import WHOLE_FRAME
 
 SIDES = ('specified', 'worker')
 HEADER = '| Frame | Points per side | Candidates | Propose, s | Describe, s | Other, s | In all, s | Faster | ' \
@@ -96,15 +96,15 @@ def measure(sides: Sequence[int], points: Sequence[int], pairs: int, whole_frame
     return agreements
 
 
-def main() -> None:
-    """Read the options, measure, and end with status 1 where the results disagree."""
+def main(arguments: Sequence[str] | None = None, measure: Callable[..., list[Agreement]] = measure) -> None:
+    """Read the options, measure, and end with status 1 where the results disagree. Tests pass their own `measure`."""
     parser = argparse.ArgumentParser(prog='python -m benchmarks', description=(__doc__ or '').splitlines()[0])
     parser.add_argument('--sizes', type=int, nargs='+', default=[512, 1024], help='sides of the frames, pixels')
     parser.add_argument('--points', type=int, nargs='+', default=[32, 64, 128], help='points per side')
     parser.add_argument('--pairs', type=int, default=3, help='runs of each side (default: 3)')
     parser.add_argument('--quick', action='store_true', help='one pair on one small frame, 32 points per side')
     parser.add_argument('--whole-frame', action='store_true', help='try the Feature Source whole frame too')
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     if options.quick:
         options.sizes, options.points, options.pairs = [512], [32], 1
     agreements = measure(options.sizes, options.points, options.pairs, options.whole_frame)

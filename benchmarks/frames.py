@@ -11,7 +11,7 @@ from annotation_client.annotations import UPennContrastAnnotationClient
 from demo.__main__ import EXAMPLE_TAG, SMALL_MODEL, choose_settings, describe_job
 from demo.dataset import NAME, Example, choose_examples, read_image, to_annotation, to_outline
 from demo.processes import running_server
-from fewshot.parameters import FIELDS
+from fewshot.settings import FIELDS, NumberField
 
 PART = 384  # pixels of the image that fill a frame: 76 nuclei, large enough for the small model to see 41
 EXAMPLES = 8
@@ -59,8 +59,10 @@ def running_lab(data: Path, side: int) -> Iterator[Lab]:
     """
     examples = outline_examples(side)
     settings = choose_settings(examples, SMALL_MODEL)
-    if settings['Max Mask Area'] > FIELDS['Max Mask Area']['max']:
-        settings['Max Mask Area'] = 0  # the form knows no limit for objects so large
+    largest = next(field for field in FIELDS if field.name == 'Max Mask Area')
+    assert isinstance(largest, NumberField)
+    if settings['Max Mask Area'] > largest.high:
+        settings['Max Mask Area'] = 0  # the form has no limit for objects of this size
     with running_server(data, data.parent / 'server.log') as server:
         lab = Lab(server['apiUrl'], server['token'], server['datasets'][NAME], settings)
         store = UPennContrastAnnotationClient(lab.apiUrl, lab.token)

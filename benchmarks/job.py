@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import requests
 
 from annotation_client.connection import DEFAULT_PATIENCE, keep_alive_session
-from fewshot.tally import Tally
+from fewshot.reporting.state import Stopwatch
 
 if TYPE_CHECKING:
     from benchmarks.findings import Findings
@@ -74,7 +74,7 @@ def counting(sizes: list[int]) -> Iterator[None]:
 
 def run(side: str, job: dict) -> 'tuple[Findings, Costs]':
     """Run a job by the module of that name, and measure it."""
-    tally = Tally()
+    stopwatch = Stopwatch(time.monotonic)
     sizes: list[int] = []
     held: list[float] = []
 
@@ -83,12 +83,12 @@ def run(side: str, job: dict) -> 'tuple[Findings, Costs]':
         held.append(read_memory('VmRSS'))
 
     start = time.monotonic()
-    with tally.time('load'):
+    with stopwatch.time('load'):
         module = importlib.import_module(f'benchmarks.{side}')
     with counting(sizes):
-        findings = module.run(**job, tally=tally, loaded=loaded)
-    rest = time.monotonic() - start - sum(tally.seconds.values())
-    seconds = {**{step: tally.seconds[step] for step in STEPS}, 'rest': rest}
+        findings = module.run(**job, stopwatch=stopwatch, loaded=loaded)
+    rest = time.monotonic() - start - sum(stopwatch.seconds.values())
+    seconds = {**{step: stopwatch.seconds[step] for step in STEPS}, 'rest': rest}
     return findings, Costs(seconds, read_memory('VmHWM') - held[0], len(sizes), sum(sizes) / 1e6)
 
 

@@ -28,9 +28,8 @@ from benchmarks import specified
 from benchmarks.findings import mask_iou
 from benchmarks.frames import draw_frame
 from demo.dataset import BLACK, WHITE
-from fewshot.frames import Layer, merge_channel
 from fewshot.geometry import CutMask
-from fewshot.parameters import Location, Parameters
+from fewshot.images.layers import Layer, merge_channel
 from fewshot.sam.checkpoints import VIT_H, Checkpoint
 from fewshot.sam.features import encode_image_with_sam1
 from fewshot.sam.model import PATCH_SIZE, build_sam, load_model
@@ -40,6 +39,7 @@ VIT_B = replace(VIT_H, name='sam_vit_b', title='SAM ViT-B', width=768, depth=12,
 CHECKPOINTS = {'vit_b': VIT_B, 'vit_h': VIT_H}
 SIDE = 1024  # of the frame, pixels
 POINTS = 8  # per side
+MIN_AREA = 30  # pixels
 GOOD = 0.2  # share of the points of which a mask is good enough
 COVERED = 0.97  # quantile of the logits at which random masks are cut
 NODES = 8  # of random features along a side; smooth between them
@@ -106,27 +106,19 @@ def time_pairs(stock: Callable[[], Any], worker: Callable[[], Any], pairs: int) 
 def settle_cuts(predictor: SamPredictor, features: torch.Tensor, random: bool) -> tuple[float, float]:
     """The predicted IoU above which GOOD of the points have a mask, and the logit above which a pixel is in a mask."""
     with torch.inference_mode(), patch.object(predictor.model.image_encoder, 'forward', return_value=features):
-        predictor.set_image(np.zeros((SIDE, SIDE, 3), np.uint8))
-        points = torch.as_tensor(build_point_grid(POINTS) * SIDE, device=predictor.device)
-        points = predictor.transform.apply_coords_torch(points, (SIDE, SIDE))
+        side = predictor.model.image_encoder.img_size
+        predictor.set_image(np.zeros((side, side, 3), np.uint8))
+        points = torch.as_tensor(build_point_grid(POINTS) * side, device=predictor.device)
+        points = predictor.transform.apply_coords_torch(points, (side, side))
         foreground = torch.ones(len(points), 1, dtype=torch.int, device=predictor.device)
         _, predicted_iou, logits = predictor.predict_torch(points[:, None], foreground, return_logits=True)
     mask_threshold = np.quantile(logits.cpu().numpy(), COVERED) if random else predictor.model.mask_threshold
     return float(predicted_iou.max(dim=1).values.quantile(1 - GOOD)), float(mask_threshold)
 
 
-def make_parameters(checkpoint: Checkpoint) -> Parameters:
-    """A job's parameters that ask POINTS by POINTS points."""
-    return Parameters(
-        training_tags=(), negative_tags=(), batches={}, checkpoint=checkpoint, threshold=0, occupancy=0.2,
-        points_per_side=POINTS, min_area=30, max_area=0, smoothing=0, skip_duplicates=False, save_scores=False,
-        tile_size=0, precision='float32', jobs=1, signed=None, whole_frame=False, tags=(), channel=0,
-        current=Location(0, 0, 0), connect_to=None)
-
-
-def multiplies_bfloat16(device: torch.device) -> bool:
+def multiplies_bfloat16(device: torch.device, cpu_info: Path = CPU_INFO) -> bool:
     """Whether the device has instructions for it, without which bfloat16 is slower than float32."""
-    return device.type == 'cuda' or bool(re.search('avx512_bf16|amx_bf16', CPU_INFO.read_text()))
+    return device.type == 'cuda' or bool(re.search('avx512_bf16|amx_bf16', cpu_info.read_text()))
 
 
 def measure_encoding(checkpoint: Checkpoint, path: Path, rgb: np.ndarray, pairs: int) -> tuple[float, float]:
@@ -155,19 +147,18 @@ def measure_proposing(checkpoint: Checkpoint, path: Path, rgb: np.ndarray, rando
     features = draw_features(checkpoint, stock.device) if random else encode_image_with_sam1(worker, rgb)
     cut, mask_threshold = settle_cuts(stock, features, random)
     stock.model.mask_threshold = worker.model.mask_threshold = mask_threshold
-    parameters = make_parameters(replace(checkpoint, pred_iou_thresh=cut, stability_score_thresh=0))
+    loose = replace(checkpoint, pred_iou_thresh=cut, stability_score_thresh=0)
     found: dict[str, list[CutMask]] = {}
 
     def ask_stock() -> None:
         with patch.object(stock.model.image_encoder, 'forward', return_value=features):
-            records = specified.propose(stock.model, rgb, parameters.checkpoint, POINTS,
-                                        parameters.min_area, parameters.max_area)
+            records = specified.propose(stock.model, rgb, loose, POINTS, MIN_AREA, max_area=0)
         found['stock'] = [specified.cut_mask(record['segmentation']) for record in records]
 
     def ask_worker() -> None:
         candidates = propose_candidates(
-            worker.model, features, rgb.shape, parameters.checkpoint, points_per_side=parameters.points_per_side,
-            min_area=parameters.min_area, report=lambda share: None)
+            worker.model, features, rgb.shape, loose, points_per_side=POINTS, min_area=MIN_AREA,
+            report=lambda share: None)
         found['worker'] = [CutMask(one.box, one.mask) for one in candidates]
 
     before, after, ratio = time_pairs(ask_stock, ask_worker, pairs)
@@ -178,10 +169,10 @@ def measure_proposing(checkpoint: Checkpoint, path: Path, rgb: np.ndarray, rando
     return before / POINTS ** 2, after / POINTS ** 2
 
 
-def measure(checkpoint: Checkpoint, path: Path, random: bool, pairs: int) -> None:
-    """Measure the weights in a file and print what a frame would cost."""
-    rgb = np.zeros((SIDE, SIDE, 3), np.uint8)
-    merge_channel(rgb, draw_frame(SIDE), Layer(0, (1, 1, 1), True, BLACK, WHITE))
+def measure(checkpoint: Checkpoint, path: Path, random: bool, pairs: int, side: int = SIDE) -> None:
+    """Measure the weights in a file on a frame of `side` pixels and print what a frame would cost."""
+    rgb = np.zeros((side, side, 3), np.uint8)
+    merge_channel(rgb, draw_frame(side), Layer(0, (1, 1, 1), True, BLACK, WHITE))
     encoding = measure_encoding(checkpoint, path, rgb, pairs)
     proposing = measure_proposing(checkpoint, path, rgb, random, pairs)
     before, after = (project_frame(UnitCosts(*costs), PROJECTED_POINTS, PROJECTED_CANDIDATES)

@@ -5,7 +5,7 @@ outlines and the upload are code of this file. Three things are shared with the 
 
 - `build_sam` and the table of checkpoints, because SAM's own registry lacks the small model;
 - `annotation_client`, which sends the requests;
-- `Box`, `CutMask` and `Tally`, which hold what a run found and its seconds.
+- `Box`, `CutMask` and `Stopwatch`, which hold what a run found and its seconds.
 
 The specification leaves some details open. The worker decides them in the same way, so the results
 can be compared exactly:
@@ -35,14 +35,14 @@ from skimage.measure import find_contours
 from annotation_client.annotations import UPennContrastAnnotationClient
 from annotation_client.tiles import UPennContrastDataset
 from benchmarks.findings import Findings
-from fewshot.crops import Box, CutMask
-from fewshot.encoder import build_sam
-from fewshot.models import KNOWN, Checkpoint
-from fewshot.tally import Tally
+from fewshot.geometry import Box, CutMask
+from fewshot.reporting.state import Stopwatch
+from fewshot.sam.checkpoints import KNOWN, Checkpoint
+from fewshot.sam.model import build_sam
 
 
 def run(
-    apiUrl: str, token: str, datasetId: str, params: Mapping, tally: Tally,
+    apiUrl: str, token: str, datasetId: str, params: Mapping, stopwatch: Stopwatch,
     loaded: Callable[[], None],
 ) -> Findings:
     """Run one job on the frame where the user stands.
@@ -50,7 +50,7 @@ def run(
     Parameters
     ----------
     params : the job's parameters as the server sends them
-    tally : its seconds are filled
+    stopwatch : gets the seconds of each step
     loaded : called once the model is loaded
     """
     form = params['workerInterface']
@@ -58,14 +58,14 @@ def run(
     dataset = UPennContrastDataset(apiUrl, token, datasetId)
     store = UPennContrastAnnotationClient(apiUrl, token)
     layers = read_layers(dataset)
-    with tally.time('load'):
+    with stopwatch.time('load'):
         checkpoint = KNOWN[form['Model']]
         file = os.path.join(os.environ['SAM_CHECKPOINT_DIR'], checkpoint.file)
         predictor = load_model(checkpoint, file)
     loaded()
 
     # Phase 1: training feature extraction
-    with tally.time('prototype'):
+    with stopwatch.time('prototype'):
         examples = store.getAnnotationsByDatasetId(
             datasetId, shape='polygon', tags=form['Training Tag'])
         frames: dict[tuple, np.ndarray] = {}
@@ -79,16 +79,16 @@ def run(
         prototype = F.normalize(torch.stack(vectors).mean(dim=0), dim=0)
 
     # Phase 2: inference
-    with tally.time('download'):
+    with stopwatch.time('download'):
         rgb = load_frame(dataset, layers, place_of(params['tile']))
-    with tally.time('propose'):
+    with stopwatch.time('propose'):
         records = propose(predictor.model, rgb, checkpoint, form['Points per side'],
                           form['Min Mask Area'], form['Max Mask Area'])
     masks = [record['segmentation'] for record in records]
-    with tally.time('describe'):
+    with stopwatch.time('describe'):
         vectors = [describe(predictor, rgb, mask, occupancy) for mask in masks]
         similarities = [F.cosine_similarity(vector, prototype, dim=0).item() for vector in vectors]
-    with tally.time('upload'):
+    with stopwatch.time('upload'):
         kept = [mask for mask, similarity in zip(masks, similarities, strict=True)
                 if similarity >= form['Similarity Threshold']]
         outlines = [outline_mask(mask, form['Smoothing']) for mask in kept]

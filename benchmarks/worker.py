@@ -1,53 +1,70 @@
-"""The worker's own job, watched."""
-from collections.abc import Callable
-from typing import Any
-from unittest.mock import patch
+"""The worker's own job, with a segmenter that remembers what it was asked."""
+import threading
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 import entrypoint
-from annotation_client.utils import sendProgress, sendWarning
+from annotation_client.utils import sendError, sendProgress, sendWarning
 from benchmarks.findings import Findings
-from fewshot import examples, frames, polygons, prototype  # noqa: F401 - loaded before time counts
 from fewshot.geometry import CutMask
-from fewshot.job import Job
-from fewshot.page import Page
-from fewshot.parameters import Parameters
-from fewshot.sam import features, proposals  # noqa: F401 - likewise
-from fewshot.tally import Tally
+from fewshot.job import run_job
+from fewshot.matching.prototype import learn_prototype, measure_similarities
+from fewshot.reporting.reporter import Reporter
+from fewshot.reporting.state import Stopwatch
+from fewshot.sam import segmenter as sam  # loaded before time counts
+from fewshot.sam.proposals import Candidate
+from fewshot.server import Server
+from fewshot.settings import read_settings
 
 
-class Watched:
-    """A function that remembers its last call: the arguments and the result."""
+class WatchedSegmenter:
+    """A segmenter that keeps the objects that it described, and their vectors, per call."""
 
-    def __init__(self, function: Callable) -> None:
-        self.function = function
+    def __init__(self, segmenter: sam.Segmenter):
+        self.segmenter = segmenter
+        self.input_size = segmenter.input_size
+        self.uses_gpu = getattr(segmenter, 'uses_gpu', False)
+        self.described: list[tuple[Sequence[CutMask | Candidate], np.ndarray]] = []
 
-    def __call__(self, *arguments: Any) -> Any:
-        self.arguments = arguments
-        self.result = self.function(*arguments)
-        return self.result
+    def propose(self, rgb: np.ndarray, report: Callable[[float], None]) -> list[Candidate]:
+        """See `Segmenter.propose`."""
+        return self.segmenter.propose(rgb, report)
+
+    def describe(self, rgb: np.ndarray, objects: Sequence[CutMask | Candidate],
+                 report: Callable[[float], None]) -> np.ndarray:
+        """See `Segmenter.describe`."""
+        vectors = self.segmenter.describe(rgb, objects, report)
+        self.described.append((objects, vectors))
+        return vectors
 
 
-def run(apiUrl: str, token: str, datasetId: str, params: dict, tally: Tally, loaded: Callable[[], None]) -> Findings:
-    """One job, as `entrypoint.compute` runs it, of one frame.
+def run(apiUrl: str, token: str, datasetId: str, params: dict, stopwatch: Stopwatch,
+        loaded: Callable[[], None]) -> Findings:
+    """Run one job of one frame, as `entrypoint.compute` does.
 
     Parameters
     ----------
-    tally : its seconds are filled
-    loaded : called once the model is loaded
+    stopwatch : Stopwatch
+        Gets the seconds of each step.
+    loaded : callable
+        Called once the model is loaded.
     """
-    load_model = entrypoint.load_model
+    settings = read_settings(params)
+    reporter = Reporter(sendProgress, sendWarning, sendError)
+    watched: list[WatchedSegmenter] = []
 
-    def load_and_tell(parameters: Parameters, page: Page) -> Any:
-        predictor = load_model(parameters, page)
+    def load() -> WatchedSegmenter:
+        watched.append(WatchedSegmenter(entrypoint.load_segmenter(settings, reporter)))
         loaded()
-        return predictor
+        return watched[0]
 
-    describe, measure = Watched(entrypoint.describe), Watched(prototype.measure_similarities)
-    with patch.object(entrypoint, 'load_model', load_and_tell), patch.object(entrypoint, 'describe', describe), \
-            patch.object(prototype, 'measure_similarities', measure):
-        entrypoint.run(datasetId, apiUrl, token, params, Job(Page(sendProgress, sendWarning), tally))
-    found = describe.arguments[1]  # of the last call; the calls before it were for the examples
-    return Findings([CutMask(one.box, one.mask) for one in found], np.array([one.predicted_iou for one in found]),
-                    measure.result.numpy(force=True).astype(float))
+    run_job(Server(apiUrl, token, datasetId), load, reporter, settings, params, stopwatch, threading.Lock())
+    *examples, (found, vectors) = watched[0].described  # the last call was for the candidates
+    example_vectors = np.concatenate([one for _, one in examples])
+    prototype = learn_prototype(example_vectors, [False] * len(example_vectors))
+    similarities = measure_similarities(vectors, prototype.vector)
+    return Findings([CutMask(one.box, one.mask) for one in found],
+                    np.array([one.predicted_iou for one in found if isinstance(one, Candidate)]),
+                    similarities.astype(float))
+

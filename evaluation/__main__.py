@@ -7,21 +7,21 @@ import argparse
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain
 from pathlib import Path
 
 from evaluation.groups import NAMES, Group, make_group
-from evaluation.jobs import run_ways, running_lab
+from evaluation.jobs import POINTS, run_ways, running_lab
 from evaluation.scoring import Result, score_group
 
 HEADER = '| Pictures | Number | Objects | Way | Precision | Recall | F1 at IoU 0.5 | F1 at IoU 0.75 | Duplicates |'
 
 
-def evaluate(group: Group) -> dict[str, Result]:
-    """The result of each way on a group."""
+def evaluate(group: Group, points: int) -> dict[str, Result]:
+    """Return the result of each way on a group, with so many points per side."""
     found, counter = {}, {}
-    with tempfile.TemporaryDirectory() as folder, running_lab(Path(folder), group) as lab:
+    with tempfile.TemporaryDirectory() as folder, running_lab(Path(folder), group, points=points) as lab:
         start = time.monotonic()
         for way, outlines, counterexamples in run_ways(lab, group):
             print(f'{group.name}, {way}: {time.monotonic() - start:.0f} s', file=sys.stderr, flush=True)
@@ -38,16 +38,17 @@ def write_row(group: Group, way: str, result: Result) -> str:
     return f'| {" | ".join(cells)} |'
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Read the options, evaluate, print the table."""
+def main(arguments: Sequence[str] | None = None, make_group: Callable[[str], Group] = make_group) -> None:
+    """Read the options, evaluate, print the table. Tests pass their own pictures."""
     parser = argparse.ArgumentParser(prog='python -m evaluation', description=(__doc__ or '').splitlines()[0])
     parser.add_argument('--groups', nargs='+', choices=NAMES, default=NAMES, metavar='NAME',
                         help=f'what to evaluate: {", ".join(NAMES)} (default: all)')
+    parser.add_argument('--points', type=int, default=POINTS, help=f'points per side (default: {POINTS})')
     options = parser.parse_args(arguments)
     rows = [HEADER, '|---' * (HEADER.count('|') - 1) + '|']
     for name in options.groups:
         group = make_group(name)
-        rows += [write_row(group, way, result) for way, result in evaluate(group).items()]
+        rows += [write_row(group, way, result) for way, result in evaluate(group, options.points).items()]
     print('\n'.join(rows))
 
 

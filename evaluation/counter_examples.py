@@ -8,14 +8,15 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from demo.__main__ import SMALL_MODEL, SMALLEST
 from demo.dataset import Example, forget_examples, read_image
 from demo.picture import INK, draw_picture
 from demo.scoring import rasterise, score
-from evaluation.groups import DEMO, make_group
-from evaluation.jobs import COUNTER_EXAMPLES, COUNTER_TAG, COUNTERED, DEFAULTS, Lab, running_lab
+from evaluation.groups import cut_group
+from evaluation.jobs import COUNTER_EXAMPLES, COUNTER_TAG, COUNTERED, DEFAULTS, POINTS, Lab, running_lab
 
 # a piece of a nucleus differs from a whole one in its surroundings, so there are more of them in a crop than usual
 SETTINGS = {'Similarity Threshold': 0.5, 'Target Occupancy': 0.10, 'Min Mask Area': SMALLEST}
@@ -40,29 +41,36 @@ def draw_pair(pictures: Sequence[Image.Image]) -> Image.Image:
     return page.quantize(256, Image.Quantize.MAXCOVERAGE)  # keeps rare colours, those of the outlines
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run both jobs, print the scores, write the picture."""
+def main(arguments: Sequence[str] | None = None, nuclei: tuple[np.ndarray, np.ndarray] | None = None) -> None:
+    """Run both jobs, print the scores, write the picture.
+
+    Parameters
+    ----------
+    nuclei : tuple of (H, W) ndarray, optional
+        An image and its labels; those of the demo if not given.
+    """
     parser = argparse.ArgumentParser(prog='python -m evaluation.counter_examples',
                                      description=(__doc__ or '').splitlines()[0])
     parser.add_argument('file', type=Path, help='the picture to write, a PNG')
-    file = parser.parse_args(arguments).file
-    group = make_group(DEMO)
-    with tempfile.TemporaryDirectory() as folder, running_lab(Path(folder), group) as lab:
-        labels = forget_examples(group.labels, lab.examples)
+    parser.add_argument('--points', type=int, default=POINTS, help=f'points per side (default: {POINTS})')
+    options = parser.parse_args(arguments)
+    image, labels = nuclei or read_image()
+    group = cut_group(image, labels)
+    with tempfile.TemporaryDirectory() as folder, running_lab(Path(folder), group, points=options.points) as lab:
+        counted = forget_examples(group.labels, lab.examples)
         found = lab.run(DEFAULTS, **SETTINGS)
-        result = score(found, labels, SMALLEST)
+        result = score(found, counted, SMALLEST)
         wrong = [place for place in sort_by_similarity(lab, DEFAULTS) if place in result.wrong][:COUNTER_EXAMPLES]
-        tagged = [Example(picture, int(rasterise(outline, labels[picture].shape).sum()), outline)
+        tagged = [Example(picture, int(rasterise(outline, group.labels[picture].shape).sum()), outline)
                   for picture, outline in ((picture, found[picture][index]) for picture, index in wrong)]
         lab.upload(tagged, COUNTER_TAG)
         better = lab.run(COUNTERED, **SETTINGS, **{'Negative Tag': [COUNTER_TAG]})
-    ways = (found, result, ()), (better, score(better, labels, SMALLEST), tagged)
+    ways = (found, result, ()), (better, score(better, counted, SMALLEST), tagged)
     for _, result, shown in ways:
         print(f'{len(shown)} counter-examples: {len(result.right)} nuclei, {len(result.wrong)} that are none, '
               f'{len(result.missed)} missed')
-    image, _ = read_image()
     draw_pair([draw_picture(image, group.labels, lab.examples, outlines, result, SMALL_MODEL, shown)
-               for outlines, result, shown in ways]).save(file, optimize=True)
+               for outlines, result, shown in ways]).save(options.file, optimize=True)
 
 
 if __name__ == '__main__':

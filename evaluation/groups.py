@@ -48,11 +48,16 @@ class Group:
 def make_group(name: str) -> Group:
     """A group by its name, one of NAMES; the same each time."""
     if name == DEMO:
-        images, labels = (cut(whole, SIDE) for whole in read_image())
-        wanted = tuple(np.isin(np.arange(one.max() + 1), one[one > 0]) for one in labels)
-        return Group(name, images, labels, wanted, 0)
+        return cut_group(*read_image())
     scene, count = SCENES[name]
     return draw_group(name, scene, count, SEED + 100 * NAMES.index(name))
+
+
+def cut_group(image: np.ndarray, labels: np.ndarray) -> Group:
+    """The demo's image (H, W) with its labels, or a part of both, as positions. All nuclei are wanted."""
+    positions = cut(labels, SIDE)
+    wanted = tuple(np.isin(np.arange(one.max() + 1), one[one > 0]) for one in positions)
+    return Group(DEMO, cut(image, SIDE), positions, wanted, 0)
 
 
 def draw_group(name: str, scene: Scene, count: int, seed: int) -> Group:

@@ -2,10 +2,11 @@
 import contextlib
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from unittest.mock import patch
 
 import numpy as np
@@ -17,12 +18,17 @@ from demo.dataset import NAME, Example, to_annotation, to_outline, write_dataset
 from demo.processes import ROOT, running_server
 from evaluation.groups import Group, outline_examples
 from evaluation.scoring import outline_wrong_kind
-from fewshot.sam.checkpoints import KNOWN, VIT_H
+from fewshot.reporting.reporter import Reporter
+from fewshot.sam.checkpoints import VIT_H, VIT_MINI, Checkpoint
+from fewshot.settings import Settings
+
+if TYPE_CHECKING:
+    from fewshot.sam.segmenter import Segmenter
 
 COUNTER_TAG = 'counter-example'
 COUNTER_EXAMPLES = 3
 POINTS, LARGE_POINTS = 32, 16  # per side of a picture; of a large one, or of a tile of it, for the sake of time
-SPECIFIED, SKIPPED, OWN_NMS = 'as specified', 'as specified, doubles skipped', 'as specified, own box NMS'
+SPECIFIED, SKIPPED, OWN_NMS = 'as specified', 'as specified, duplicates skipped', 'as specified, own box NMS'
 DEFAULTS, COUNTERED, TILED = 'defaults', 'counter-examples', 'tiles'
 
 
@@ -35,6 +41,7 @@ class Lab(NamedTuple):
     pictures: int
     points: int  # per side
     examples: list[Example]
+    compute: Callable[..., None] = entrypoint.compute
 
     @property
     def smallest(self) -> int:
@@ -50,14 +57,25 @@ class Lab(NamedTuple):
         """Give the server outlines with a tag, as a user would."""
         self.store.createMultipleAnnotations([to_annotation(one, self.datasetId, tag) for one in objects])
 
-    def run(self, way: str, **changes: Any) -> list[list[np.ndarray]]:
-        """Run a job on all pictures, with `changes` to the form; of each picture what it uploaded, (N, 2) as x, y."""
+    def run(self, way: str, checkpoint: Checkpoint = VIT_MINI, **changes: Any) -> list[list[np.ndarray]]:
+        """Run a job on all pictures and return the outlines that it uploaded for each, (N, 2) as x, y.
+
+        Parameters
+        ----------
+        way : str
+            The tag of what is found.
+        checkpoint : Checkpoint
+            Replaces the thresholds of the model's own.
+        changes
+            Values of the form.
+        """
         settings = {**choose_settings(self.examples, SMALL_MODEL), 'Min Mask Area': self.smallest,
                     'Points per side': self.points, **changes}
         job = {**describe_job(self.datasetId, settings), 'tags': [way]}
         with patch.dict(os.environ, SAM_CHECKPOINT_DIR=str(ROOT / 'models')), \
                 contextlib.redirect_stdout(io.StringIO()):  # where the messages for the page go
-            entrypoint.compute(self.datasetId, self.apiUrl, self.token, job)
+            self.compute(self.datasetId, self.apiUrl, self.token, job, load_segmenter=partial(
+                load_with_thresholds, checkpoint))
         return [[to_outline(one) for one in here] for here in self.polygons(way)]
 
     def polygons(self, tag: str) -> list[list[dict]]:
@@ -65,13 +83,19 @@ class Lab(NamedTuple):
         return download_polygons(self.store, self.datasetId, tag, self.pictures)
 
 
+def load_with_thresholds(checkpoint: Checkpoint, settings: Settings, reporter: Reporter) -> 'Segmenter':
+    """Load the model of the settings with the thresholds of another checkpoint of the same file."""
+    return entrypoint.load_segmenter(replace(settings, checkpoint=checkpoint), reporter)
+
+
 @contextlib.contextmanager
-def running_lab(folder: Path, group: Group) -> Iterator[Lab]:
-    """Serve the pictures of a group, with examples outlined, from a new folder."""
+def running_lab(folder: Path, group: Group, compute: Callable[..., None] = entrypoint.compute,
+                points: int = POINTS) -> Iterator[Lab]:
+    """Serve the pictures of a group, with examples outlined, from a new folder. Jobs are run by `compute`."""
     write_dataset(folder / 'data', group.images)
     with running_server(folder / 'data', folder / 'server.log') as server:
         lab = Lab(server['apiUrl'], server['token'], server['datasets'][NAME], len(group.images),
-                  LARGE_POINTS if group.tile_size else POINTS, outline_examples(group))
+                  LARGE_POINTS if group.tile_size else points, outline_examples(group), compute)
         lab.upload(lab.examples, EXAMPLE_TAG)
         yield lab
 
@@ -81,15 +105,13 @@ def run_ways(lab: Lab, group: Group) -> Iterator[tuple[str, list[list[np.ndarray
 
     The method as specified is run by the worker with Duplicates at keep and without scores: `make bench` shows that
     this gives its masks one by one, and it spares a large frame the hours of the specification's own code. Its box NMS
-    is that of SAM's generator and of ViT-H. The small model's own is stricter, for the sake of doubles. So either
-    measure against doubles is a way of its own, and the defaults have both.
+    is that of SAM's generator and of ViT-H. The small model's own is stricter, because it proposes parts and wholes. So either
+    measure against duplicates is a way of its own, and the defaults have both.
     """
     plain = {'Duplicates': 'keep', 'Save Scores': False}
-    loose = patch.dict(KNOWN, {SMALL_MODEL: replace(KNOWN[SMALL_MODEL], box_nms_thresh=VIT_H.box_nms_thresh)})
+    loose = replace(VIT_MINI, box_nms_thresh=VIT_H.box_nms_thresh)
     for way, changes in ((SPECIFIED, plain), (SKIPPED, {})):
-        with loose:
-            found = lab.run(way, **changes)
-        yield way, found, []
+        yield way, lab.run(way, loose, **changes), []
     yield OWN_NMS, lab.run(OWN_NMS, **plain), []
     found = lab.run(DEFAULTS)
     yield DEFAULTS, found, []

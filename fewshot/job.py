@@ -3,12 +3,14 @@
     settings ─▶ frames ─┬─▶ tagged polygons ─▶ masks ─▶ crops ─▶ features ─▶ prototype
                         └─▶ each frame ─▶ candidates ─▶ crops ─▶ features ─▶ similarity ─▶ polygons ─▶ upload
 """
+from __future__ import annotations
+
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from girder_client import HttpError
@@ -27,15 +29,17 @@ from fewshot.reporting.state import JobState, Stopwatch, count
 from fewshot.results.existing import Outlines, list_existing
 from fewshot.results.scores import ScoresNotSavedError, prepare_property
 from fewshot.results.uploads import Uploader, UploadOptions
-from fewshot.sam.segmenter import Segmenter
 from fewshot.search import LEARNING_SHARE, Delivery, FrameSearch, search_batch
 from fewshot.server import READ, Server
 from fewshot.settings import Settings
 from fewshot.shares import Shares, keep_shared_examples, start_shares
 
+if TYPE_CHECKING:  # a job loads torch when its settings and its examples are checked
+    from fewshot.sam.segmenter import Segmenter
+
 
 def run_job(server: Server, load_segmenter: Callable[[], Segmenter], reporter: Reporter, settings: Settings,
-            params: Mapping[str, Any], clock: Callable[[], float], uploading: threading.Lock) -> None:
+            params: Mapping[str, Any], stopwatch: Stopwatch, uploading: threading.Lock) -> None:
     """Find objects like the tagged examples in every frame of the batch, and upload their outlines.
 
     A frame that fails costs no other frame: it is listed at the end, and the job fails.
@@ -49,8 +53,8 @@ def run_job(server: Server, load_segmenter: Callable[[], Segmenter], reporter: R
     settings : Settings
     params : Mapping
         The job's parameters as the server sent them, for the jobs of other shares.
-    clock : callable
-        Returns seconds.
+    stopwatch : Stopwatch
+        Gets the seconds of each step.
     uploading : threading.Lock
         Held during an upload.
 
@@ -61,8 +65,6 @@ def run_job(server: Server, load_segmenter: Callable[[], Segmenter], reporter: R
     girder_client.HttpError
         The server cannot be reached or refuses.
     """
-    stopwatch = Stopwatch(clock)
-
     # 1. Prepare: what can fail quickly comes first
     check_access(server)
     image = server.open_image()

@@ -137,7 +137,7 @@ BATCH_TOO_LARGE = Message(
     'The batch fields name too many locations.')
 CHANNEL_OUTSIDE = Message(
     'The dataset has no channel {channel}.',
-    'Choose another layer for the tool. The dataset has {channels} channels.',
+    'Choose another layer for the tool. The dataset has this number of channels: {channels}.',
     'The tool is assigned to a channel of another dataset.')
 TILES_TOO_SMALL = Message(
     'Tile Size {size} is too small for the examples: the largest is {side} pixels wide.',
@@ -167,7 +167,7 @@ NO_GPU = warning(
     'The model {model} needs minutes per object on a CPU. Ask the person who runs the server for a GPU.',
     'The container sees no GPU.')
 GPU_MEMORY = Message(
-    'The memory of the GPU does not hold one crop.',
+    'The GPU has too little memory for SAM.',
     'End other programs on the GPU, or use a larger one.',
     'Another program fills the GPU, or the GPU is too small.')
 

@@ -1,10 +1,13 @@
 """The search of a batch: frame by frame, while the objects of the frame before are uploaded."""
+from __future__ import annotations
+
 import logging
 import resource
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,7 +20,9 @@ from fewshot.reporting.forecast import describe_seconds
 from fewshot.reporting.reporter import Reporter, describe_error
 from fewshot.reporting.state import Counts, JobState
 from fewshot.results.uploads import Uploader
-from fewshot.sam.segmenter import Segmenter
+
+if TYPE_CHECKING:  # imports torch
+    from fewshot.sam.segmenter import Segmenter
 
 LEARNING_SHARE = 0.05  # of the progress bar; the search has the rest
 

@@ -5,10 +5,9 @@ import numpy as np
 from scipy import ndimage
 from segment_anything import SamPredictor
 
-from fewshot.parameters import Parameters, read_parameters
 from fewshot.sam.checkpoints import VIT_MINI
 from fewshot.sam.model import load_model
-from tests.worker import REPOSITORY, make_params
+from tests.worker import REPOSITORY
 
 CENTRES = [(30, 30), (34, 92), (94, 62)]  # of three discs, row and column, in a picture of 128×128
 CHECKPOINT = REPOSITORY / 'models' / VIT_MINI.file
@@ -18,11 +17,6 @@ CHECKPOINT = REPOSITORY / 'models' / VIT_MINI.file
 def small_predictor() -> SamPredictor:
     """SAM with the weights that this repository carries."""
     return SamPredictor(load_model(VIT_MINI, str(CHECKPOINT)))
-
-
-def small_parameters(**changes) -> Parameters:
-    """A job's parameters for the small model; `changes` go into the form."""
-    return read_parameters(make_params(**changes))
 
 
 def draw_discs(centres: list[tuple[int, int]], radius: float, side: int = 128) -> tuple[np.ndarray, np.ndarray]:

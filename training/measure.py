@@ -17,7 +17,7 @@ from torchvision.ops import nms
 
 from demo.dataset import BLACK, WHITE, cut, read_image
 from demo.scoring import match_iou
-from fewshot.frames import Layer, merge_channel
+from fewshot.images.layers import Layer, merge_channel
 from fewshot.sam.checkpoints import VIT_MINI
 from fewshot.sam.features import encode_image_with_sam1
 from fewshot.sam.model import load_model

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import torch
 
-from fewshot.errors import JobError
+from fewshot import messages
 
 Item = TypeVar('Item')
 Result = TypeVar('Result')
@@ -58,10 +58,7 @@ def run_in_batches(
             result = work(batch)
         except torch.OutOfMemoryError as error:
             if len(batch) == 1:
-                raise JobError(
-                    'The GPU has too little memory for SAM.',
-                    'End other programs that use the GPU, or use a GPU with more memory.',
-                ) from error
+                raise messages.GPU_MEMORY.error() from error
             batch_size = len(batch) // 2
             items = chain(batch, items)
             warnings.warn(

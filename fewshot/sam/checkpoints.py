@@ -9,7 +9,7 @@ import logging
 import os
 from dataclasses import dataclass
 
-from fewshot.errors import JobError
+from fewshot import messages
 
 log = logging.getLogger('sam_fewshot')
 
@@ -118,10 +118,8 @@ def check_file(checkpoint: Checkpoint, path: str) -> None:
     """
     status = os.stat(path)
     if status.st_size != checkpoint.size:
-        raise JobError(
-            f'The checkpoint file of {checkpoint.name} has the wrong size.',
-            f'Read: {path}, {status.st_size:,} bytes. Expected: {checkpoint.size:,} bytes. '
-            'Download the file again.',
+        raise messages.CHECKPOINT_SIZE.error(
+            model=checkpoint.name, size=status.st_size, expected=checkpoint.size, path=path
         )
 
     # A file in a Docker image has a time of change in whole seconds.
@@ -135,10 +133,8 @@ def check_file(checkpoint: Checkpoint, path: str) -> None:
     with open(path, 'rb') as file:
         found = hashlib.file_digest(file, 'sha256').hexdigest()
     if found != checkpoint.sha256:
-        raise JobError(
-            f'The checkpoint file of {checkpoint.name} is damaged, or a different file.',
-            f'Read: {path}, SHA-256 {found}. Expected: {checkpoint.sha256}. '
-            'Download the file again.',
+        raise messages.CHECKPOINT_DAMAGED.error(
+            model=checkpoint.name, path=path, seen=found, expected=checkpoint.sha256
         )
 
     try:

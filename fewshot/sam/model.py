@@ -12,7 +12,7 @@ from segment_anything.modeling import (
     TwoWayTransformer,
 )
 
-from fewshot.errors import JobError
+from fewshot import messages
 from fewshot.sam.attention import fuse_attention, narrow_blocks
 from fewshot.sam.checkpoints import Checkpoint
 
@@ -110,9 +110,8 @@ def load_model(checkpoint: Checkpoint, path: str, precision: str = 'float32') ->
         weights = torch.load(path, map_location='cpu', weights_only=True, mmap=True)
         model.load_state_dict(weights, assign=True)
     except (RuntimeError, pickle.UnpicklingError, EOFError, AttributeError, TypeError) as error:
-        raise JobError(
-            f'The checkpoint file does not contain the weights of {checkpoint.name}.',
-            f'Read: {path}. Download it again and compare its SHA-256 ({checkpoint.sha256}).',
+        raise messages.CHECKPOINT_WRONG.error(
+            model=checkpoint.name, path=path, expected=checkpoint.sha256
         ) from error
     model.requires_grad_(False).float()  # a file may have float16
 

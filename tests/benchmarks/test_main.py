@@ -31,23 +31,19 @@ def test_the_worker_agrees_with_the_method_as_specified():
 
 @pytest.mark.parametrize(('problems', 'status'), [
     ([], None), (['A mask is missing.'], 'The worker does not agree with the method as specified. A mask is missing.')])
-def test_the_command_fails_with_what_differs(monkeypatch, problems, status):
-    agreement = Agreement(1, 0, 1, 0, 1, 0, problems)
-    monkeypatch.setattr(benchmarks, 'measure', lambda *arguments: [agreement, agreement])
-    monkeypatch.setattr(sys, 'argv', ['benchmarks'])
+def test_the_command_fails_with_what_differs(problems, status):
+    agreements = [Agreement(1, 0, 1, 0, 1, 0, problems)] * 2
     if status is None:
-        benchmarks.main()
+        benchmarks.main([], lambda *_: agreements)
     else:
         with pytest.raises(SystemExit) as ended:
-            benchmarks.main()
+            benchmarks.main([], lambda *_: agreements)
         assert ended.value.code == status
 
 
-def test_quick_is_one_pair_on_one_small_frame(monkeypatch):
+def test_quick_is_one_pair_on_one_small_frame():
     asked = []
-    monkeypatch.setattr(benchmarks, 'measure', lambda *arguments: asked.append(arguments) or [])
-    monkeypatch.setattr(sys, 'argv', ['benchmarks', '--quick'])
-    benchmarks.main()
+    benchmarks.main(['--quick'], lambda *arguments: asked.append(arguments) or [])
     assert asked == [([512], [32], 1, False)]
 
 
@@ -66,4 +62,4 @@ def test_a_job_that_fails_ends_the_measurement_with_the_end_of_its_log(tmp_path)
     write_dataset(tmp_path / 'data', draw_frame(64)[None])
     with running_lab(tmp_path / 'data', 64) as lab, pytest.raises(SystemExit) as ended:
         benchmarks.run_job('worker', lab, lab.describe_job(16, 'found', Model='unheard of'), tmp_path)
-    assert 'The job (worker) failed' in str(ended.value) and 'Model is not one' in str(ended.value)
+    assert 'The job (worker) failed' in str(ended.value) and 'does not know the model' in str(ended.value)

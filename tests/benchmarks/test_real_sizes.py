@@ -29,10 +29,9 @@ def test_random_weights_have_positions_and_are_the_same_every_time(tmp_path):
     assert all(one[name].std() > 0.01 for name in positions)
 
 
-def test_the_stock_and_the_worker_propose_the_same_from_random_weights(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(real_sizes, 'SIDE', 256)
+def test_the_stock_and_the_worker_propose_the_same_from_random_weights(tmp_path, capsys):
     write_random_weights(VIT_MINI, tmp_path / 'random.pth')
-    measure(VIT_MINI, tmp_path / 'random.pth', random=True, pairs=1)
+    measure(VIT_MINI, tmp_path / 'random.pth', random=True, pairs=1, side=256)
     lines = capsys.readouterr().out.splitlines()
     gap = re.search(r'Encoding, float32: .* differ by (\S+) of', lines[0])
     assert gap and float(gap[1]) < 1e-3
@@ -42,8 +41,8 @@ def test_the_stock_and_the_worker_propose_the_same_from_random_weights(tmp_path,
 
 
 @pytest.mark.parametrize(('flags', 'able'), [('avx2 avx512f', False), ('avx2 avx512_bf16', True), ('amx_bf16', True)])
-def test_bfloat16_is_tried_where_the_processor_multiplies_it(monkeypatch, tmp_path, flags, able):
+def test_bfloat16_is_tried_where_the_processor_multiplies_it(tmp_path, flags, able):
     (tmp_path / 'cpuinfo').write_text(f'processor : 0\nflags : {flags}\n')
-    monkeypatch.setattr(real_sizes, 'CPU_INFO', tmp_path / 'cpuinfo')
-    assert real_sizes.multiplies_bfloat16(torch.device('cpu')) is able
-    assert real_sizes.multiplies_bfloat16(torch.device('cuda'))
+    cpu_info = tmp_path / 'cpuinfo'
+    assert real_sizes.multiplies_bfloat16(torch.device('cpu'), cpu_info) is able
+    assert real_sizes.multiplies_bfloat16(torch.device('cuda'), cpu_info)

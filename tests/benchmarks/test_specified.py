@@ -1,4 +1,6 @@
 """The method as specified: by hand on small pictures, and against the worker's own steps."""
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,6 @@ from hypothesis.extra.numpy import arrays
 from scipy import ndimage
 from segment_anything import automatic_mask_generator
 
-from annotation_client.tiles import UPennContrastDataset
 from benchmarks.specified import (
     crop_with_context,
     cut_mask,
@@ -22,12 +23,14 @@ from benchmarks.specified import (
     propose,
     read_layers,
 )
-from fewshot import frames
-from fewshot.crops import extract_crop_with_context
-from fewshot.encoder import pool_features_with_mask
-from fewshot.models import VIT_MINI
-from fewshot.parameters import Location
+from fewshot.geometry import Location, Tile
+from fewshot.images.frames import FrameLoader
+from fewshot.images.layers import choose_layers
 from fewshot.polygons import annotation_to_mask, trace_mask
+from fewshot.sam.checkpoints import VIT_MINI
+from fewshot.sam.crops import extract_crop_with_context
+from fewshot.sam.features import pool_features_with_mask
+from fewshot.server import Server
 from tests.datasets import make_layer, write_dataset
 from tests.small_model import CENTRES, CHECKPOINT, draw_discs
 
@@ -94,11 +97,11 @@ def open_dataset(start_module_server, tmp_path_factory):
         make_layer(1, '#123456', id='blue')],
         {'blue': {'mode': 'absolute', 'blackPoint': 900, 'whitePoint': 1000}})
     server = start_module_server(folder)
-    return lambda name: UPennContrastDataset(server.apiUrl, server.token, server.datasets[name])
+    return lambda name: Server(server.apiUrl, server.token, server.datasets[name])
 
 
 def test_channels_are_merged_by_maximum(open_dataset):
-    dataset = open_dataset('by hand')
+    dataset = open_dataset('by hand').open_image()
     rgb = load_frame(dataset, read_layers(dataset), (0, 0, 0))
     assert rgb.shape == (20, 30, 3)
     assert rgb[0, :3].tolist() == [[0, 0, 0], [128, 0, 255], [255, 0, 0]]
@@ -107,9 +110,12 @@ def test_channels_are_merged_by_maximum(open_dataset):
 @pytest.mark.parametrize('name', ['by hand', 'percentiles'])
 @pytest.mark.parametrize('xy', [0, 1])
 def test_frame_is_that_of_the_worker(open_dataset, name, xy):
-    dataset = open_dataset(name)
-    layers, problem = frames.read_layers(dataset.client, dataset.datasetId, dataset.tiles)
-    expected = frames.load_frame(dataset, dataset.datasetId, layers, Location(xy, 0, 0)).rgb
+    server = open_dataset(name)
+    dataset = server.open_image()
+    layers, problem = choose_layers(server, 3)
+    with ThreadPoolExecutor(1) as background:
+        loader = FrameLoader(dataset, server.dataset_id, layers, background)
+        expected = loader.load(Tile(Location(xy, 0, 0)))
     rgb = load_frame(dataset, read_layers(dataset), (xy, 0, 0))
     assert problem is None and np.ptp(rgb) == 255
     np.testing.assert_allclose(rgb, expected, atol=1)  # the worker rounds float32

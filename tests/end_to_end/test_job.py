@@ -101,13 +101,13 @@ def test_when_nothing_is_found_a_warning_says_what_removed_it(grid):
     by_area = grid.run({**make_params(**{**SETTINGS, 'Min Mask Area': 90_000, 'Max Mask Area': 0}), 'tags': ['none']})
     assert by_threshold.status == by_area.status == 0 and not grid.annotations('none')
     warning, = by_threshold.of('warning')
-    counts = re.match(r'(\d+) candidates: (\d+) outside the area limits, (\d+) less similar than 1\. '
+    counts = re.match(r'Of (\d+) candidates (\d+) were outside the area limits and (\d+) less similar than 1\. '
                       r'The highest similarity was ([01]\.\d+)\.', warning['info'])
     assert counts and int(counts[1]) == int(counts[2]) + int(counts[3]) and int(counts[3]) >= 3
     assert 0.8 < float(counts[4]) <= 1
     examples, warning = by_area.of('warning')
-    assert '2 of 2 examples lie outside Min and Max Mask Area' in examples['warning']
-    counts = re.match(r'(\d+) candidates: (\d+) outside the area limits, 0 less similar', warning['info'])
+    assert '2 of 2 examples are outside Min and Max Mask Area' in examples['warning']
+    counts = re.match(r'Of (\d+) candidates (\d+) were outside the area limits and 0 less similar', warning['info'])
     assert counts and counts[1] == counts[2] and 'highest' not in warning['info']
 
 
@@ -130,9 +130,9 @@ def test_examples_that_cannot_be_used_are_left_out_with_one_warning(single):
     assert ended.status == 0, ended.log
     channels, examples = ended.of('warning')
     assert 'no view' in channels['warning']
-    assert examples['warning'] == '4 of 5 examples were left out'
+    assert examples['warning'].startswith('4 of 5 examples were ignored: ')
     for reason in ('1 fewer than 3 points', '2 outside the image', '1 on a frame that the dataset does not have'):
-        assert reason in examples['info']
+        assert reason in examples['warning']
     labels = draw_discs(CENTRES, RADIUS)[1]
     assert all(best_iou(single.annotations('found'), labels == number) > 0.6 for number in (1, 2, 3))
 
@@ -141,7 +141,7 @@ def test_a_job_whose_examples_are_all_useless_fails(single):
     single.annotate(tag_disc(single.id, (400, 400)))
     ended = single.run({**make_params(**SETTINGS), 'tags': ['found']})
     error, = ended.of('error')
-    assert ended.status != 0 and 'None of the examples' in error['error'] and '1 outside the image' in error['info']
+    assert ended.status != 0 and 'None of the examples can be used: 1 outside the image' in error['error']
 
 
 def test_any_of_several_training_tags_counts_and_each_example_once(single):

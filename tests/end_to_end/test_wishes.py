@@ -8,6 +8,8 @@ import pytest
 from scipy import ndimage
 
 import entrypoint
+from fewshot.errors import JobError
+from fewshot.images.tiling import choose_overlap, place_tiles
 from tests.datasets import make_layer, write_dataset
 from tests.end_to_end import test_job
 from tests.end_to_end.test_job import RADIUS, Lab, best_iou, locations_of, tag_disc
@@ -34,11 +36,11 @@ def draw_two_kinds() -> tuple[np.ndarray, np.ndarray]:
 class Bench(Lab):
     """A lab whose jobs run in this process; `say` holds what the last one told the page."""
 
-    def run_here(self, capsys, tags=('found',), **changes: Any) -> None:
+    def run_here(self, capsys, tags=('found',), load_segmenter=entrypoint.load_segmenter, **changes: Any) -> None:
         self.say: list[dict] = []
         params = {**make_params(**{**SETTINGS, **changes}), 'tags': list(tags)}
         try:
-            entrypoint.compute(self.id, self.server.apiUrl, self.server.token, params)
+            entrypoint.compute(self.id, self.server.apiUrl, self.server.token, params, load_segmenter=load_segmenter)
         finally:
             self.say = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
@@ -97,7 +99,7 @@ def test_second_run_adds_nothing_without_output_tags(bench, capsys):
 def test_tool_without_tags_and_scores_brings_a_warning(bench, capsys):
     bench.run_here(capsys, tags=(), **{'Save Scores': False})
     warning, = bench.of('warning')
-    assert warning['warning'] == 'The tool gives no tag to the objects, and their scores are not saved'
+    assert warning['warning'] == 'The tool gives no tag to the objects, and their scores are not saved.'
 
 
 def test_a_job_that_died_is_completed_by_starting_it_again(bench, capsys):
@@ -137,10 +139,10 @@ def test_what_is_more_like_a_counter_example_is_left_out(bench, capsys):
 
 def test_an_annotation_that_is_example_and_counter_example_is_refused(bench, capsys):
     bench.annotate(tag_disc(bench.id, CENTRES[2], tags=['example', 'bad']))
-    with pytest.raises(ValueError, match='both the Training Tag and the Negative Tag'):
+    with pytest.raises(JobError, match='both the Training Tag and the Negative Tag'):
         bench.run_here(capsys, **{'Negative Tag': ['bad']})
     error, = bench.of('error')
-    assert 'XY 1, Z 1, Time 1' in error['info'] and not bench.annotations('found')
+    assert 'XY 1, Z 1, Time 1' in error['error'] and not bench.annotations('found')
 
 
 def test_scores_are_values_of_one_property_that_the_configuration_shows(bench, capsys):
@@ -172,8 +174,8 @@ def test_scores_without_a_place_bring_one_warning_and_every_outline(start_server
     bench = Bench(start_server(tmp_path))
     bench.annotate(tag_disc(bench.id, CENTRES[0]))
     bench.run_here(capsys, **{'Batch XY': 'all'})
-    warning, = [one for one in bench.of('warning') if one['title'] == 'Scores']
-    assert warning['warning'] == 'The scores of the objects will not be saved' and 'no view' in warning['info']
+    _, warning = bench.of('warning')  # the first is about the layers
+    assert warning['warning'].startswith('The scores of the objects will not be saved. The dataset has no view')
     assert set(locations_of(bench.annotations('found'))) == {(0, 0, 0), (1, 0, 0)}
 
 
@@ -188,12 +190,13 @@ def test_a_threshold_that_lets_everything_pass_brings_a_proposal(bench, capsys):
     bench.annotate(tag_disc(bench.id, CENTRES[2]))
     bench.run_here(capsys, **{'Similarity Threshold': 0})
     warning, = bench.of('warning')
-    assert warning['warning'].startswith('Similarity Threshold 0 let every candidate pass: try 0.')
+    assert warning['warning'] == 'Similarity Threshold 0 let every candidate pass.'
+    assert warning['info'].startswith('Try 0.')
 
 
 def test_area_limits_that_shut_out_the_examples_bring_a_warning(bench, capsys):
     bench.run_here(capsys, **{'Min Mask Area': 700, 'Max Mask Area': 0})
-    assert any(one['warning'] == '2 of 2 examples lie outside Min and Max Mask Area' for one in bench.of('warning'))
+    assert any(one['warning'] == '2 of 2 examples are outside Min and Max Mask Area.' for one in bench.of('warning'))
 
 
 SMALL = [(row, column) for row in range(24, 400, 44) for column in range(24, 400, 44)]  # centres of small discs
@@ -216,7 +219,7 @@ AREAS = {'Min Mask Area': 70, 'Max Mask Area': 320}
 def test_tiles_find_small_objects_of_a_large_frame_each_once(wide, capsys):
     labels = draw_discs(SMALL, 7, 400)[1]
     wide.run_here(capsys, **AREAS)
-    assert any('a Tile Size of ' in one['warning'] for one in wide.of('warning'))
+    assert any('Set Tile Size to ' in one['info'] for one in wide.of('warning'))
     whole = sum(hits(wide.annotations('found'), labels, range(1, 82)))
     wide.run_here(capsys, tags=['tiled'], **AREAS, **{'Tile Size': 128})
     tiled = wide.annotations('tiled')
@@ -232,28 +235,36 @@ def test_tiles_find_small_objects_of_a_large_frame_each_once(wide, capsys):
     assert shares == sorted(shares)
 
 
-def test_tiles_are_fetched_one_by_one_and_look_like_the_frame(wide, capsys, monkeypatch):
-    from fewshot import frames
-    shown = {}
+def test_tiles_are_fetched_one_by_one_and_look_like_the_frame(wide, capsys):
+    shown: list[np.ndarray] = []
 
-    def note(dataset, datasetId, layers, location, tile=None):
-        frame = load(dataset, datasetId, layers, location, tile)
-        shown[tile] = frame.rgb
-        return frame
+    class Watched:
+        """Keeps the pictures that the segmenter is asked about."""
 
-    load = frames.load_frame
-    monkeypatch.setattr(frames, 'load_frame', note)
-    wide.run_here(capsys, **AREAS, **{'Tile Size': 0})
-    whole = shown.pop(None)
-    wide.run_here(capsys, **AREAS, **{'Tile Size': 128})
-    assert len(shown) == 16 and None not in shown
-    for tile, rgb in shown.items():
+        def __init__(self, settings, reporter):
+            self.segmenter = entrypoint.load_segmenter(settings, reporter)
+            self.input_size = self.segmenter.input_size
+
+        def propose(self, rgb, report):
+            shown.append(rgb)
+            return self.segmenter.propose(rgb, report)
+
+        def describe(self, rgb, objects, report):
+            return self.segmenter.describe(rgb, objects, report)
+
+    wide.run_here(capsys, load_segmenter=Watched, **AREAS, **{'Tile Size': 0})
+    whole, = shown
+    shown.clear()
+    wide.run_here(capsys, load_segmenter=Watched, **AREAS, **{'Tile Size': 128})
+    tiles = place_tiles(whole.shape, 128, choose_overlap(15))
+    assert len(shown) == len(tiles) == 16
+    for box, rgb in zip(tiles, shown, strict=True):
         assert rgb.shape == (128, 128, 3)
-        assert np.abs(rgb.astype(int) - whole[tile.slices]).max() <= 1  # the same contrast everywhere
+        assert np.abs(rgb.astype(int) - whole[box.slices]).max() <= 1  # the same contrast everywhere
 
 
 def test_tiles_that_are_too_small_for_the_examples_are_refused(wide, capsys):
-    with pytest.raises(ValueError, match='Tile Size is too small'):
+    with pytest.raises(JobError, match='Tile Size 40 is too small'):
         wide.run_here(capsys, **{'Tile Size': 40})
     error, = wide.of('error')
-    assert 'an example of' in error['info'] and 'Enter ' in error['info']
+    assert 'the largest is' in error['error'] and 'Enter ' in error['info']

@@ -6,15 +6,12 @@ from PIL import Image, ImageColor
 
 from demo.dataset import read_image
 from demo.picture import COUNTER, RIGHT, WRONG
-from evaluation import counter_examples, groups, jobs
+from evaluation import counter_examples
 
 
-def test_three_wrong_outlines_of_the_first_run_make_the_second_better(monkeypatch, capsys, tmp_path):
-    part = tuple(whole[:256, :256] for whole in read_image())
-    for module in (counter_examples, groups):
-        monkeypatch.setattr(module, 'read_image', lambda: part)
-    monkeypatch.setattr(jobs, 'POINTS', 16)
-    counter_examples.main([str(tmp_path / 'pair.png')])
+def test_three_wrong_outlines_of_the_first_run_make_the_second_better(capsys, tmp_path):
+    image, labels = read_image()
+    counter_examples.main([str(tmp_path / 'pair.png'), '--points', '16'], (image[:256, :256], labels[:256, :256]))
     lines = capsys.readouterr().out.splitlines()
     counts = [tuple(map(int, re.findall(r'\d+', line))) for line in lines]
     (none, right, wrong, _), (three, right_now, wrong_now, _) = counts

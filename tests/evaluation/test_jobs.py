@@ -5,13 +5,11 @@ import io
 import numpy as np
 import pytest
 
-import entrypoint
 from demo.dataset import outline
 from evaluation import groups, jobs
 from evaluation.groups import Group, draw_group
 from evaluation.images import Scene
 from evaluation.jobs import COUNTER_TAG, COUNTERED, DEFAULTS, OWN_NMS, SKIPPED, SPECIFIED, TILED, run_ways, running_lab
-from fewshot.sam.checkpoints import KNOWN
 
 SAME = 'Training Tag', 'Batch XY', 'Model', 'Similarity Threshold', 'Target Occupancy', 'Points per side', \
     'Min Mask Area', 'Max Mask Area', 'Smoothing'
@@ -24,21 +22,21 @@ def group() -> Group:
     return Group(drawn.name, drawn.images, drawn.labels, drawn.wanted, tile_size=100)
 
 
-def test_the_ways_differ_in_what_their_names_say_and_in_nothing_else(group, tmp_path, monkeypatch):
+def test_the_ways_differ_in_what_their_names_say_and_in_nothing_else(group, tmp_path):
     asked, box_nms = [], []
 
-    def compute(datasetId, apiUrl, token, params):
+    def compute(datasetId, apiUrl, token, params, load_segmenter):
         print('a message for the page')
         asked.append(params)
-        box_nms.append(KNOWN[params['workerInterface']['Model']].box_nms_thresh)
+        checkpoint, = load_segmenter.args
+        box_nms.append(checkpoint.box_nms_thresh)
         store.createMultipleAnnotations([{  # finds every object of the second picture
             'datasetId': datasetId, 'shape': 'polygon', 'tags': params['tags'], 'channel': 0,
             'location': {'XY': 1, 'Z': 0, 'Time': 0}, 'coordinates': [
                 {'x': float(x), 'y': float(y)} for x, y in outline(group.labels[1] == number)]}
             for number in range(1, group.labels[1].max() + 1)])
 
-    monkeypatch.setattr(entrypoint, 'compute', compute)
-    with running_lab(tmp_path, group) as lab, contextlib.redirect_stdout(io.StringIO()) as page:
+    with running_lab(tmp_path, group, compute) as lab, contextlib.redirect_stdout(io.StringIO()) as page:
         store = lab.store
         ways = {way: (found, shown) for way, found, shown in run_ways(lab, group)}
         counter = store.getAnnotationsByDatasetId(lab.datasetId, shape='polygon', tags=[COUNTER_TAG])
@@ -60,11 +58,10 @@ def test_the_ways_differ_in_what_their_names_say_and_in_nothing_else(group, tmp_
     assert all(form[name] == forms[1][name] for form in forms for name in SAME)
 
 
-def test_a_small_picture_of_one_kind_is_searched_in_four_ways_with_all_points(monkeypatch, tmp_path):
+def test_a_small_picture_of_one_kind_is_searched_in_four_ways_with_all_points(tmp_path):
     group = draw_group('plain', Scene(96, (groups.PLAIN,), (4,), gap=4), 1, 3)
     asked = []
-    monkeypatch.setattr(entrypoint, 'compute', lambda *arguments: asked.append(arguments[-1]))
-    with running_lab(tmp_path, group) as lab:
+    with running_lab(tmp_path, group, lambda *arguments, **_: asked.append(arguments[-1])) as lab:
         assert [(way, found, shown) for way, found, shown in run_ways(lab, group)] == [
             (SPECIFIED, [[]], []), (SKIPPED, [[]], []), (OWN_NMS, [[]], []), (DEFAULTS, [[]], [])]
     assert {job['workerInterface']['Points per side'] for job in asked} == {jobs.POINTS}

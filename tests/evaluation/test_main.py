@@ -5,18 +5,16 @@ import numpy as np
 import pytest
 
 from demo.scoring import Score
-from evaluation import groups, jobs
+from evaluation import groups
 from evaluation.__main__ import HEADER, main, write_row
-from evaluation.groups import Group
+from evaluation.groups import Group, draw_group
 from evaluation.images import Scene
 from evaluation.scoring import Result
 
 
-@pytest.fixture
-def small_group(monkeypatch):
-    """Two pictures of two kinds, and fewer points."""
-    monkeypatch.setattr(groups, 'SCENES', {'two kinds': (Scene(160, (groups.ROUND, groups.LONG), (8, 5), gap=3), 2)})
-    monkeypatch.setattr(jobs, 'POINTS', 16)
+def draw_small(name: str) -> Group:
+    """Two pictures of two kinds that take seconds."""
+    return draw_group(name, Scene(160, (groups.ROUND, groups.LONG), (8, 5), gap=3), 2, groups.SEED)
 
 
 def read_rows(text: str) -> list[list[str]]:
@@ -26,17 +24,17 @@ def read_rows(text: str) -> list[list[str]]:
     return [[cell.strip() for cell in row.split('|')[1:-1]] for row in rows]
 
 
-def test_a_group_gets_a_row_for_each_way(small_group, capsys):
-    main(['--groups', 'two kinds'])
+def test_a_group_gets_a_row_for_each_way(capsys):
+    main(['--groups', 'two kinds', '--points', '16'], draw_small)
     rows = read_rows(capsys.readouterr().out)
     assert {row[0] for row in rows} == {'two kinds'} and {row[1] for row in rows} == {'2'}
     assert [row[3] for row in rows] == [
-        'as specified', 'as specified, doubles skipped', 'as specified, own box NMS', 'defaults', 'counter-examples']
+        'as specified', 'as specified, duplicates skipped', 'as specified, own box NMS', 'defaults', 'counter-examples']
     assert len({row[2] for row in rows}) == 1
     assert all(0 <= float(cell) <= 1 for row in rows for cell in row[4:8])
     specified, skipped, own_nms, defaults, countered = rows
-    doubles = [int(row[8]) for row in rows]
-    assert doubles[0] > max(doubles[1:3]) and doubles[3:] == [0, 0]
+    duplicates = [int(row[8]) for row in rows]
+    assert duplicates[0] > max(duplicates[1:3]) and duplicates[3:] == [0, 0]
     assert float(defaults[5]) > 0.5  # recall
     assert float(skipped[6]) > float(specified[6]) < float(own_nms[6])  # F1
     assert float(countered[4]) > float(defaults[4])  # precision

@@ -19,8 +19,8 @@ from fewshot.settings import (
     read_settings,
     show,
 )
-from tests.fewshot.conftest import pattern_of
 from tests.fewshot.anything import json_values
+from tests.fewshot.conftest import pattern_of
 from tests.worker import make_params
 
 pytestmark = pytest.mark.usefixtures('small_model_folder')

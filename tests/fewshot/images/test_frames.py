@@ -190,21 +190,27 @@ def test_channels_of_other_sizes_are_refused():
 # On a real server
 
 
+class NotingImage:
+    """An image on a server. Notes what is downloaded."""
+
+    def __init__(self, image: UPennContrastDataset) -> None:
+        self.image = image
+        self.tiles = image.tiles
+        self.coordinatesToFrameIndex = image.coordinatesToFrameIndex
+        self.downloads: list[int] = []
+
+    def getRegion(self, dataset_id: str, **region: Any) -> np.ndarray:
+        """Download a frame."""
+        self.downloads.append(region['frame'])
+        return self.image.getRegion(dataset_id, **region)
+
+
 class Shown:
     """A dataset on a real server, and what was downloaded from it."""
 
     def __init__(self, running: Any, name: str) -> None:
-        dataset_id = running.datasets[name]
-        self.server = Server(running.apiUrl, running.token, dataset_id)
-        self.image = self.server.open_image()
-        self.downloads: list[int] = []
-        self.download = self.image.getRegion
-        self.image.getRegion = self.note  # type: ignore[method-assign]
-
-    def note(self, dataset_id: str | None = None, **region: Any) -> np.ndarray:
-        """Download and note the frame."""
-        self.downloads.append(region['frame'])
-        return self.download(dataset_id, **region)
+        self.server = Server(running.apiUrl, running.token, running.datasets[name])
+        self.image: Any = NotingImage(self.server.open_image())
 
     def load(self, location: Location = ORIGIN) -> tuple[np.ndarray, Message | None]:
         """Return a frame as the user sees it, and the warning about its layers."""
@@ -268,7 +274,7 @@ def test_visible_channels_are_downloaded_once(shown):
     dataset = shown.get('two')
     dataset.load(Location(1, 1, 0))
     frames = [dataset.image.coordinatesToFrameIndex(1, 1, 0, channel) for channel in (0, 2)]
-    assert sorted(dataset.downloads) == sorted(frames)
+    assert sorted(dataset.image.downloads) == sorted(frames)
 
 
 def test_brighter_colour_wins(shown):
@@ -298,7 +304,7 @@ def test_without_layers_each_channel_has_its_colour(shown, name, words):
     dataset = shown.get(name)
     rgb, problem = dataset.load()
     assert words in problem.text
-    assert len(dataset.downloads) == 3
+    assert len(dataset.image.downloads) == 3
     for channel in range(3):  # red, green, blue
         plane = shown.cells[0, 0, 0, channel]
         assert_shown(rgb[..., channel], ramp(plane, *np.percentile(plane, [0.1, 99.9])))

@@ -20,7 +20,7 @@ from fewshot.images.layers import (
 )
 from tests.fewshot.anything import json_values, numbers
 
-RECORD = {
+RECORD: dict[str, Any] = {
     'id': 'one',
     'name': 'DAPI',
     'visible': True,

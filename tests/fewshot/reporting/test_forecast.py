@@ -1,10 +1,7 @@
 """The time that a batch will take."""
 
-import doctest
-
 import pytest
 
-from fewshot.reporting import forecast
 from fewshot.reporting.forecast import MAX_JOBS, PLANNED_SECONDS, Forecast, describe_seconds
 
 
@@ -67,9 +64,3 @@ def test_enough_jobs_are_proposed(frames, jobs, wanted):
 )
 def test_seconds_are_described(seconds, words):
     assert describe_seconds(seconds) == words
-
-
-def test_example_in_docstring_is_true():
-    found = doctest.testmod(forecast)
-    assert found.attempted > 0
-    assert found.failed == 0

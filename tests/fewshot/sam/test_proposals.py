@@ -9,8 +9,8 @@ from scipy import ndimage
 from segment_anything import SamAutomaticMaskGenerator
 from segment_anything.utils.amg import remove_small_regions
 
-from fewshot.frames import ensure_rgb
 from fewshot.geometry import Box, bound_mask
+from fewshot.images.layers import ensure_rgb
 from fewshot.sam.checkpoints import VIT_MINI
 from fewshot.sam.features import encode_image_with_sam1
 from fewshot.sam.masks import pack_mask

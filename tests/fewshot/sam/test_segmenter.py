@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from fewshot.errors import JobError
-from fewshot.frames import ensure_rgb
 from fewshot.geometry import CutMask, bound_mask
+from fewshot.images.layers import ensure_rgb
 from fewshot.sam.checkpoints import VIT_MINI
 from fewshot.sam.features import describe_objects, encode_image_with_sam1, pool_objects
 from fewshot.sam.proposals import propose_candidates
