@@ -19,7 +19,7 @@ from fewshot.matching.prototype import Prototype, measure_rivals, measure_simila
 from fewshot.reporting.forecast import describe_seconds
 from fewshot.reporting.reporter import Reporter, describe_error
 from fewshot.reporting.state import Counts, JobState
-from fewshot.results.uploads import Uploader
+from fewshot.results.uploads import Uploader, UploadResult
 
 if TYPE_CHECKING:  # imports torch
     from fewshot.sam.segmenter import Segmenter
@@ -93,17 +93,19 @@ class Delivery:
 
     def run(self, location: Location, found: Sequence[Found]) -> None:
         """Upload the objects of a frame. A failure is noted and does not leave this method."""
-        try:
-            with self.uploading:
-                result = self.uploader.upload(location, found, self.existing.get(location, []))
-        except Exception as error:  # noqa: BLE001 - whatever it is, it costs this frame and no other
-            note_failure(location, error, self.state, self.reporter)
-            return
-        self.state.note_uploaded(result.counts, result.similarities)
-        self.state.note_complete(location)
-        log.info('%s: %d like the examples, %d uploaded, %d MB at most', location, len(found),
-                 result.counts.uploaded, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
-        self.reporter.note_state(self.state.describe())
+        result = UploadResult()
+        with self.uploading:  # a cancelled job waits for the end of this block
+            try:
+                self.uploader.upload(location, found, self.existing.get(location, []), result)
+            except Exception as error:  # noqa: BLE001 - whatever it is, it costs this frame and no other
+                self.state.note_uploaded(result.counts, result.similarities)
+                note_failure(location, error, self.state, self.reporter)
+                return
+            self.state.note_uploaded(result.counts, result.similarities)
+            self.state.note_complete(location)
+            log.info('%s: %d like the examples, %d uploaded, %d MB at most', location, len(found),
+                     result.counts.uploaded, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+            self.reporter.note_state(self.state.describe())
 
 
 def search_batch(loader: FrameLoader, tiles: Sequence[Tile], frame_shape: tuple[int, int], search: FrameSearch,

@@ -71,7 +71,8 @@ class Uploader:
         self.server, self.options, self.reporter = server, options, reporter
         self.annotations = NewAnnotations(server, options.tags)
 
-    def upload(self, location: Location, found: Sequence[Found], known: Sequence[np.ndarray]) -> UploadResult:
+    def upload(self, location: Location, found: Sequence[Found], known: Sequence[np.ndarray],
+               result: UploadResult) -> None:
         """Outline the objects of a frame and create an annotation for each that is new.
 
         Parameters
@@ -80,6 +81,8 @@ class Uploader:
         found : sequence of Found
         known : sequence of (N, 2) float ndarray
             The outlines at this location that are on the server, x and y.
+        result : UploadResult
+            Gets what was created, also when an error is raised.
 
         Raises
         ------
@@ -87,11 +90,10 @@ class Uploader:
             The server cannot be reached, refuses too many objects, or the login has expired.
         """
         fresh, counts = self.select(found, known)
-        result = UploadResult(counts)
+        result.counts.add(counts)
         self.annotations.begin_frame()
         for start in range(0, len(fresh), ANNOTATIONS_PER_REQUEST):
             self.upload_batch(location, fresh[start:start + ANNOTATIONS_PER_REQUEST], result)
-        return result
 
     def select(self, found: Sequence[Found],
                known: Sequence[np.ndarray]) -> tuple[list[tuple[Found, np.ndarray]], Counts]:

@@ -244,7 +244,9 @@ def options(**changes: Any) -> UploadOptions:
 
 
 def upload(server: Server, page: Page, found: Sequence[Found], **changes: Any) -> UploadResult:
-    return Uploader(server, options(**changes), page.reporter()).upload(HERE, found, [])
+    result = UploadResult()
+    Uploader(server, options(**changes), page.reporter()).upload(HERE, found, [], result)
+    return result
 
 
 NUCLEI = {'tags': ['nucleus'], 'channel': None}
@@ -261,7 +263,8 @@ def test_frame_is_uploaded(lab, page):
         options(tags=('a', 'b'), property_id=property_id, connect_to=NUCLEI),
         page.reporter(),
     )
-    result = uploader.upload(HERE, found, [known])
+    result = UploadResult()
+    uploader.upload(HERE, found, [known], result)
 
     assert result.counts == Counts(duplicates=1, known=1, uploaded=2)
     assert result.similarities == [0.8, 0.8]
@@ -299,6 +302,16 @@ def test_large_frame_is_sent_in_parts(page):
     assert [len(scores) for scores in server.scored] == parts
     assert server.connected == [(NUCLEI, part) for part in parts]
     assert next(iter(server.scored[0].values())) == {'Similarity': 0.8, 'Predicted IoU': 0.9}
+
+
+def test_error_keeps_the_counts_of_what_was_created(page):
+    uploader = Uploader(
+        RecordingServer({'score': refuse_with(401)}), options(property_id='p'), page.reporter()
+    )
+    result = UploadResult()
+    with pytest.raises(HttpError):
+        uploader.upload(HERE, find_squares(2), [], result)
+    assert result.counts == Counts(uploaded=2)
 
 
 def test_nothing_is_sent_for_an_empty_frame(page):
