@@ -87,7 +87,7 @@ class Delivery:
     background: Executor
     uploading: threading.Lock
 
-    def start(self, location: Location, found: Sequence[Found]) -> 'Future[None]':
+    def start(self, location: Location, found: Sequence[Found]) -> Future[None]:
         """Upload the objects of a frame in the background."""
         return self.background.submit(self.run, location, found)
 
