@@ -1,11 +1,15 @@
 """Annotations on their way, to a real server that loses answers; a stand-in where thousands would only take time."""
 import json
+from dataclasses import replace
+from itertools import chain, cycle
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import Mock
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from annotation_client import connection
 from annotation_client.annotations import UPennContrastAnnotationClient
@@ -19,9 +23,17 @@ from fewshot.masks import pack_mask
 from fewshot.page import Page
 from fewshot.parameters import Location
 from fewshot.retry import repeat
-from fewshot.uploads import MOST_REFUSED, Uploads, find_newest, upload_frame
+from fewshot.uploads import (
+    MOST_REFUSED,
+    ROUNDS,
+    Uploads,
+    content_of,
+    find_newest,
+    upload_frame,
+)
 from tests.datasets import write_dataset
 
+HERE = Location(0, 0, 0)
 MULTIPLE = {'method': 'POST', 'path': 'upenn_annotation/multiple'}
 
 
@@ -166,6 +178,95 @@ def test_a_call_that_may_be_carried_out_twice_is_repeated_until_it_gets_through(
     assert refused.call_count == 1
 
 
+# Batches, without a server
+
+
+def sending_to(create: Any, *pages: list[dict]) -> Uploads:
+    """Uploads to a store that answers a batch by `create` and lists these pages, then nothing."""
+    store = Mock(createMultipleAnnotations=Mock(side_effect=create))
+    store.client.get.side_effect = chain([[{'_id': 'a'}]], pages, cycle([[]]))
+    sending = Uploads(store, 'd', ['cell'])
+    sending.begin_frame()
+    return sending
+
+
+def test_empty_batch_is_not_sent():
+    sending = sending_to(error_of(500))
+    assert sending.send([]) == ([], [])
+    assert not sending.store.createMultipleAnnotations.called
+
+
+@given(st.integers(1, 40), st.sets(st.integers(0, 39), max_size=MOST_REFUSED))
+def test_only_refused_annotations_are_left_out(count, bad):
+    def create(batch):
+        lefts = [one['coordinates'][0]['x'] for one in batch]
+        if bad & {*lefts}:
+            raise error_of(413)
+        return [{'_id': str(left)} for left in lefts]
+
+    sending = sending_to(create)
+    ids, refusals = sending.send(triangles('d', *range(count)))
+    assert ids == [None if left in bad else str(left) for left in range(count)]
+    assert len(refusals) == ids.count(None)
+    assert sending.made == [[id for id in ids if id]]
+
+
+def test_lost_annotations_are_found_by_their_content():
+    here = [{**one, '_id': id} for one, id in zip(triangles('d', 2, 9, 2, 3), 'bcde', strict=True)]
+    batch = triangles('d', 1, 2, 2, 3)
+    assert sending_to(None, here).look_for(batch) == [None, 'b', 'd', 'e']
+    sending = sending_to(None, here)
+    sending.made = [['b'], ['d']]  # of this job
+    assert sending.look_for(batch) == [None, None, None, 'e']
+
+
+def test_lost_annotations_are_looked_for_until_they_arrive():
+    sending = sending_to(None, [], [{**triangles('d', 1)[0], '_id': 'b'}])
+    assert sending.look_for(triangles('d', 1)) == ['b']
+    asked = [call.kwargs['parameters'] for call in sending.store.client.get.call_args_list[1:]]
+    seen = [(one['datasetId'], one['tags'], one['afterId']) for one in asked]
+    assert seen == [('d', '["cell"]', 'a')] * 2
+    assert sending_to(None).look_for(triangles('d', 1, 2)) == [None, None]
+
+
+@pytest.mark.parametrize('status', retry.LOST_STATUSES)
+def test_batch_that_never_arrives_is_sent_a_few_times(status):
+    sending = sending_to(error_of(status))
+    with pytest.raises(ServerError, match=f'status {status}'):
+        sending.send(triangles('d', 1))
+    assert sending.store.createMultipleAnnotations.call_count == ROUNDS
+    assert sending.made == [[]]
+
+
+def test_lost_batch_that_is_found_is_not_sent_again():
+    sending = sending_to(error_of(None), [{**triangles('d', 1)[0], '_id': 'b'}])
+    assert sending.send(triangles('d', 1)) == (['b'], [])
+    assert sending.store.createMultipleAnnotations.call_count == 1
+    assert sending.made == [['b']]
+
+
+@pytest.mark.parametrize('change', [
+    {'channel': 1},
+    {'tags': []},
+    {'tags': ['cell', 'b']},
+    {'location': {'XY': 1, 'Z': 0, 'Time': 0}},
+    {'location': {'XY': 0, 'Z': 1, 'Time': 0}},
+    {'location': {'XY': 0, 'Z': 0, 'Time': 1}},
+    {'coordinates': triangles('d', 2)[0]['coordinates']},
+    {'coordinates': triangles('d', 1)[0]['coordinates'][:2]},
+    {'coordinates': [{'x': 1, 'y': 1.25}, *triangles('d', 1)[0]['coordinates'][1:]]},
+])
+def test_annotations_that_differ_have_different_contents(change):
+    original, = triangles('d', 1)
+    assert content_of({**original, **change}) != content_of(original)
+
+
+def test_content_ignores_what_the_server_adds_and_the_order_of_tags():
+    original, = triangles('d', 1, tags=['cell', 'b'])
+    added = {'_id': 'x', 'color': None, 'tags': ['b', 'cell'], 'name': None}
+    assert content_of({**original, **added}) == content_of(original)
+
+
 # Frames
 
 
@@ -184,14 +285,73 @@ def stand_in() -> Mock:
     return store
 
 
-def upload(store: Any, count: int, connect_to: dict | None = None, propertyId: str | None = None) -> tuple[Job, Mock]:
+def upload_found(
+    store: Any, found: list[Found], job: Job, location: Location = HERE, known: Any = (),
+    propertyId: str | None = None, connect_to: dict | None = None, skip_duplicates: bool = True,
+) -> int:
+    parameters: Any = SimpleNamespace(smoothing=0, tags=('cell',), channel=0,
+                                      connect_to=connect_to, skip_duplicates=skip_duplicates)
+    uploads = Uploads(store, 'd', ['cell'])
+    return upload_frame(uploads, location, found, known, propertyId, parameters, job)
+
+
+def upload(
+    store: Any, count: int, connect_to: dict | None = None, propertyId: str | None = None
+) -> tuple[Job, Mock]:
     warned = Mock()
     job = Job(Page(Mock(), warned))
-    parameters: Any = SimpleNamespace(
-        smoothing=0, tags=('cell',), channel=0, connect_to=connect_to, skip_duplicates=True)
-    sent = upload_frame(Uploads(store, 'd', ['cell']), Location(0, 0, 0), keep(count), [], propertyId, parameters, job)
+    sent = upload_found(store, keep(count), job, propertyId=propertyId, connect_to=connect_to)
     assert sent == job.tally.uploaded
     return job, warned
+
+
+def test_duplicates_and_known_objects_are_counted_and_not_sent():
+    store, job = stand_in(), Job(Page(Mock(), Mock()))
+    found = keep(3)
+    worse, better = replace(found[0], similarity=0.7), replace(found[1], similarity=0.9)
+    found = [worse, better, found[2], found[0]]
+    place, known = Location(1, 2, 3), np.array([(6, 0), (8, 0), (8, 2), (6, 2)])  # the third
+    job.begin([place])
+    assert upload_found(store, found, job, place, [known]) == 2
+    made, = store.createMultipleAnnotations.call_args.args
+    assert [one['coordinates'][0]['x'] // 3 for one in made] == [1, 0]
+    assert [one['location'] for one in made] == [{'XY': 1, 'Z': 2, 'Time': 3}] * 2
+    assert [one['datasetId'] for one in made] == ['d'] * 2
+    tally = job.tally
+    assert (tally.doubles, tally.known, tally.uploaded, tally.frames) == (1, 1, 2, 1)
+    assert (tally.lowest_uploaded, tally.highest_uploaded) == (0.8, 0.9)
+    assert job.outcomes.done == {place}
+
+
+def test_duplicates_of_a_tile_are_sent_where_the_user_keeps_them():
+    store, job = stand_in(), Job(Page(Mock(), Mock()))
+    assert upload_found(store, keep(2) + keep(1), job, skip_duplicates=False) == 3
+    assert job.tally.doubles == 0
+
+
+def test_scores_and_connections_are_those_of_the_objects_that_were_accepted():
+    store, warned = stand_in(), Mock()
+    accept = store.createMultipleAnnotations.side_effect
+
+    def refuse_the_second(batch):
+        if any(one['coordinates'][0]['x'] // 3 == 1 for one in batch):
+            raise error_of(400)
+        return accept(batch)
+
+    store.createMultipleAnnotations.side_effect = refuse_the_second
+    similarities = [0.8, 0.7, 0.6]
+    found = [replace(one, similarity=similarity)
+             for one, similarity in zip(keep(3), similarities, strict=True)]
+    connection = {'tags': ['nucleus'], 'channel': None}
+    job = Job(Page(Mock(), warned))
+    sent = upload_found(store, found, job, propertyId='p', connect_to=connection)
+    entries, = store.addMultipleAnnotationPropertyValues.call_args.args
+    assert sent == 2
+    assert [(one['annotationId'], one['values']['p']['Similarity']) for one in entries] == [
+        ('0', 0.8), ('1', 0.6)]
+    store.connectToNearest.assert_called_once_with(connection, ['0', '1'])
+    warning, = warned.call_args_list
+    assert 'XY 1, Z 1, Time 1' in warning.args[0] and 'status 400' in warning.kwargs['info']
 
 
 def test_annotations_are_sent_by_the_thousand():
