@@ -102,23 +102,21 @@ class Delivery:
 
     def run(self, frame: SearchedFrame) -> None:
         """Upload the objects of a frame. A failure is noted and does not leave this method."""
+        location, found = frame.location, frame.found
         result = UploadResult()
-        failure: Exception | None = None
-        try:
-            with self.uploading:
-                self.uploader.upload(frame.location, frame.found, self.existing.get(frame.location, []), result)
-        except Exception as error:  # whatever it is, it costs this frame and no other
-            failure = error
-        # what was uploaded before a failure is on the server, too
-        self.state.note_uploaded(result.counts, result.similarities)
-        if failure is not None:
-            note_failure(frame.location, failure, self.state, self.reporter)
-            return
-        self.state.note_complete(frame.location)
-        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-        log.info('%s: %d candidates, %d like the examples, %d uploaded, %.1f s, %d MB at most', frame.location,
-                 frame.candidates, len(frame.found), result.counts.uploaded, frame.seconds, memory)
-        self.reporter.note_state(self.state.describe())
+        with self.uploading:  # a cancelled job waits for the end of this block
+            try:
+                self.uploader.upload(location, found, self.existing.get(location, []), result)
+            except Exception as error:  # whatever it is, it costs this frame and no other
+                self.state.note_uploaded(result.counts, result.similarities)
+                note_failure(location, error, self.state, self.reporter)
+                return
+            self.state.note_uploaded(result.counts, result.similarities)
+            self.state.note_complete(location)
+            memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+            log.info('%s: %d candidates, %d like the examples, %d uploaded, %.1f s, %d MB at most', location,
+                     frame.candidates, len(found), result.counts.uploaded, frame.seconds, memory)
+            self.reporter.note_state(self.state.describe())
 
 
 def search_batch(loader: FrameLoader, tiles: Sequence[Tile], frame_shape: tuple[int, int], search: FrameSearch,

@@ -82,7 +82,7 @@ class Uploader:
         known : sequence of (N, 2) float ndarray
             The outlines at this location that are on the server, x and y.
         result : UploadResult
-            Gets the counts. It is right also where the upload fails in the middle.
+            Gets what was created, also when an error is raised.
 
         Raises
         ------

@@ -1,69 +1,125 @@
-"""The worker as `python -m tests.end_to_end.soak apiUrl token datasetId`: a job with a model of no size.
+"""A job with a tiny model that counts what is alive: `python -m tests.end_to_end.soak URL TOKEN ID`.
 
-Its weights are random and half of the masks are good enough for it, so that frames have candidates to describe and
-objects to upload, in a tenth of a second. Ends with a line of JSON: memory, threads and connections after each frame.
+The weights are random, and half of the masks are good enough, so that frames have candidates to
+describe and objects to upload, in a tenth of a second. The last line is JSON: what is alive when
+each frame begins.
 """
+
+import gc
 import json
 import os
 import sys
+import threading
+import weakref
+from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
+import numpy as np
 import torch
-from segment_anything import SamPredictor
 
 import entrypoint
-from fewshot import parameters
-from fewshot.sam import model as sam_model
+from fewshot.geometry import CutMask
 from fewshot.sam.attention import fuse_attention
+from fewshot.sam.batches import Report
 from fewshot.sam.checkpoints import VIT_MINI
+from fewshot.sam.model import build_sam
+from fewshot.sam.proposals import Candidate
+from fewshot.sam.segmenter import SamSegmenter
 from tests.worker import make_params
 
-TINY = replace(VIT_MINI, input_size=64, width=32, depth=2, heads=2, global_blocks=(1,), window=2, channels=32,
-               decoder_width=32, pred_iou_thresh=0.1, stability_score_thresh=-1.0)
-SETTINGS = {'Batch XY': 'all', 'Points per side': 16, 'Similarity Threshold': 0, 'Min Mask Area': 0,
-            'Duplicates': 'keep'}
+TINY = replace(
+    VIT_MINI,
+    input_size=64,
+    width=32,
+    depth=2,
+    heads=2,
+    global_blocks=(1,),
+    window=2,
+    channels=32,
+    decoder_width=32,
+    pred_iou_thresh=0.1,
+    stability_score_thresh=-1.0,
+)
+SETTINGS = {'Batch XY': 'all', 'Similarity Threshold': 0, 'Min Mask Area': 0, 'Duplicates': 'keep'}
 
 
-def load_tiny(*_: Any) -> SamPredictor:
-    """The stand-in for `entrypoint.load_model`."""
+def load_tiny() -> SamSegmenter:
+    """Return a segmenter with the tiny model."""
     torch.manual_seed(0)
-    model = sam_model.build_sam(TINY)
+    model = build_sam(TINY)
     fuse_attention(model.image_encoder)
-    return SamPredictor(model.requires_grad_(False))
+    return SamSegmenter(
+        model.requires_grad_(False),
+        TINY,
+        points_per_side=16,
+        min_area=0,
+        occupancy=0.2,
+        whole_frame=False,
+    )
 
 
-def look_at_process() -> dict[str, int]:
-    """Resident memory in kB, threads and sockets of this process."""
-    status = dict(line.split(':', 1) for line in Path('/proc/self/status').read_text().splitlines())
-    sockets = 0
+class CountingSegmenter:
+    """A segmenter that counts what is alive whenever a frame begins."""
+
+    def __init__(self, segmenter: SamSegmenter) -> None:
+        self.input_size = segmenter.input_size
+        self.segmenter = segmenter
+        self.frames: list[weakref.ref] = []
+        self.candidates: list[weakref.ref] = []
+        self.counts: list[dict[str, int]] = []
+
+    def propose(self, rgb: np.ndarray, report: Report) -> list[Candidate]:
+        """Propose candidates, and count what is left of earlier frames."""
+        gc.collect()
+        self.counts.append(
+            {
+                'frames': count_alive(self.frames),
+                'candidates': count_alive(self.candidates),
+                'tensors': sum(isinstance(one, torch.Tensor) for one in gc.get_objects()),
+                'threads': threading.active_count(),
+                'sockets': count_sockets(),
+            }
+        )
+        proposed = self.segmenter.propose(rgb, report)
+        self.frames.append(weakref.ref(rgb))
+        self.candidates += [weakref.ref(candidate) for candidate in proposed]
+        return proposed
+
+    def describe(
+        self, rgb: np.ndarray, objects: Sequence[CutMask | Candidate], report: Report
+    ) -> np.ndarray:
+        """Describe objects."""
+        return self.segmenter.describe(rgb, objects, report)
+
+
+def count_alive(references: Sequence[weakref.ref]) -> int:
+    """Return how many objects still exist."""
+    return sum(reference() is not None for reference in references)
+
+
+def count_sockets() -> int:
+    """Return the number of open sockets of this process."""
+    count = 0
     for entry in os.listdir('/proc/self/fd'):
         try:
-            sockets += os.readlink(f'/proc/self/fd/{entry}').startswith('socket:')
-        except FileNotFoundError:  # the handle that listed them
+            count += os.readlink(f'/proc/self/fd/{entry}').startswith('socket:')
+        except FileNotFoundError:  # the handle of the list itself
             continue
-    return {'memory': int(status['VmRSS'].split()[0]), 'threads': int(status['Threads']), 'sockets': sockets}
+    return count
 
 
 def main() -> None:
     """Run the job."""
     apiUrl, token, datasetId = sys.argv[1:]
-    samples = []
-    find_objects = entrypoint.find_objects
+    segmenter = CountingSegmenter(load_tiny())
 
-    def look(*arguments: Any) -> Any:
-        found = find_objects(*arguments)
-        samples.append(look_at_process())
-        return found
+    def load_segmenter(*_: Any) -> CountingSegmenter:
+        return segmenter
 
     params = {**make_params(**SETTINGS), 'tags': ['found']}
-    known = {**parameters.KNOWN, VIT_MINI.name: TINY}
-    with patch.object(entrypoint, 'load_model', load_tiny), patch.object(entrypoint, 'find_objects', look), \
-            patch.object(parameters, 'KNOWN', known):
-        entrypoint.compute(datasetId, apiUrl, token, params)
-    print(json.dumps(samples))
+    entrypoint.compute(datasetId, apiUrl, token, params, load_segmenter=load_segmenter)
+    print(json.dumps(segmenter.counts))
 
 
 if __name__ == '__main__':

@@ -1,16 +1,24 @@
-"""What a job fetches and sends, and when. The jobs run in this process, so that its connection can be watched."""
+"""What a job downloads and uploads, and when: jobs in this process, whose requests can be watched."""
+
 import json
 import re
 import threading
+import time
 from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+import requests
 
 import entrypoint
-from annotation_client.annotations import UPennContrastAnnotationClient
-from annotation_client.connection import DEFAULT_PATIENCE, keep_alive_session
+from annotation_client.connection import Patience, keep_alive_session
+from annotation_client.tiles import UPennContrastDataset
+from fewshot.errors import JobError
+from fewshot.server import Server
 from tests.datasets import make_layer, write_dataset
 from tests.end_to_end.test_job import RADIUS, SETTINGS, Lab, locations_of, tag_disc
 from tests.small_model import CENTRES, draw_discs
@@ -31,83 +39,112 @@ def lab(start_server, tmp_path, monkeypatch) -> Lab:
     return lab
 
 
+@pytest.fixture
+def patience() -> Patience:
+    """A patience that equals no other one, so that its session is of this test alone."""
+    return Patience(sleep=lambda seconds: time.sleep(seconds))
+
+
+class Exchange(NamedTuple):
+    """A request that was answered, and the thread that made it."""
+
+    method: str
+    url: str
+    thread: threading.Thread
+
+
 @contextmanager
-def watch():
-    """The requests of this process by method and address, each with the answer's thread."""
-    seen = []
-    session = keep_alive_session(DEFAULT_PATIENCE)
+def watch(patience: Patience) -> Iterator[list[Exchange]]:
+    """Note the requests of the clients with this patience."""
+    seen: list[Exchange] = []
 
-    def note(response, **options):
-        seen.append((response.request.method, response.url, threading.current_thread()))
+    def note(response: requests.Response, **_: Any) -> None:
+        method, thread = str(response.request.method), threading.current_thread()
+        seen.append(Exchange(method, response.url, thread))
 
-    session.hooks['response'].append(note)
-    try:
-        yield seen
-    finally:
-        session.hooks['response'].remove(note)
-
-
-def run(lab: Lab, **changes) -> None:
-    params = {**make_params(**{**SETTINGS, 'Batch XY': 'all'}, **changes), 'tags': ['found']}
-    entrypoint.compute(lab.id, lab.server.apiUrl, lab.server.token, params)
+    hooks = keep_alive_session(patience).hooks['response']
+    hooks.append(note)
+    yield seen
+    hooks.remove(note)
 
 
-def test_each_channel_of_each_location_is_fetched_once_a_job_over_one_connection(lab):
-    keep_alive_session.cache_clear()
-    with watch() as seen:
-        run(lab)
-    fetched = Counter(re.search(r'frame=(\d+)', url)[1] for _, url, _ in seen if 'tiles/region' in url)
-    assert fetched == {str(number): 1 for number in range(2 * FRAMES)}
-    pools = keep_alive_session(DEFAULT_PATIENCE).get_adapter(lab.server.apiUrl).poolmanager.pools
-    assert [pools[place].num_connections for place in pools.keys()] == [1]  # noqa: SIM118 - no dict, cannot be iterated
-    assert set(locations_of(lab.annotations('found'))) == {(xy, 0, 0) for xy in range(FRAMES)}
+def run(lab: Lab, make_server: Callable[..., Server] = Server) -> None:
+    params = {**make_params(**{**SETTINGS, 'Batch XY': 'all'}), 'tags': ['found']}
+    entrypoint.compute(lab.id, lab.server.apiUrl, lab.server.token, params, make_server=make_server)
 
 
-def test_frames_come_and_annotations_go_while_the_model_works(lab):
-    with watch() as seen:
-        run(lab)
-    data = [thread for _, url, thread in seen if 'tiles/region' in url or 'multiple' in url]
-    assert len(data) == 4 * FRAMES  # two channels, annotations and their scores
-    assert threading.main_thread() not in data
+def test_each_channel_of_a_frame_is_downloaded_once_on_one_connection(lab, patience):
+    with watch(patience) as seen:
+        run(lab, partial(Server, patience=patience))
+    numbers = [re.search(r'tiles/region.*frame=(\d+)', exchange.url) for exchange in seen]
+    downloads = Counter(int(number[1]) for number in numbers if number)
+    assert downloads == dict.fromkeys(range(2 * FRAMES), 1)
+    pools = keep_alive_session(patience).get_adapter(lab.server.apiUrl).poolmanager.pools
+    places = pools.keys()  # the pools themselves cannot be iterated
+    assert [pools[place].num_connections for place in places] == [1]
+    made = locations_of(lab.annotations('found'))
+    assert set(made) == {(xy, 0, 0) for xy in range(FRAMES)}
+
+
+def test_frames_and_annotations_are_sent_while_the_model_works(lab, patience):
+    with watch(patience) as seen:
+        run(lab, partial(Server, patience=patience))
+    paths = 'tiles/region', 'multiple'
+    threads = [one.thread for one in seen if any(path in one.url for path in paths)]
+    assert len(threads) == 4 * FRAMES  # two channels, annotations and their scores
+    assert threading.main_thread() not in threads
 
 
 def read_alarms(capsys) -> list[dict]:
-    """The warnings and errors that the page was told."""
-    said = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    return [one for one in said if 'warning' in one or 'error' in one]
+    """Return the warnings and errors that the page was told."""
+    messages = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    return [message for message in messages if 'warning' in message or 'error' in message]
 
 
-def test_an_upload_that_fails_costs_its_frame_and_no_other(lab, monkeypatch, capsys):
-    create = UPennContrastAnnotationClient.createMultipleAnnotations
+class RefusingServer(Server):
+    """A server to which the objects of the second frame cannot be sent."""
 
-    def refuse_the_second_frame(store, records):
-        if records[0]['location']['XY'] == 1:
+    def create_annotations(self, batch: Sequence[Mapping]) -> list[str]:
+        """Create annotations, except for the second frame."""
+        if batch[0]['location']['XY'] == 1:
             raise ConnectionError('the line is cut')
-        return create(store, records)
+        return super().create_annotations(batch)
 
-    monkeypatch.setattr(UPennContrastAnnotationClient, 'createMultipleAnnotations', refuse_the_second_frame)
-    with pytest.raises(RuntimeError, match='1 of 4 frames failed'):
-        run(lab)
+
+def test_failed_upload_costs_no_other_frame(lab, capsys):
+    with pytest.raises(JobError, match='1 of 4 frames failed'):
+        run(lab, RefusingServer)
     warning, error = read_alarms(capsys)
     made = lab.annotations('found')
-    assert 'the line is cut' in warning['info'] and 'uploading the objects of XY 2, Z 1, Time 1' in warning['info']
+    assert 'XY 2, Z 1, Time 1 failed: the line is cut' in warning['warning']
     assert f'On the server: {len(made)} objects; 3 frames complete.' in error['info']
     assert 'Start the job again with Batch XY: 2, Batch Z: 1, Batch Time: 1.' in error['info']
     assert set(locations_of(made)) == {(0, 0, 0), (2, 0, 0), (3, 0, 0)}
 
 
-def test_a_frame_that_cannot_be_loaded_costs_no_other(lab, monkeypatch, capsys):
-    def fail(dataset, datasetId, layers, location, tile):
-        if location.xy == 2:
-            raise OSError('the tile is torn')
-        return load(dataset, datasetId, layers, location, tile)
+class TornImage(UPennContrastDataset):
+    """An image whose third frame cannot be read."""
 
-    from fewshot import frames
-    load = frames.load_frame
-    monkeypatch.setattr(frames, 'load_frame', fail)
-    with pytest.raises(RuntimeError, match='1 of 4 frames failed'):
-        run(lab)
+    def getRegion(self, datasetId: str | None = None, **region: Any) -> np.ndarray:
+        """Return pixels, except for the third frame."""
+        if region['frame'] == self.coordinatesToFrameIndex(2):
+            raise OSError('the tile is torn')
+        return super().getRegion(datasetId, **region)
+
+
+class TornServer(Server):
+    """A server with such an image."""
+
+    def open_image(self) -> TornImage:
+        """Return the image."""
+        return TornImage(self.api_url, self.token, self.dataset_id)
+
+
+def test_failed_download_costs_no_other_frame(lab, capsys):
+    with pytest.raises(JobError, match='1 of 4 frames failed'):
+        run(lab, TornServer)
     warning, error = read_alarms(capsys)
-    assert 'the tile is torn' in warning['info'] and 'loading the image of XY 3, Z 1, Time 1' in warning['info']
+    assert 'XY 3, Z 1, Time 1 failed: the tile is torn' in warning['warning']
     assert 'Batch XY: 3, Batch Z: 1, Batch Time: 1' in error['info']
-    assert set(locations_of(lab.annotations('found'))) == {(0, 0, 0), (1, 0, 0), (3, 0, 0)}
+    made = locations_of(lab.annotations('found'))
+    assert set(made) == {(0, 0, 0), (1, 0, 0), (3, 0, 0)}

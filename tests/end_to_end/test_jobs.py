@@ -1,131 +1,166 @@
-"""One batch over several jobs, which the server starts: every object once, whatever their number."""
+"""A batch that is split over jobs, which the server starts: every object once, for any number of jobs."""
+
 import json
 import sys
 import time
-from types import SimpleNamespace
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 import entrypoint
-from fewshot.shares import sign_examples
+from fewshot import messages
+from fewshot.shares import digest_examples
+from tests.conftest import Server
 from tests.end_to_end.stand_in import (
     EXPECTED,
     FRAMES,
-    STAND_INS,
     frames_of,
+    load_bright_segmenter,
     outline_example,
     place_objects,
     write_batch,
 )
 from tests.worker import REPOSITORY, make_params
 
-ENDED = (3, 4)  # status of a job: success, error
+SUCCESS, ERROR = 3, 4  # status of a job
+WORKER = f'{sys.executable} -m tests.end_to_end.stand_in'
+
+
+class Bench:
+    """A server with the batch and one example, and the jobs on it."""
+
+    def __init__(self, server: Server, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.server, self.folder, self.capsys = server, folder, capsys
+        self.id = server.datasets['cells']
+        (self.example,) = self.add(outline_example(self.id))
+
+    def add(self, *annotations: dict) -> list[dict]:
+        """Create annotations and return them."""
+        return self.server.client.post('upenn_annotation/multiple', json=list(annotations))
+
+    def run(self, jobs: int, **changes: Any) -> list[dict]:
+        """Run the first job in this process. Return its messages."""
+        form = {'Batch XY': 'all', 'Duplicates': 'keep', 'Min Mask Area': 0, 'Jobs': jobs}
+        params = {**make_params(**{**form, **changes}), 'tags': ['found']}
+        entrypoint.compute(
+            self.id,
+            self.server.apiUrl,
+            self.server.token,
+            params,
+            load_segmenter=load_bright_segmenter,
+        )
+        return [json.loads(line) for line in self.capsys.readouterr().out.splitlines()]
+
+    def start(self, params: dict) -> None:
+        """Let the server start a job with these parameters."""
+        query = {'datasetId': self.id}
+        self.server.client.post('upenn_annotation/compute', parameters=query, json=params)
+
+    def wait(self) -> list[dict]:
+        """Wait until the jobs that the server started have ended. Return them."""
+        while True:
+            found = self.server.client.get('job')
+            if all(job['status'] in (SUCCESS, ERROR) for job in found):
+                return found
+            time.sleep(0.2)
+
+    def output_of(self, job: dict) -> str:
+        """Return what a job has printed."""
+        return (self.folder / 'jobs' / f'{job["_id"]}.out').read_text()
+
+    def annotations(self, tag: str = 'found') -> list[dict]:
+        """Return the annotations with a tag."""
+        query = {'datasetId': self.id, 'tags': json.dumps([tag]), 'limit': 0}
+        return self.server.client.get('upenn_annotation', parameters=query)
 
 
 @pytest.fixture
-def lab(start_server, tmp_path, monkeypatch, capsys):
-    """A function that serves the batch, and one that runs a job there and waits for those that it starts."""
+def serve(start_server, tmp_path, monkeypatch, capsys) -> Callable[..., Bench]:
+    """A function that starts a server with the batch, whose jobs need no model."""
     monkeypatch.setenv('SAM_CHECKPOINT_DIR', str(REPOSITORY / 'models'))
-    for name, function in STAND_INS.items():
-        monkeypatch.setattr(entrypoint, name, function)
     write_batch(tmp_path)
+    return lambda *options: Bench(
+        start_server(tmp_path, '--worker', WORKER, *options), tmp_path, capsys
+    )
 
-    def serve(*options: str) -> SimpleNamespace:
-        server = start_server(tmp_path, '--worker', f'{sys.executable} -m tests.end_to_end.stand_in', *options)
-        datasetId = server.datasets['cells']
-        example, = server.client.post('upenn_annotation/multiple', json=[outline_example(datasetId)])
 
-        def run(jobs: int, **changes) -> list[dict]:
-            params = {**make_params(**{'Batch XY': 'all', 'Duplicates': 'keep', 'Min Mask Area': 0, 'Jobs': jobs,
-                                       **changes}), 'tags': ['found']}
-            entrypoint.compute(datasetId, server.apiUrl, server.token, params)
-            return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-
-        def wait() -> list[dict]:
-            deadline = time.monotonic() + 240
-            while time.monotonic() < deadline:
-                found = server.client.get('job')
-                if all(job['status'] in ENDED for job in found):
-                    return found
-                time.sleep(0.2)
-            raise AssertionError(f'these jobs do not end: {found}')
-
-        def look(tag: str = 'found') -> list[dict]:
-            return server.client.get('upenn_annotation', parameters={
-                'datasetId': datasetId, 'tags': json.dumps([tag]), 'limit': 0})
-
-        return SimpleNamespace(server=server, id=datasetId, example=example, run=run, wait=wait, look=look,
-                               folder=tmp_path)
-    return serve
+def warnings_of(said: list[dict]) -> list[tuple[str, str]]:
+    """Return text and hint of the warnings among messages."""
+    return [(message['warning'], message['info']) for message in said if 'warning' in message]
 
 
 @pytest.mark.parametrize('jobs', [1, 3, 5, 12])
-def test_any_number_of_jobs_finds_every_object_once(lab, jobs):
-    bench = lab('--jobs-at-once', '2')
-    say = bench.run(jobs)
+def test_any_number_of_jobs_finds_every_object_once(serve, jobs):
+    bench = serve('--jobs-at-once', '2')
+    said = bench.run(jobs)
     others = bench.wait()
-    assert [job['title'] for job in others] == [f'My cells ({number} of {jobs})' for number in range(2, jobs + 1)]
-    assert all(job['status'] == 3 for job in others)
-    assert place_objects(bench.look()) == EXPECTED
-    warnings = [one for one in say if 'warning' in one]
-    assert len(warnings) == (jobs > 1) and all('Cancel ends the first job only' in one['info'] for one in warnings)
+    names = [f'My cells ({number} of {jobs})' for number in range(2, jobs + 1)]
+    assert [job['title'] for job in others] == names
+    assert all(job['status'] == SUCCESS for job in others)
+    assert place_objects(bench.annotations()) == EXPECTED
+    split = messages.SPLIT.fill(jobs=jobs, names=', '.join(names))
+    assert warnings_of(said) == ([split] if jobs > 1 else [])
     own = -(-FRAMES // jobs)
-    assert f'{3 * own} objects in {own} frame' in say[-1]['info']
-    assert all(job['title'] in say[-1]['info'] for job in others)
+    assert f'{3 * own} objects in {own} frame' in said[-1]['info']
+    assert all(name in said[-1]['info'] for name in names)
     properties = bench.server.client.get('annotation_property')
-    assert len(properties) == 1  # of all jobs together
+    assert len(properties) == 1  # all jobs share it
 
 
-def test_a_number_of_shares_that_cannot_be_written_becomes_the_nearest(lab):
-    bench = lab('--jobs-at-once', '2')
-    say = bench.run(3, **{'Batch XY': '1-2', 'Batch Z': '1'})
-    warning, _ = [one for one in say if 'warning' in one]
-    assert warning['warning'] == 'The batch is split into 2 jobs instead of 3'
-    assert [job['status'] for job in bench.wait()] == [3]
-    assert frames_of(place_objects(bench.look())) == {0, 1}
+def test_impossible_number_of_shares_becomes_the_nearest(serve):
+    bench = serve('--jobs-at-once', '2')
+    said = bench.run(3, **{'Batch XY': '1-2', 'Batch Z': '1'})
+    warning, _ = warnings_of(said)
+    assert warning == messages.OTHER_NUMBER_OF_JOBS.fill(shares=2, jobs=3)
+    assert [job['status'] for job in bench.wait()] == [SUCCESS]
+    assert frames_of(place_objects(bench.annotations())) == {0, 1}
 
 
-def test_a_share_that_the_server_refuses_stays_with_the_first_job(lab):
-    bench = lab('--jobs-at-once', '0')
-    say = bench.run(4)
-    warning, = [one for one in say if 'warning' in one]
-    assert warning['warning'] == '3 of 4 jobs could not be started' and 'status 403' in warning['info']
-    assert place_objects(bench.look()) == EXPECTED and '36 objects in 12 frames' in say[-1]['info']
-    assert 'rest of the batch' not in say[-1]['info']
+def test_refused_shares_stay_with_the_first_job(serve):
+    bench = serve('--jobs-at-once', '0')
+    said = bench.run(4)
+    ((warning, _),) = warnings_of(said)
+    assert warning.startswith('3 of 4 jobs could not be started.')
+    assert 'status 403' in warning
+    assert place_objects(bench.annotations()) == EXPECTED
+    assert '36 objects in 12 frames' in said[-1]['info']
+    assert 'rest of the batch' not in said[-1]['info']
 
 
-def test_a_child_refuses_to_run_when_an_example_has_changed(lab):
-    bench = lab('--jobs-at-once', '1')
-    params = {**make_params(**{'Batch XY': '2', 'Min Mask Area': 0}), 'tags': ['found'],
-              'fewshotExamples': {bench.example['_id']: '0' * 16}}
-    bench.server.client.post('upenn_annotation/compute', parameters={'datasetId': bench.id}, json=params)
-    job, = bench.wait()
-    said = (bench.folder / 'jobs' / f'{job["_id"]}.out').read_text()
-    assert job['status'] == 4 and 'The examples have changed since the batch was started' in said
-    assert bench.look() == []
+def test_share_is_refused_when_an_example_has_changed(serve):
+    bench = serve('--jobs-at-once', '1')
+    form = make_params(**{'Batch XY': '2', 'Min Mask Area': 0})
+    digests = {bench.example['_id']: '0' * 16}
+    bench.start({**form, 'tags': ['found'], 'fewshotExamples': digests})
+    (job,) = bench.wait()
+    assert job['status'] == ERROR
+    assert 'The examples have changed since the batch was started' in bench.output_of(job)
+    assert bench.annotations() == []
 
 
-def test_a_child_that_fails_leaves_its_frames_and_no_other(lab):
-    bench = lab('--jobs-at-once', '1', '--faults', json.dumps([
-        {'kind': 'truncate', 'path': 'tiles/region', 'query': 'frame=10', 'times': None}]))
+def test_failed_share_leaves_out_its_frames_only(serve):
+    fault = {'kind': 'truncate', 'path': 'tiles/region', 'query': 'frame=10', 'times': None}
+    bench = serve('--jobs-at-once', '1', '--faults', json.dumps([fault]))
     bench.run(3)
-    assert sorted(job['status'] for job in bench.wait()) == [3, 4]
-    places = place_objects(bench.look())
-    assert frames_of(places) == set(range(FRAMES)) - {10} and max(places.values()) == 1
-    job = bench.server.client.get('job')[-1]
-    said = (bench.folder / 'jobs' / f'{job["_id"]}.out').read_text()
-    assert 'Batch XY: 11, Batch Z: 1, Batch Time: 1' in said
+    jobs = bench.wait()
+    assert sorted(job['status'] for job in jobs) == [SUCCESS, ERROR]
+    places = place_objects(bench.annotations())
+    assert frames_of(places) == set(range(FRAMES)) - {10}
+    assert max(places.values()) == 1
+    assert 'Batch XY: 11, Batch Z: 1, Batch Time: 1' in bench.output_of(jobs[-1])
 
 
-def test_later_examples_are_not_learned_from_by_a_child(lab):
-    bench = lab('--jobs-at-once', '1')
-    broken = {**outline_example(bench.id), 'location': {'XY': 99, 'Z': 0, 'Time': 0}}
-    bench.server.client.post('upenn_annotation/multiple', json=[broken])
-    say = bench.run(1, **{'Batch XY': '2'})
-    assert '1 of 2 examples were left out' in str(say)
-    params = {**make_params(**{'Batch XY': '3', 'Min Mask Area': 0}), 'tags': ['child'],
-              'fewshotExamples': sign_examples([bench.example])}
-    bench.server.client.post('upenn_annotation/compute', parameters={'datasetId': bench.id}, json=params)
-    job, = bench.wait()
-    said = (bench.folder / 'jobs' / f'{job["_id"]}.out').read_text()
-    assert job['status'] == 3 and 'left out' not in said and len(bench.look('child')) == 3
+def test_share_does_not_learn_from_later_examples(serve):
+    bench = serve('--jobs-at-once', '1')
+    bench.add({**outline_example(bench.id), 'location': {'XY': 99, 'Z': 0, 'Time': 0}})
+    said = bench.run(1, **{'Batch XY': '2'})
+    assert '1 of 2 examples were ignored' in warnings_of(said)[0][0]
+    form = make_params(**{'Batch XY': '3', 'Min Mask Area': 0})
+    digests = digest_examples([bench.example])
+    bench.start({**form, 'tags': ['child'], 'fewshotExamples': digests})
+    (job,) = bench.wait()
+    assert job['status'] == SUCCESS
+    assert 'ignored' not in bench.output_of(job)
+    assert len(bench.annotations('child')) == 3

@@ -318,6 +318,16 @@ def test_upload_that_fails_counts_what_it_created(page):
     assert len(result.similarities) == ANNOTATIONS_PER_REQUEST
 
 
+def test_error_keeps_the_counts_of_what_was_created(page):
+    uploader = Uploader(
+        RecordingServer({'score': refuse_with(401)}), options(property_id='p'), page.reporter()
+    )
+    result = UploadResult()
+    with pytest.raises(HttpError):
+        uploader.upload(HERE, find_squares(2), [], result)
+    assert result.counts == Counts(uploaded=2)
+
+
 def test_nothing_is_sent_for_an_empty_frame(page):
     server = RecordingServer()
     result = upload(server, page, [], property_id='p', connect_to=NUCLEI)
