@@ -46,7 +46,7 @@ def create_item(
     store: CurrentStore,
     user: LoggedIn,
 ) -> dict[str, Any]:
-    """Return the dataset's item of this name, which is made if there is none."""
+    """Return the dataset's item of this name, which is created if it does not exist."""
     require_found(store.dataset(folderId), 'folder', folderId)
     require_write(user, user.level, 'folder', folderId)
     store.add_item(folderId, name)

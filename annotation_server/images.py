@@ -24,7 +24,7 @@ def find_datasets(folder: Path) -> dict[str, list[Path]]:
     all of its files; it may be empty. The first of the files is the image that the dataset shows:
     the JSON or YAML file that joins the others if there is one. The name is that of the image or of
     the subfolder without its suffix. A file directly in the folder that large_image cannot open is
-    left out with a logged warning.
+    ignored with a logged warning.
 
     Raises
     ------
@@ -85,7 +85,7 @@ def read_region(
     frame
         The frame's index; 0 for an image of a single plane.
     box
-        Any of left, top, right, bottom, in pixels; the whole image where they are left out. The
+        Any of left, top, right, bottom, in pixels; by default the whole image. The
         part outside the image is cut off, so that a region wholly outside gives an empty array.
     width, height
         Pixels that the answer has at most, proportions kept; a smaller region is enlarged.

@@ -20,9 +20,9 @@ class Configuration(TypedDict):
     layers
         Become `meta.layers`.
     layerContrasts
-        Contrasts of the view, by layer id; none if left out.
+        Contrasts of the view, by layer id; no contrasts by default.
     name
-        The configuration's name; 'NAME collection' if left out.
+        The configuration's name; 'NAME collection' by default.
     levels
         {user: level} for those who may do other things with this configuration and its view than
         with the dataset: -1 nothing, 0 read, 1 update, 2 administer. `admin` is not among them.
@@ -63,7 +63,7 @@ def read_configurations(folder: Path, name: str) -> list[dict[str, Any]]:
 
 
 def complete(configuration: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Return a configuration with the keys that were left out."""
+    """Return a configuration with its missing keys."""
     defaults = {'layerContrasts': {}, 'name': f'{name} collection', 'levels': {}}
     return {
         **defaults,

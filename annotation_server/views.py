@@ -17,7 +17,7 @@ router = APIRouter()
 
 @router.get('/dataset_view')
 def list_views(datasetId: str, store: CurrentStore, user: Asker) -> list[dict[str, Any]]:
-    """Views that the user may not see are left out, not refused."""
+    """Views that the user may not see are ignored, not refused."""
     require_object_id(datasetId)
     return store.views(datasetId, user)
 

@@ -141,7 +141,7 @@ def measure_encoding(checkpoint: Checkpoint, path: Path, rgb: np.ndarray, pairs:
 
 def measure_proposing(checkpoint: Checkpoint, path: Path, rgb: np.ndarray, random: bool,
                       pairs: int) -> tuple[float, float]:
-    """Time POINTS by POINTS points of a frame without its encoding and print it; seconds a point of both sides."""
+    """Measure and print the seconds per point of both sides, without the encoding of the frame."""
     stock = specified.load_model(checkpoint, str(path))
     worker = SamPredictor(load_model(checkpoint, str(path)))
     features = draw_features(checkpoint, stock.device) if random else encode_image_with_sam1(worker, rgb)

@@ -1,7 +1,7 @@
 """What a large batch asks of the server: `python -m benchmarks.scale`.
 
 A batch of small frames is split over jobs that run without a model: a stand-in waits a millisecond and outlines what is
-bright. So what is measured is the way to the server and back: frames, requests, the server's processor and memory.
+bright. This measures the connection to the server: frames, requests, the server's processor and memory.
 """
 import argparse
 import json

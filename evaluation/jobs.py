@@ -57,7 +57,7 @@ class Lab(NamedTuple):
         """Give the server outlines with a tag, as a user would."""
         self.store.createMultipleAnnotations([to_annotation(one, self.datasetId, tag) for one in objects])
 
-    def run(self, way: str, checkpoint: Checkpoint = VIT_MINI, **changes: Any) -> list[list[np.ndarray]]:
+    def run(self, way: str, checkpoint: Checkpoint = VIT_MINI, /, **changes: Any) -> list[list[np.ndarray]]:
         """Run a job on all pictures and return the outlines that it uploaded for each, (N, 2) as x, y.
 
         Parameters

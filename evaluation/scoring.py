@@ -1,4 +1,4 @@
-"""What was found against what is there, one to one, and what was found twice."""
+"""Found objects matched with true objects, one to one, and the duplicates among them."""
 from collections.abc import Sequence
 from dataclasses import dataclass
 

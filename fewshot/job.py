@@ -79,13 +79,13 @@ def run_job(server: Server, load_segmenter: Callable[[], Segmenter], reporter: R
     with stopwatch.time('load'):
         segmenter = load_segmenter()
     uploader = Uploader(server, choose_upload_options(server, settings, reporter), reporter)
-    existing: Outlines = {}
-    if settings.skip_duplicates:
-        existing = list_existing(server, locations, settings.tags, settings.training_tags)
     shares = Shares(locations, [])
     if settings.jobs > 1:
-        shares = start_shares(server, params, settings.jobs, locations, [*tagged.examples, *tagged.counter_examples],
-                              reporter)
+        every = [*tagged.examples, *tagged.counter_examples]
+        shares = start_shares(server, params, settings.jobs, locations, every, reporter)
+    existing: Outlines = {}
+    if settings.skip_duplicates:
+        existing = list_existing(server, shares.own, settings.tags, settings.training_tags)
     state = JobState(shares.own, stopwatch, shares.other_jobs)
     reporter.note_state(state.describe())
 
@@ -161,7 +161,7 @@ def choose_upload_options(server: Server, settings: Settings, reporter: Reporter
 
 
 class Lesson(NamedTuple):
-    """What was learned: the prototype, and the number of examples that were used."""
+    """The prototype, and the number of examples that were used."""
 
     prototype: Prototype
     examples: int

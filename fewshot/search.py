@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -76,6 +76,15 @@ class FrameSearch:
         return area >= self.min_area and (not self.max_area or area <= self.max_area)
 
 
+class SearchedFrame(NamedTuple):
+    """A frame that was searched: its objects, the number of candidates, and the seconds that it took."""
+
+    location: Location
+    found: list[Found]
+    candidates: int
+    seconds: float
+
+
 @dataclass(frozen=True)
 class Delivery:
     """Uploads the objects of a frame in the background, while the next frame is searched."""
@@ -87,30 +96,32 @@ class Delivery:
     background: Executor
     uploading: threading.Lock
 
-    def start(self, location: Location, found: Sequence[Found]) -> Future[None]:
+    def start(self, frame: SearchedFrame) -> Future[None]:
         """Upload the objects of a frame in the background."""
-        return self.background.submit(self.run, location, found)
+        return self.background.submit(self.run, frame)
 
-    def run(self, location: Location, found: Sequence[Found]) -> None:
+    def run(self, frame: SearchedFrame) -> None:
         """Upload the objects of a frame. A failure is noted and does not leave this method."""
+        location, found = frame.location, frame.found
         result = UploadResult()
         with self.uploading:  # a cancelled job waits for the end of this block
             try:
                 self.uploader.upload(location, found, self.existing.get(location, []), result)
-            except Exception as error:  # noqa: BLE001 - whatever it is, it costs this frame and no other
+            except Exception as error:  # whatever it is, it costs this frame and no other
                 self.state.note_uploaded(result.counts, result.similarities)
                 note_failure(location, error, self.state, self.reporter)
                 return
             self.state.note_uploaded(result.counts, result.similarities)
             self.state.note_complete(location)
-            log.info('%s: %d like the examples, %d uploaded, %d MB at most', location, len(found),
-                     result.counts.uploaded, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+            memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+            log.info('%s: %d candidates, %d like the examples, %d uploaded, %.1f s, %d MB at most', location,
+                     frame.candidates, len(found), result.counts.uploaded, frame.seconds, memory)
             self.reporter.note_state(self.state.describe())
 
 
 def search_batch(loader: FrameLoader, tiles: Sequence[Tile], frame_shape: tuple[int, int], search: FrameSearch,
                  delivery: Delivery, state: JobState, reporter: Reporter) -> None:
-    """Search every frame of the batch, tile by tile, and upload what is found while the next is searched.
+    """Search every frame of the batch, tile by tile. Each frame is uploaded during the next search.
 
     Parameters
     ----------
@@ -129,16 +140,16 @@ def search_batch(loader: FrameLoader, tiles: Sequence[Tile], frame_shape: tuple[
     is_warned = False
     upload: Future[None] | None = None
     found: list[Found] = []
-    seconds = 0.0
+    candidates, seconds = 0, 0.0
     for tile, coming in loader.load_ahead(tiles, lambda tile: tile.location not in state.failures):
         location = tile.location
         if location in state.failures:  # an earlier tile of this frame failed while this one was loaded
             continue
         part = parts[tile]
         if part == 0:
-            found, seconds = [], 0.0
+            found, candidates, seconds = [], 0, 0.0
         report = make_report(tile, numbers[location], part, tiles_per_frame, state, reporter)
-        start = state.stopwatch.clock()
+        start, candidates_before = state.stopwatch.clock(), state.counts.candidates
         try:
             report(0.0, 'Loading the image')
             with state.stopwatch.time('download'):
@@ -151,12 +162,12 @@ def search_batch(loader: FrameLoader, tiles: Sequence[Tile], frame_shape: tuple[
             continue
         found += inside if tile.box is None else place_in_frame(inside, part, tile.box, frame_shape)
         seconds += state.stopwatch.clock() - start
+        candidates += state.counts.candidates - candidates_before
         if part + 1 < tiles_per_frame:
             continue
 
         # The frame is searched: wait for the upload of the one before, and start its own
         state.forecast.note_frame(seconds)
-        log.info('%s: searched in %.1f s', location, seconds)
         if not is_warned and state.forecast.exceeds_limit():
             warn_of_limit(state, reporter)
             is_warned = True
@@ -164,7 +175,7 @@ def search_batch(loader: FrameLoader, tiles: Sequence[Tile], frame_shape: tuple[
             if upload is not None:
                 upload.result()
         state.raise_if_ended()
-        upload = delivery.start(location, found)
+        upload = delivery.start(SearchedFrame(location, found, candidates, seconds))
     with state.stopwatch.time('upload'):
         if upload is not None:
             upload.result()

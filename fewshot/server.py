@@ -136,7 +136,7 @@ class Server:
         return list(found.values())
 
     def newest_annotation_id(self) -> str:
-        """Return the id of the newest annotation, '' where there is none."""
+        """Return the id of the newest annotation, '' if there are no annotations."""
         page = self.client.get('upenn_annotation', parameters={
             'datasetId': self.dataset_id, 'sort': '_id', 'sortdir': -1, 'limit': 1})
         return id_of(page[0]) if page else ''

@@ -123,12 +123,12 @@ def test_every_module_is_in_the_reference():
 @pytest.mark.parametrize('file', WORKER, ids=lambda file: str(file.relative_to(REPOSITORY)))
 def test_every_public_name_has_a_docstring(file: Path):
     """Without one it would be missing in the reference."""
-    scopes = [ast.parse(file.read_text())]
-    scopes += [node for node in scopes[0].body if isinstance(node, ast.ClassDef)]
+    module = ast.parse(file.read_text())
+    classes = [node for node in module.body if isinstance(node, ast.ClassDef)]
     bare = [
         node.name
-        for scope in scopes
-        for node in scope.body
+        for body in (module.body, *(one.body for one in classes))
+        for node in body
         if isinstance(node, ast.ClassDef | ast.FunctionDef)
         and not node.name.startswith('_')
         and not ast.get_docstring(node)
@@ -237,11 +237,11 @@ def test_imports_point_downwards_as_the_architecture_page_says():
 def list_imports(file: Path) -> Iterator[str]:
     """Yield the modules of fewshot that a file imports, anywhere in it."""
     for node in ast.walk(ast.parse(file.read_text())):
-        if isinstance(node, ast.ImportFrom) and (node.module or '').startswith('fewshot'):
-            for alias in node.names:
-                path = Path(node.module.replace('.', '/'), alias.name)
-                is_module = (REPOSITORY / path).with_suffix('.py').exists()
-                yield f'{node.module}.{alias.name}' if is_module else str(node.module)
+        match node:
+            case ast.ImportFrom(module=str(module), names=names) if module.startswith('fewshot'):
+                for alias in names:
+                    path = REPOSITORY / module.replace('.', '/') / f'{alias.name}.py'
+                    yield f'{module}.{alias.name}' if path.exists() else module
 
 
 # Names of files and commands

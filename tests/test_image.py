@@ -83,7 +83,7 @@ def is_sent(path: str) -> bool:
 
 
 def list_code(path: Path) -> list[Path]:
-    """A file itself, or all files below a folder; what Python leaves beside its modules is left out."""
+    """A file itself, or all files below a folder; files that Python writes beside its modules are ignored."""
     files = path.rglob('*') if path.is_dir() else [path]
     return [file for file in files if file.is_file() and '__pycache__' not in file.parts]
 

@@ -82,7 +82,7 @@ def measure_points(predictor: SamPredictor, images: list[tuple[np.ndarray, np.nd
 
 
 def propose_all(predictor: SamPredictor, rgb: np.ndarray, labels: np.ndarray) -> Proposals:
-    """All masks of an image that any of the cuts could let through, near doubles among them."""
+    """All masks of an image that any of the cuts could let through, near duplicates among them."""
     loosest = replace(
         VIT_MINI, pred_iou_thresh=min(IOU_CUTS), stability_score_thresh=min(STABILITY_CUTS), box_nms_thresh=1)
     features = encode_image_with_sam1(predictor, np.ascontiguousarray(rgb))

@@ -67,7 +67,7 @@ class FrameLoader:
         ----------
         tiles : iterable of Tile
         is_wanted : callable
-            Asked before a tile is loaded. A tile that is not wanted is left out.
+            Asked before a tile is loaded. A tile that is not wanted is skipped.
 
         Yields
         ------

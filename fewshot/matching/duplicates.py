@@ -55,7 +55,7 @@ def place_in_frame(
 ) -> list[Found]:
     """Move the objects of a tile to their place in the frame.
 
-    Objects that an inner border cuts are left out, because a neighbouring tile has them whole.
+    Objects that an inner border cuts are ignored, because a neighbouring tile has them whole.
 
     Parameters
     ----------

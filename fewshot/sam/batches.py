@@ -1,7 +1,9 @@
-"""Work in batches that fit into the memory of the GPU."""
+"""Work in batches that fit into the memory of the GPU, prepared by threads."""
 
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain, islice
 from typing import TypeVar
 
@@ -68,3 +70,39 @@ def run_in_batches(
             )
         else:
             yield batch, result
+
+
+def map_ahead(
+    pool: ThreadPoolExecutor,
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    ahead: int,
+) -> Iterator[Result]:
+    """Apply a function to items in the threads of a pool, only so far ahead of the caller.
+
+    Parameters
+    ----------
+    pool : ThreadPoolExecutor
+    function : callable
+    items : iterable
+    ahead : int
+        Results that can wait for the caller.
+
+    Yields
+    ------
+    result
+        In the order of the items.
+
+    Examples
+    --------
+    >>> with ThreadPoolExecutor(2) as pool:
+    ...     list(map_ahead(pool, abs, [-1, 2, -3], ahead=1))
+    [1, 2, 3]
+    """
+    pending: deque[Future[Result]] = deque()
+    for item in items:
+        pending.append(pool.submit(function, item))
+        if len(pending) > ahead:
+            yield pending.popleft().result()
+    while pending:
+        yield pending.popleft().result()

@@ -16,7 +16,7 @@ log = logging.getLogger('sam_fewshot')
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A file of SAM weights, the sizes of its model and the cuts of its mask generator.
+    """A file of SAM weights, the sizes of its model and the thresholds for its masks.
 
     The sizes are the arguments of `segment_anything.modeling`. The three thresholds are arguments
     of `segment_anything.SamAutomaticMaskGenerator`, with the values that suit these weights.

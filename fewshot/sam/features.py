@@ -1,10 +1,9 @@
 """Features of SAM's image encoder, and one vector for each object."""
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,11 +12,11 @@ from segment_anything.modeling import Sam
 from segment_anything.utils.transforms import ResizeLongestSide
 
 from fewshot.geometry import Box, CutMask
-from fewshot.sam.batches import Report, measure_free_memory, run_in_batches
+from fewshot.sam.batches import Report, map_ahead, measure_free_memory, run_in_batches
 from fewshot.sam.crops import place_crop
 from fewshot.sam.proposals import Candidate
 
-# Threads that prepare crops, in 10 to 20 ms each: by estimate enough for one GPU with ViT-H
+# Threads that prepare crops, in 10 to 20 ms per crop: estimated to be enough for a GPU with ViT-H
 THREADS = 2
 # On a GPU. Even one crop of 1024 x 1024 keeps most of its processors busy.
 MAX_CROPS_PER_BATCH = 8
@@ -27,9 +26,6 @@ MEMORY_SHARE = 0.5
 ARRAYS_PER_CROP = 16
 # Objects that are pooled from a frame at a time. For ViT-H their weights take 16 MB.
 OBJECTS_PER_BATCH = 1024
-
-Item = TypeVar('Item')
-Result = TypeVar('Result')
 
 
 @torch.inference_mode()
@@ -164,42 +160,6 @@ def choose_batch_size(model: Sam, free_memory: int | None = None) -> int:
     position_bias = cells**2  # of one head
     bytes_per_crop = 4 * (ARRAYS_PER_CROP * cells * channels + position_bias)
     return min(max(1, int(MEMORY_SHARE * free_memory / bytes_per_crop)), MAX_CROPS_PER_BATCH)
-
-
-def map_ahead(
-    pool: ThreadPoolExecutor,
-    function: Callable[[Item], Result],
-    items: Iterable[Item],
-    ahead: int,
-) -> Iterator[Result]:
-    """Apply a function to items in the threads of a pool, only so far ahead of the caller.
-
-    Parameters
-    ----------
-    pool : ThreadPoolExecutor
-    function : callable
-    items : iterable
-    ahead : int
-        Results that can wait for the caller.
-
-    Yields
-    ------
-    result
-        In the order of the items.
-
-    Examples
-    --------
-    >>> with ThreadPoolExecutor(2) as pool:
-    ...     list(map_ahead(pool, abs, [-1, 2, -3], ahead=1))
-    [1, 2, 3]
-    """
-    pending: deque[Future[Result]] = deque()
-    for item in items:
-        pending.append(pool.submit(function, item))
-        if len(pending) > ahead:
-            yield pending.popleft().result()
-    while pending:
-        yield pending.popleft().result()
 
 
 class _PreparedCrop(NamedTuple):

@@ -23,7 +23,7 @@ class Exchange:
 
     @property
     def note(self) -> str:
-        """What was asked."""
+        """The request."""
         return self.record['note']
 
     @property

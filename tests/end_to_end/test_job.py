@@ -128,7 +128,8 @@ def test_examples_that_cannot_be_used_are_left_out_with_one_warning(single):
         tag_disc(single.id, CENTRES[1], shape='point', coordinates=[{'x': 3, 'y': 3}]))
     ended = single.run({**make_params(**SETTINGS), 'tags': ['found']})
     assert ended.status == 0, ended.log
-    channels, examples = ended.of('warning')
+    channels, scores, examples = ended.of('warning')
+    assert 'no view' in scores['warning']
     assert 'no view' in channels['warning']
     assert examples['warning'].startswith('4 of 5 examples were ignored: ')
     for reason in ('1 fewer than 3 points', '2 outside the image', '1 on a frame that the dataset does not have'):

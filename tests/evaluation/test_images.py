@@ -1,4 +1,4 @@
-"""The drawn pictures: what is asked for is in them."""
+"""The drawn pictures contain the requested objects."""
 import numpy as np
 import pytest
 from hypothesis import given, settings

@@ -210,12 +210,16 @@ class Uploads:
     broken: dict[Location, Exception] = field(default_factory=dict)
     done: list[tuple[Location, int]] = field(default_factory=list)
 
-    def upload(self, location: Location, found: Sequence[Any], known: Any) -> UploadResult:
-        """Return what an uploader returns."""
+    def upload(
+        self, location: Location, found: Sequence[Any], known: Any, result: UploadResult
+    ) -> None:
+        """Upload like an `Uploader`. A broken location fails after its first object."""
+        uploaded = found[:1] if location in self.broken else found
+        result.counts.add(Counts(uploaded=len(uploaded)))
+        result.similarities += [one.similarity for one in uploaded]
         if location in self.broken:
             raise self.broken[location]
         self.done.append((location, len(found)))
-        return UploadResult(Counts(uploaded=len(found)), [one.similarity for one in found])
 
 
 def run_batch(
@@ -258,6 +262,8 @@ def test_failed_frame_costs_no_other(page, step):
     run_batch(state, page, loader, uploads)
     assert [location for location, _ in uploads.done] == [FRAMES[0], *FRAMES[2:]]
     assert state.remaining == [FRAMES[1]]
+    assert state.counts.uploaded == (3 if step == 'load' else 4)  # a part of the failed upload
+    assert state.counts.frames == 3
     reason = 'odd ValueError: the log of the job has the details.'
     assert page.warnings == [messages.FRAME_FAILED.fill(location=FRAMES[1], reason=reason)]
 

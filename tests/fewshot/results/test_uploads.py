@@ -304,6 +304,20 @@ def test_large_frame_is_sent_in_parts(page):
     assert next(iter(server.scored[0].values())) == {'Similarity': 0.8, 'Predicted IoU': 0.9}
 
 
+def test_upload_that_fails_counts_what_it_created(page):
+    def refuse_last_part(batch: Sequence[Mapping]) -> None:
+        if len(batch) < ANNOTATIONS_PER_REQUEST:
+            raise http_error(403)
+
+    server = RecordingServer({'create': refuse_last_part})
+    result = UploadResult()
+    uploader = Uploader(server, options(), page.reporter())
+    with pytest.raises(HttpError):
+        uploader.upload(HERE, find_squares(ANNOTATIONS_PER_REQUEST + 1), [], result)
+    assert result.counts == Counts(uploaded=ANNOTATIONS_PER_REQUEST)
+    assert len(result.similarities) == ANNOTATIONS_PER_REQUEST
+
+
 def test_error_keeps_the_counts_of_what_was_created(page):
     uploader = Uploader(
         RecordingServer({'score': refuse_with(401)}), options(property_id='p'), page.reporter()

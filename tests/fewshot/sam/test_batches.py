@@ -1,8 +1,10 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 
 from fewshot.errors import JobError
-from fewshot.sam.batches import run_in_batches
+from fewshot.sam.batches import map_ahead, run_in_batches
 
 
 class SmallGpu:
@@ -55,3 +57,19 @@ def test_no_room_for_one_item_is_an_error():
 def test_other_errors_are_not_caught():
     with pytest.raises(ZeroDivisionError):
         list(run_in_batches(lambda batch: 1 / 0, [1, 2], batch_size=2))
+
+
+@pytest.mark.parametrize('ahead', [1, 3])
+def test_mapping_stays_a_few_items_ahead(ahead):
+    taken = []
+
+    def take_items():
+        for item in range(10):
+            taken.append(item)
+            yield item
+
+    with ThreadPoolExecutor(2) as pool:
+        for number, result in enumerate(map_ahead(pool, abs, take_items(), ahead)):
+            assert result == number
+            assert len(taken) == min(number + 1 + ahead, 10)
+    assert number == 9

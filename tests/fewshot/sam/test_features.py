@@ -1,4 +1,3 @@
-from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,7 +17,6 @@ from fewshot.sam.features import (
     choose_batch_size,
     describe_objects,
     encode_image_with_sam1,
-    map_ahead,
     pool_features_with_mask,
     pool_objects,
     weigh_cells,
@@ -173,22 +171,6 @@ def test_no_objects_have_no_vectors():
     assert describe_objects(model, rgb, [], 0.2, shares.append).shape == (0, 128)
     assert pool_objects(torch.zeros(1, 128, 16, 16), rgb.shape, []).shape == (0, 128)
     assert shares == []
-
-
-@pytest.mark.parametrize('ahead', [1, 3])
-def test_mapping_stays_a_few_items_ahead(ahead):
-    taken = []
-
-    def take_items():
-        for item in range(10):
-            taken.append(item)
-            yield item
-
-    with ThreadPoolExecutor(2) as pool:
-        for number, result in enumerate(map_ahead(pool, abs, take_items(), ahead)):
-            assert result == number
-            assert len(taken) == min(number + 1 + ahead, 10)
-    assert number == 9
 
 
 @pytest.mark.parametrize(
