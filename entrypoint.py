@@ -7,8 +7,8 @@ import os
 import signal
 
 if __name__ == '__main__':
-    # First of all: the first process of a container ignores SIGTERM unless it has a handler, and importing the
-    # modules below takes long enough for a user to cancel.
+    # This comes before the imports: they take long enough for a user to cancel, and the first
+    # process of a container ignores SIGTERM unless it has a handler.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(128 + signal.SIGTERM))
 
 import argparse
@@ -36,7 +36,8 @@ from fewshot.settings import Settings, build_interface, read_settings
 if TYPE_CHECKING:
     from fewshot.sam.segmenter import Segmenter
 
-# Names that other code expects here, and may patch here: NimbusImage's own tests of its workers use them.
+# Names that other code expects here, and may patch here. NimbusImage's own tests of its workers use
+# them.
 CONTRACT_HOMES = {
     'ensure_rgb': 'fewshot.images.layers',
     'annotation_to_mask': 'fewshot.polygons',
@@ -58,24 +59,33 @@ __all__ = [
     'sendProgress',
     'sendWarning',
 ]
-MIN_SECRET_CHARACTERS = 12  # of an argument that might be the token
+# An argument of this length might be the token.
+MIN_TOKEN_CHARACTERS = 12
 
 
 def __getattr__(name: str) -> Any:
-    """Return a contract name whose module needs numpy or torch, which an interface request must not load."""
+    """Return a contract name. Its module needs numpy or torch, so it is imported on first use."""
     if name not in CONTRACT_HOMES:
         raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
     return getattr(importlib.import_module(CONTRACT_HOMES[name]), name)
 
 
 def interface(image: str, apiUrl: str, token: str) -> None:
-    """Send the form of this worker to the server, which stores it under the image's name."""
+    """Send the form of this worker to the server, which stores it under the image's name.
+
+    Parameters
+    ----------
+    image : str
+        Name of the worker's Docker image.
+    apiUrl, token : str
+        Address of the REST interface, and a token.
+    """
     client = workers.UPennContrastWorkerPreviewClient(apiUrl=apiUrl, token=token)
     client.setWorkerImageInterface(image, build_interface())
 
 
 def load_segmenter(settings: Settings, reporter: Reporter) -> 'Segmenter':
-    """Return SAM as the settings want it. Warn where a large model runs on a CPU."""
+    """Load SAM with the options of the settings. Warn if a large model runs on a CPU."""
     from fewshot.sam import segmenter  # imports torch
 
     loaded = segmenter.load_segmenter(
@@ -105,7 +115,9 @@ def compute(
 
     Parameters
     ----------
-    datasetId, apiUrl, token : str
+    datasetId : str
+    apiUrl, token : str
+        Address of the REST interface, and the token of the job.
     params : dict
         The parameters of the job as the server sends them.
     load_segmenter, make_server : callable
@@ -146,7 +158,7 @@ class Arguments(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """End with status 2."""
         for word in sorted(sys.argv[1:], key=len, reverse=True):
-            if len(word) >= MIN_SECRET_CHARACTERS:
+            if len(word) >= MIN_TOKEN_CHARACTERS:
                 message = message.replace(word, '…')
         super().error(message)
 
@@ -162,9 +174,8 @@ def main(load_segmenter: Callable[[Settings, Reporter], 'Segmenter'] = load_segm
         '--parameters', required=True, help='JSON; for an interface request the name of the image'
     )
     arguments = parser.parse_args()
-    setproctitle(
-        'sam_fewshot'
-    )  # every user of the machine can read the arguments, and they hold the token
+    # Every user of the machine can read the arguments of a process, and the token is among them.
+    setproctitle('sam_fewshot')
     logging.basicConfig(level=logging.INFO, format='%(asctime)s %(levelname)s %(message)s')
     logging.captureWarnings(True)
     try:

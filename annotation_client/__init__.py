@@ -1,5 +1,5 @@
-"""The client of the annotation server, as far as the worker needs it.
+"""The client of the annotation server: the calls that the worker needs.
 
-Classes, methods and arguments have the names of NimbusImage's own client, which its other workers
-use. Arguments that it lacks are keywords.
+Classes, methods and arguments have the same names as in NimbusImage's own client, which its other
+workers use. Arguments that NimbusImage's client does not have are keyword-only.
 """

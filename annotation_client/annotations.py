@@ -42,14 +42,15 @@ class UPennContrastAnnotationClient:
 
         Parameters
         ----------
+        datasetId : str
         shape : str, optional
             Only annotations of this shape.
         tags : sequence of str, optional
             Only annotations with all of these tags.
         limit : int, optional
-            The most annotations to return. None and 0 mean all.
+            Maximum number of annotations. None and 0 mean all.
         offset : int, optional
-            Number of annotations to leave out at the beginning.
+            Number of annotations to skip at the beginning.
         pageSize : int, optional
             Annotations per request.
         """
@@ -65,7 +66,7 @@ class UPennContrastAnnotationClient:
             annotations += page
             if len(page) < size or len(annotations) == limit:
                 return annotations
-            # The server finds this id in an index. It would have to count to reach an offset.
+            # The server looks this id up in an index. For an offset it would have to count.
             parameters['afterId'] = page[-1]['_id']
 
     def createMultipleAnnotations(self, annotations: Sequence[Mapping]) -> list[dict]:
@@ -74,8 +75,8 @@ class UPennContrastAnnotationClient:
         Returns
         -------
         list of dict
-            The stored annotations in the same order, with their `_id`. Without annotations no
-            request is sent.
+            The stored annotations in the same order, with their `_id`. If there are no
+            annotations, no request is sent.
         """
         if not annotations:
             return []
@@ -98,7 +99,7 @@ class UPennContrastAnnotationClient:
         Returns
         -------
         list of dict
-            The connections. Without annotations no request is sent.
+            The connections. If there are no annotations, no request is sent.
         """
         if not annotationsIds:
             return []
@@ -120,7 +121,7 @@ class UPennContrastAnnotationClient:
         return self.client.post('annotation_property', json=property)
 
     def addMultipleAnnotationPropertyValues(self, entries: Sequence[Mapping]) -> None:
-        """Store values of properties. Values that an annotation has already do not change.
+        """Store values of properties. Existing values do not change.
 
         A call to the server takes MAX_PROPERTY_VALUES_PER_CALL entries and stores all of them or
         none. If a call fails, the entries of the calls before it are stored.

@@ -1,4 +1,4 @@
-"""The connection to the server that all clients share: kept alive, with time-outs and retries."""
+"""The connection to the server: kept alive, with time-outs and retries. All clients share it."""
 
 import functools
 import time
@@ -13,7 +13,7 @@ import urllib3
 RETRY_STATUSES = (429, 502, 503, 504)  # the server is busy, or it restarts
 MAX_RETRIES = 10
 MAX_PAUSE_SECONDS = 60  # between two attempts
-MAX_MESSAGE_CHARACTERS = 300  # of a message from the server
+MAX_MESSAGE_CHARACTERS = 300  # messages from the server are cut
 HINTS = {
     401: ' The token is wrong or has expired: start the job again.',
     403: ' The user who started the job needs access to the dataset.',
@@ -29,11 +29,11 @@ class Patience:
     connect_seconds : float
         Time to connect.
     read_seconds : float
-        Time between two pieces of an answer.
+        Longest time between two parts of an answer.
     retry_seconds : float
-        Time from the first failure of a read. After it the read is not tried again.
+        A read is not tried again when this time has passed since its first failure.
     backoff_seconds : float
-        Unit of the pauses between attempts: 0, 2, 4, 8, ... of it.
+        The pauses between attempts are 0, 2, 4, 8, ... times this.
     clock : callable
         Returns seconds.
     sleep : callable
@@ -82,7 +82,7 @@ class Retry(urllib3.Retry):
         Raises
         ------
         urllib3.exceptions.HTTPError
-            None is left, or the call cannot be repeated.
+            No retry is left, or the call cannot be repeated.
         """
         left = super().increment(*args, **kwargs)
         now = self.patience.clock()
@@ -104,7 +104,7 @@ class Retry(urllib3.Retry):
 
 @functools.cache
 def keep_alive_session(patience: Patience) -> requests.Session:
-    """Return the session that all clients of this process with this patience share."""
+    """Return the session that all clients of this process with the same patience share."""
     session = requests.Session()
     for scheme in ('http://', 'https://'):
         adapter = requests.adapters.HTTPAdapter(max_retries=Retry.with_patience(patience))

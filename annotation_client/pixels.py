@@ -7,14 +7,14 @@ module assumes that anything can be in them:
   contains stand for `Piece`, which only keeps its arguments. All other names are refused.
 - Memory. Ten bytes can ask for gigabytes: by a false length, or by a large number for an entry in
   the table of values. So the steps of the program are checked first: their kind, their number, and
-  the lengths that they announce. What remains takes about as much memory as the content.
+  the lengths that they announce. A pickle that passes takes about as much memory as its content.
 - Time. A few steps can nest a value so that it takes years to hash or to print. No step that hashes
   is allowed, and values are not printed.
-- Pointers. An array of objects would hold addresses that a stranger chose. numpy gets nothing but
-  a type of numbers, a shape and the bytes, and compares their sizes.
+- Pointers. An array of objects would hold addresses that a stranger chose. numpy gets only a type
+  of numbers, a shape and the bytes, and compares their sizes.
 
-Damage that leaves an array of numbers cannot be seen here. `tiles.compare_region` compares its size
-and type with those asked for.
+This module cannot notice damage that still gives an array of numbers. `tiles.compare_region`
+compares the size and the type of the array with the request.
 """
 
 import io
@@ -24,7 +24,7 @@ import re
 import reprlib
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:  # an interface request must not wait for numpy
+if TYPE_CHECKING:  # not imported at run time: an interface request must not wait for numpy
     import numpy as np
 
 NAMES = {
@@ -47,12 +47,12 @@ def unpickle_array(content: bytes) -> 'np.ndarray':
     Returns
     -------
     ndarray
-        2-D or 3-D, with the byte order that it was pickled with.
+        2-D or 3-D, with the same byte order as in the pickle.
 
     Raises
     ------
     Exception
-        Of any type: the content is no pickle of an array of numbers.
+        Of any type. The content is not a pickle of an array of numbers.
     """
     import numpy as np
 
@@ -64,7 +64,7 @@ def unpickle_array(content: bytes) -> 'np.ndarray':
     if array.state:  # made by _reconstruct
         _, shape, dtype, is_fortran, values = array.state
         order, axes = 'F' if is_fortran else 'C', None
-    else:  # made by _frombuffer, which gets axes with the order K only
+    else:  # made by _frombuffer, which gets axes only with the order K
         values, dtype, shape, order, axes = (*array.arguments, None)[:5]
 
     number_type = dtype.state[1] + dtype.arguments[0]
@@ -88,7 +88,7 @@ def check_steps(content: bytes) -> None:
 
 
 class Piece:
-    """An object of a pickle: what it is made from. It does nothing."""
+    """An object in a pickle. It only keeps the arguments and the state."""
 
     def __init__(self, *arguments: Any) -> None:
         self.arguments = arguments

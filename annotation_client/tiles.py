@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING, Any
 from annotation_client.connection import DEFAULT_PATIENCE, Connection, Patience
 from annotation_client.pixels import unpickle_array
 
-if TYPE_CHECKING:  # an interface request must not wait for numpy
+if TYPE_CHECKING:  # not imported at run time: an interface request must not wait for numpy
     import numpy as np
 
 INDICES = ('IndexXY', 'IndexZ', 'IndexT', 'IndexC')
-MAX_LENGTH = 10**7  # of an image's side or axis
+MAX_LENGTH = 10**7  # pixels of a side, or positions on an axis
 NUMBER_TYPES = 'bool|u?int(8|16|32|64)|float(16|32|64)'
-SCALED_TYPES = (
-    'uint8|uint16'  # large_image keeps these when it scales a region; others become uint8
-)
+# large_image keeps these types when it scales a region. Others become uint8.
+SCALED_TYPES = 'uint8|uint16'
 MAX_BANDS = 4
 
 
@@ -102,7 +101,7 @@ class UPennContrastDataset:
         Raises
         ------
         ValueError
-            `datasetId` is of another dataset, or the answer does not hold the pixels asked for.
+            `datasetId` is of another dataset, or the answer does not hold the requested pixels.
         ServerError
         """
         if datasetId not in (None, self.datasetId):
@@ -158,14 +157,14 @@ def frame_numbers(tiles: Mapping) -> dict[tuple[int, ...], int]:
 
 
 def check_metadata(tiles: Any) -> None:
-    """Raise an error for metadata that do not describe an image.
+    """Check that metadata describe an image.
 
     `frames`, `IndexRange`, `dtype` and the indices of a frame may be absent.
 
     Raises
     ------
     ValueError
-        The text is a phrase with the key, the value seen and the one expected.
+        The text is a phrase with the key, the value seen and the expected value.
     """
     check_type(tiles, Mapping, 'the answer', 'an object')
     for key in ('sizeX', 'sizeY'):
@@ -194,31 +193,31 @@ def check_metadata(tiles: Any) -> None:
 
 
 def check_type(value: Any, expected: Any, name: str, kind: str) -> None:
-    """Raise a ValueError, with a phrase as text, for a value of another type."""
+    """Raise a ValueError if a value has another type. Its text is a phrase."""
     if not isinstance(value, expected):
         raise ValueError(f'{name} is {reprlib.repr(value)}, expected {kind}')
 
 
 def check_whole(value: Any, least: int, most: int, name: str) -> None:
-    """Raise a ValueError, with a phrase as text, unless a value is an integer in a range."""
+    """Raise a ValueError if a value is not an integer in a range. Its text is a phrase."""
     if type(value) is int and least <= value <= most:  # True is an instance of int
         return
     try:
         seen = reprlib.repr(value)
-    except ValueError:  # Python refuses to write thousands of digits
+    except ValueError:  # Python refuses to write numbers with thousands of digits
         seen = 'a number of thousands of digits'
     raise ValueError(f'{name} is {seen}, expected an integer from {least} to {most}')
 
 
 def compare_region(shape: Sequence[int], dtype: str, region: Mapping, tiles: Mapping) -> str:
-    """Compare pixels with the region asked for.
+    """Compare pixels with the requested region.
 
     Parameters
     ----------
     shape : sequence of int
         Shape of the pixels.
     dtype : str
-        Their type, e.g. 'uint16'.
+        Their type, for example 'uint16'.
     region : Mapping
         The parameters of `UPennContrastDataset.getRegion`.
     tiles : Mapping
@@ -227,8 +226,8 @@ def compare_region(shape: Sequence[int], dtype: str, region: Mapping, tiles: Map
     Returns
     -------
     str
-        What is wrong, as a phrase. '' if nothing is. Outside the image, a region must be empty
-        and may have any type.
+        The difference, as a phrase. '' if the pixels are right. A region outside the image must
+        be empty and may have any type.
     """
     region = {key: value for key, value in region.items() if value is not None}
     height, width = region_size(region, tiles)
@@ -252,7 +251,7 @@ def compare_region(shape: Sequence[int], dtype: str, region: Mapping, tiles: Map
 def is_scaled(shape: Sequence[int], size: tuple[int, int], region: Mapping) -> bool:
     """Return whether pixels show a region of a size (H, W), scaled to the region's width or height.
 
-    Each side may be rounded by a pixel.
+    Rounding may change each side by a pixel.
     """
     height, width = size
     fits_height = 0 < shape[0] <= region.get('height', math.inf)

@@ -12,14 +12,14 @@ def sendProgress(progress: float, title: str, info: str | None) -> None:
     progress : float
         0 to 1. Values outside are clipped, and NaN counts as 0.
     title, info : str
-        What the job is doing.
+        The current step of the job.
     """
     fraction = min(1.0, max(0.0, float(progress)))  # max returns its first argument for a NaN
     _send_line({'progress': fraction, 'title': _text(title), 'info': _text(info)})
 
 
 def sendWarning(warning_message: object, title: str = 'Warning', info: object = None) -> None:
-    """Show a warning until the user dismisses it. Every call opens a notice: send few."""
+    """Show a warning until the user dismisses it. Send few, as each call opens a notice."""
     _send_line(
         {
             'warning': _text(warning_message),

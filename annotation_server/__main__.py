@@ -1,15 +1,15 @@
 """Serve a folder of images as datasets, to try and test the worker without NimbusImage.
 
-FOLDER/NAME.tif           an image is a dataset; so are .tiff, .png, .jpg and .yml, which joins
-                          several in large_image's format
-FOLDER/NAME.dataset/      a subfolder is a dataset of all of its files; it shows the .json or .yml
-                          file that joins them, else the first file. It may be empty
-FOLDER/NAME.layers.json   the dataset's configurations: layers, contrasts and rights
-                          (annotation_server/layers.py); a dataset without it has no view
+FOLDER/NAME.tif           each image is a dataset: .tif, .tiff, .png, .jpg, or a .yml file that
+                          joins several images in large_image's format
+FOLDER/NAME.dataset/      each subfolder is a dataset of all of its files. It shows the .json or
+                          .yml file that joins them, else the first file. It may be empty
+FOLDER/NAME.layers.json   the dataset's configurations: layers, contrasts and rights (see
+                          annotation_server/layers.py). Without this file it has no view
 FOLDER/annotations.sqlite everything that clients store
-FOLDER/jobs/              what jobs print
+FOLDER/jobs/              the output of the jobs
 
-Once ready, the server prints one line of JSON: "apiUrl", "token" (the owner's), "datasets"
+When it is ready, the server prints one line of JSON: "apiUrl", "token" (the owner's), "datasets"
 {name: id} and "users" {name: token}. On every dataset, owner and admin may do everything, writer
 may change it, reader may read it, and stranger may do nothing.
 """
@@ -35,7 +35,7 @@ from annotation_server.jobs import Jobs
 from annotation_server.layers import read_configurations
 from annotation_server.store import Store
 
-# As a server in front has it. A shorter time ends the connection of a client that computes.
+# The usual value of a proxy. A shorter time would close the connection of a client that computes.
 IDLE_SECONDS = 75
 
 
@@ -46,21 +46,20 @@ def main(
 
     Parameters
     ----------
-    argv
+    argv : sequence of str, optional
         The arguments, by default those of the process.
-    wrap
-        Returns the application to serve in place of the server's own. Tests harm requests with it.
+    wrap : callable, optional
+        Gets the server's application and returns the one to serve. Tests inject faults with it.
     """
     arguments = read_arguments(argv)
     logging.basicConfig(format='%(levelname)s: %(message)s')
-    logging.getLogger('large_image').setLevel(
-        logging.ERROR
-    )  # it reports every optional package it does without
+    # large_image logs each optional package that is not installed.
+    logging.getLogger('large_image').setLevel(logging.ERROR)
     try:
         files = find_datasets(arguments.folder)
         configurations = {name: read_configurations(arguments.folder, name) for name in files}
         listener = socket.create_server(('127.0.0.1', arguments.port))
-        # asyncio does this only for sockets that name their protocol; it saves 40 ms per request
+        # It saves 40 ms per request. asyncio does it only for sockets that name their protocol.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     except (OSError, ValueError, OverflowError) as error:
         sys.exit(f'annotation_server: {error}')
@@ -73,7 +72,7 @@ def main(
 
 
 def read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    """Return the command line's arguments. The process ends with status 2 if they make no sense."""
+    """Return the arguments of the command line. End with status 2 if they are not valid."""
     parser = argparse.ArgumentParser(
         prog='python -m annotation_server',
         description=__doc__,
@@ -96,7 +95,7 @@ def read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar='K',
         type=int,
         default=1,
-        help='how many jobs run at the same time (default: 1); with 0, starting one is refused',
+        help='number of jobs that run at the same time (default: 1); with 0, jobs are refused',
     )
     arguments = parser.parse_args(argv)
     if not arguments.folder.is_dir():
@@ -121,7 +120,7 @@ def serve(
         {'apiUrl': api_url, 'token': users['owner'], 'datasets': datasets, 'users': users}
     )
     command = [*arguments.worker, '--apiUrl', api_url]
-    # uvicorn raises the signal again once it has shut down: let that end the process with status 0.
+    # uvicorn raises the signal again after it has shut down. The process then ends with status 0.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     signal.signal(signal.SIGINT, lambda *_: sys.exit(0))
     with closing(Jobs(command, arguments.jobs_at_once, arguments.folder / 'jobs')) as jobs:

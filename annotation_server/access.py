@@ -1,4 +1,4 @@
-"""Who asks, and what they may do: the parts of routes that every other one needs."""
+"""The user of a request, and the checks of the user's rights that the routes share."""
 
 import sqlite3
 from typing import Annotated
@@ -21,7 +21,7 @@ CurrentStore = Annotated[Store, Depends(get_store)]
 def find_user(
     store: CurrentStore, token: Annotated[str, Header(alias='Girder-Token')] = ''
 ) -> User:
-    """Return the user who asks; NOBODY without a valid token."""
+    """Return the user who sent the request. NOBODY if the token is not valid."""
     return store.user_of_token(token) or NOBODY
 
 
@@ -29,7 +29,7 @@ Asker = Annotated[User, Depends(find_user)]
 
 
 def require_login(user: Asker) -> User:
-    """Return the user who asks, or refuse nobody."""
+    """Return the user who sent the request. Refuse NOBODY."""
     if user is NOBODY:
         raise RefusalError(401, 'You must be logged in.', 'access')
     return user
@@ -39,7 +39,7 @@ LoggedIn = Annotated[User, Depends(require_login)]
 
 
 def require_read(user: User, level: int, kind: str, object_id: str) -> None:
-    """Refuse to show an object to a user who has this level on it."""
+    """Refuse to show an object if the user's level on it is below READ."""
     if level < READ:
         status = 401 if user is NOBODY else 403
         raise RefusalError(
@@ -48,7 +48,7 @@ def require_read(user: User, level: int, kind: str, object_id: str) -> None:
 
 
 def require_write(user: User, level: int, kind: str, object_id: str) -> None:
-    """Refuse to change an object for a user who has this level on it."""
+    """Refuse to change an object if the user's level on it is below WRITE."""
     if level < WRITE:
         raise RefusalError(
             403, f'Write access denied for {kind} {object_id} (user {user.id}).', 'access'
@@ -56,7 +56,7 @@ def require_write(user: User, level: int, kind: str, object_id: str) -> None:
 
 
 def require_dataset(store: Store, user: User, dataset_id: str) -> sqlite3.Row:
-    """Return the dataset that a query parameter names, or refuse."""
+    """Return the dataset that a query parameter names. Refuse if the user may not read it."""
     require_object_id(dataset_id)
     dataset = store.dataset(dataset_id)
     if dataset is None:
@@ -66,7 +66,7 @@ def require_dataset(store: Store, user: User, dataset_id: str) -> sqlite3.Row:
 
 
 def require_writable(store: Store, user: User, dataset_ids: set[str]) -> None:
-    """Refuse a batch if one of its datasets does not exist or the user may not change it."""
+    """Refuse if one of the datasets does not exist or the user may not change it."""
     for dataset_id in sorted(dataset_ids):
         require_object_id(dataset_id)
         if store.dataset(dataset_id) is None:

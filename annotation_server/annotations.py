@@ -40,12 +40,16 @@ router = APIRouter()
 
 @with_config(STRICT)
 class Point(TypedDict):
+    """A vertex, in pixels."""
+
     x: float
     y: float
 
 
 @with_config(STRICT)
 class Location(TypedDict):
+    """A position in the dataset, counted from 0."""
+
     XY: int
     Z: int
     Time: NotRequired[int]
@@ -53,6 +57,8 @@ class Location(TypedDict):
 
 @with_config(STRICT)
 class Annotation(TypedDict):
+    """An annotation as clients send it."""
+
     coordinates: Annotated[list[Point], Field(min_length=1)]
     tags: list[str]
     channel: int
@@ -71,7 +77,7 @@ TAGS = TypeAdapter(list[str], config=ConfigDict(strict=True))
 
 
 def parse_tags(tags: str | None = None) -> list[str]:
-    """Return the tags of a query: a JSON array of strings, [] where the parameter is absent."""
+    """Return the tags of a query, a JSON array of strings. [] if the parameter is absent."""
     try:
         return TAGS.validate_json(tags) if tags is not None else []
     except ValidationError as error:
@@ -98,12 +104,12 @@ def list_annotations(
 ) -> Response:
     """Return a page of annotations, oldest first unless `sortdir` is -1.
 
-    `afterId` is an exclusive cursor, with which `offset` is ignored.
+    With `afterId`, the page begins after the annotation of that id, and `offset` is ignored.
     """
     require_dataset(store, user, datasetId)
     if sort != '_id':
         raise RefusalError(
-            400, f'Parameter sort must be "_id", not "{sort}": this server knows no other order.'
+            400, f'Parameter sort must be "_id". Seen: "{sort}". No other order is supported.'
         )
     after = 0
     if afterId is not None:
@@ -117,7 +123,7 @@ def list_annotations(
 def count_annotations(
     datasetId: str, store: CurrentStore, user: Asker, tags: Tags, shape: str | None = None
 ) -> dict[str, int]:
-    """Return {'count': how many annotations the same filters let through}."""
+    """Return the number of annotations that match, as {'count': number}."""
     require_dataset(store, user, datasetId)
     return {'count': store.count_annotations(datasetId, shape, tags)}
 
@@ -125,13 +131,13 @@ def count_annotations(
 @router.post('/upenn_annotation')
 @router.post('/upenn_annotation/')
 def create_annotation(store: CurrentStore, user: LoggedIn, body: Body) -> Response:
-    """Save one annotation; the answer has its `_id`."""
+    """Save one annotation and return it with its `_id`."""
     return answer_json(save(store, user, [parse(ANNOTATION, body)])[0])
 
 
 @router.post('/upenn_annotation/multiple')
 def create_annotations(store: CurrentStore, user: LoggedIn, body: Body) -> Response:
-    """Save all of the annotations or none; the answer has them in the order sent, with `_id`s."""
+    """Save all annotations or none. Return them in the same order, with their `_id`s."""
     return answer_json(save(store, user, parse(ANNOTATIONS, body)))
 
 
@@ -143,10 +149,10 @@ def get_annotation(annotationId: str, store: CurrentStore, user: Asker) -> Respo
     return answer_json(annotation)
 
 
-# These two come before the routes to one annotation, whose id could be "multiple" otherwise.
+# These two routes come before the routes to one annotation. Else "multiple" would be an id.
 @router.put('/upenn_annotation/multiple')
 def update_annotations(store: CurrentStore, user: LoggedIn, body: Body) -> None:
-    """Change several annotations, all or none: objects with `_id` or `id` and the changed keys."""
+    """Change all annotations of a list or none. An entry has `_id` or `id`, and new values."""
     updates = parse(UPDATES, body)
     for update in updates:
         update['_id'] = update.pop('id', None) or update.get('_id')
@@ -155,7 +161,7 @@ def update_annotations(store: CurrentStore, user: LoggedIn, body: Body) -> None:
 
 @router.delete('/upenn_annotation/multiple')
 def remove_annotations(store: CurrentStore, user: LoggedIn, body: Body) -> None:
-    """Remove those of a list of ids that exist."""
+    """Remove the annotations of a list of ids. Ignore ids that do not exist."""
     ids = parse(IDS, body)
     require_writable(
         store, user, {annotation['datasetId'] for annotation in store.annotations_by_id(ids)}
@@ -165,7 +171,7 @@ def remove_annotations(store: CurrentStore, user: LoggedIn, body: Body) -> None:
 
 @router.put('/upenn_annotation/{annotationId}')
 def update_annotation(annotationId: str, store: CurrentStore, user: LoggedIn, body: Body) -> None:
-    """Change the keys of an annotation that the body has."""
+    """Replace the keys of one annotation that are in the body."""
     change(store, user, [{**parse_object(body), '_id': annotationId}])
 
 
@@ -177,14 +183,14 @@ def remove_annotation(annotationId: str, store: CurrentStore, user: LoggedIn) ->
 
 
 def save(store: Store, user: User, annotations: list[Annotation]) -> list[dict[str, Any]]:
-    """Save annotations that the user may add, and return them with their ids."""
+    """Save annotations and return them with their ids. Refuse if the user may not add them."""
     require_writable(store, user, {annotation['datasetId'] for annotation in annotations})
     ids = store.add_annotations(annotations)
     return [{**annotation, '_id': id} for id, annotation in zip(ids, annotations, strict=True)]
 
 
 def change(store: Store, user: User, updates: list[dict[str, Any]]) -> None:
-    """Put keys into annotations that the user may change; each update has an `_id`."""
+    """Replace keys of annotations. Each update has an `_id`. Refuse if the user may not."""
     old = [find_annotation(store, update['_id']) for update in updates]
     new = [{**annotation, **update} for annotation, update in zip(old, updates, strict=True)]
     try:
@@ -197,13 +203,13 @@ def change(store: Store, user: User, updates: list[dict[str, Any]]) -> None:
 
 
 def find_annotation(store: Store, annotation_id: str) -> dict[str, Any]:
-    """Return the annotation of an id, or refuse."""
+    """Return the annotation with an id. Refuse if it does not exist."""
     known = store.annotations_by_id([annotation_id]) if is_object_id(annotation_id) else []
     return require_found(known[0] if known else None, 'upenn_annotation', annotation_id)
 
 
 def parse(adapter: TypeAdapter[Parsed], body: bytes) -> Parsed:
-    """Return the content of a body, or refuse it: where a list is needed, other JSON is a 500."""
+    """Return the content of a body, or refuse it. JSON that is not a list is refused with 500."""
     try:
         return adapter.validate_json(body)
     except ValidationError as error:
@@ -214,5 +220,5 @@ def parse(adapter: TypeAdapter[Parsed], body: bytes) -> Parsed:
 
 
 def answer_json(value: Any) -> Response:
-    """Return an answer that FastAPI does not check again."""
+    """Return a value as an answer that FastAPI does not validate again."""
     return Response(json.dumps(value), media_type='application/json')

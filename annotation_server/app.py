@@ -23,12 +23,17 @@ def create_app(
 
     Parameters
     ----------
-    dataset_files
-        {dataset name: its files}, the image that the dataset shows first.
-    announce
-        Called once, when requests are about to be answered.
-    workers
-        Runs the jobs that are started.
+    store : Store
+    dataset_files : dict
+        {dataset name: its files}. The first file is the image that the dataset shows.
+    announce : callable
+        Called once, before the first request is answered.
+    workers : Jobs
+        Runs the jobs.
+
+    Returns
+    -------
+    FastAPI
     """
 
     @asynccontextmanager

@@ -17,7 +17,10 @@ router = APIRouter()
 
 @router.post('/annotation_connection/connectTo/')
 def connect_to_nearest(store: CurrentStore, user: LoggedIn, body: Body) -> list[dict[str, Any]]:
-    """Connect each annotation to the nearest other one in its place with the tags and channel."""
+    """Connect each annotation to the nearest other one at its location.
+
+    The body gives the tags and the channel of the other one.
+    """
     wanted = parse_object(body)
     ids, tags = wanted.get('annotationsIds'), wanted.get('tags')
     if 'channelId' not in wanted or not isinstance(ids, list) or not isinstance(tags, list):
@@ -42,7 +45,7 @@ def connect_to_nearest(store: CurrentStore, user: LoggedIn, body: Body) -> list[
 @router.get('/annotation_connection')
 @router.get('/annotation_connection/')
 def list_connections(datasetId: str, store: CurrentStore, user: Asker) -> list[dict[str, Any]]:
-    """Return all of a dataset's connections."""
+    """Return all connections of a dataset."""
     require_dataset(store, user, datasetId)
     return store.connections(datasetId)
 
@@ -50,7 +53,14 @@ def list_connections(datasetId: str, store: CurrentStore, user: Asker) -> list[d
 def nearest_pairs(
     parents: list[dict[str, Any]], children: list[dict[str, Any]]
 ) -> Iterator[tuple[str, str]]:
-    """Yield (parent id, child id) of the nearest centres; skip a child alone in its place."""
+    """Find the parent with the nearest centre for each child.
+
+    A child without another annotation at its location is skipped.
+
+    Yields
+    ------
+    parent_id, child_id : str
+    """
     places = defaultdict(list)
     for parent in parents:
         places[place(parent)].append((centre(parent), parent['_id']))
@@ -70,6 +80,6 @@ def centre(annotation: dict[str, Any]) -> tuple[float, float]:
 
 
 def place(annotation: dict[str, Any]) -> tuple[int, int, int | None]:
-    """Return where an annotation lies: XY, Z, Time."""
+    """Return the location of an annotation: XY, Z, Time."""
     location = annotation['location']
     return location['XY'], location['Z'], location.get('Time')

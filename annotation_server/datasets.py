@@ -14,9 +14,8 @@ from annotation_server.refusals import RefusalError, require_found
 
 router = APIRouter()
 
-REGION_TYPE = (
-    'image/jpeg'  # as the real server calls every answer to a call for a region, also an error
-)
+# The real server labels every answer to a request for a region like this, even an error.
+REGION_TYPE = 'image/jpeg'
 
 Edge = Annotated[FiniteFloat | None, Query()]
 Side = Annotated[int | None, Query(gt=0)]
@@ -24,7 +23,7 @@ Side = Annotated[int | None, Query(gt=0)]
 
 @router.get('/folder/{folderId}')
 def get_folder(folderId: str, request: Request, store: CurrentStore, user: Asker) -> dict[str, Any]:
-    """Return the dataset: its name, which item it shows, and what the user may do with it."""
+    """Return a dataset: its name, the item that it shows, and the user's level."""
     dataset = require_found(store.dataset(folderId), 'folder', folderId)
     require_read(user, user.level, 'folder', folderId)
     meta = {'subtype': 'contrastDataset'}
@@ -40,7 +39,7 @@ def get_folder(folderId: str, request: Request, store: CurrentStore, user: Asker
 
 
 def find_image(itemId: str, request: Request, store: CurrentStore, user: Asker) -> Path:
-    """Return the path of the image that an item holds."""
+    """Return the path of an item's image. Refuse if the item is not the one that is shown."""
     item = require_found(store.item(itemId), 'item', itemId)
     require_read(user, user.level, 'folder', item['dataset_id'])
     dataset = store.dataset(item['dataset_id'])
@@ -69,7 +68,7 @@ def get_region(
     width: Side = None,
     height: Side = None,
 ) -> Response:
-    """Return pixels of one frame, made to fit width and height, as a pickled array."""
+    """Return pixels of one frame as a pickled array, scaled to fit width and height."""
     edges = {'left': left, 'top': top, 'right': right, 'bottom': bottom}
     box = {name: edge for name, edge in edges.items() if edge is not None}
     try:

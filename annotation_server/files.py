@@ -1,4 +1,4 @@
-"""Routes to the items of a dataset's folder, and to the files that are stored beside the images."""
+"""Routes to the items of a dataset, and to the files that clients store in them."""
 
 import sqlite3
 from typing import Any, Literal
@@ -31,7 +31,7 @@ def list_items(
     limit: Limit = 50,
     offset: Natural = 0,
 ) -> list[dict[str, Any]]:
-    """Return a page of a dataset's items by their names; only those of one name if it is given."""
+    """Return a page of a dataset's items, sorted by name. With `name`, only items of that name."""
     require_dataset(store, user, folderId)
     items = store.items(folderId, name)[offset : offset + limit if limit else None]
     return [describe_item(request, store, item) for item in items]
@@ -46,7 +46,7 @@ def create_item(
     store: CurrentStore,
     user: LoggedIn,
 ) -> dict[str, Any]:
-    """Return the dataset's item of this name, which is created if it does not exist."""
+    """Return the dataset's item of this name. Create it if it does not exist."""
     require_found(store.dataset(folderId), 'folder', folderId)
     require_write(user, user.level, 'folder', folderId)
     store.add_item(folderId, name)
@@ -69,7 +69,7 @@ def remove_item(
     if item['name'] in file_sizes(request, store, item):
         raise RefusalError(
             400,
-            f'{item["name"]} lies in the folder that this server was started on: remove it there.',
+            f'{item["name"]} is in the folder that this server serves. Remove it from that folder.',
         )
     store.remove_item(itemId)
     return {'message': f'Deleted item {item["name"]}.'}
@@ -95,13 +95,13 @@ def create_file(
     user: LoggedIn,
     body: Body,
 ) -> dict[str, Any]:
-    """Store the body as a file of an item, also if it has one of that name."""
+    """Store the body as a file of an item, even if the item has a file of that name."""
     item = require_found(store.item(parentId), 'item', parentId)
     require_write(user, user.level, 'folder', item['dataset_id'])
     if len(body) != size:
         raise RefusalError(
             400,
-            f'The body has {len(body)} bytes, not {size}: this server takes a file in one call.',
+            f'The body has {len(body)} bytes instead of {size}. Send the file in one request.',
         )
     return describe_file(find_file(store, user, store.add_file(parentId, name, body)))
 
@@ -123,28 +123,28 @@ def remove_file(fileId: str, store: CurrentStore, user: LoggedIn) -> None:
 
 
 def find_item(store: Store, user: User, item_id: str) -> sqlite3.Row:
-    """Return an item, or refuse: it may not exist, or not be for this user."""
+    """Return an item. Refuse if it does not exist or the user may not read it."""
     item = require_found(store.item(item_id), 'item', item_id)
     require_read(user, user.level, 'folder', item['dataset_id'])
     return item
 
 
 def find_file(store: Store, user: User, file_id: str) -> sqlite3.Row:
-    """Return a file, or refuse: it may not exist, or not be for this user."""
+    """Return a file. Refuse if it does not exist or the user may not read it."""
     file = require_found(store.file(file_id), 'file', file_id)
     find_item(store, user, file['item_id'])
     return file
 
 
 def file_sizes(request: Request, store: Store, item: sqlite3.Row) -> dict[str, int]:
-    """Return {name: bytes} of the files in the served folder that belong to an item's dataset."""
+    """Return {name: size in bytes} of the image files of an item's dataset."""
     dataset = store.dataset(item['dataset_id'])
     files = request.app.state.files.get(dataset['name'], []) if dataset else []
     return {file.name: file.stat().st_size for file in files}
 
 
 def describe_item(request: Request, store: Store, item: sqlite3.Row) -> dict[str, Any]:
-    """Return an item as Girder answers it; that of the image shown has a key `largeImage`."""
+    """Return an item as Girder does. The item that is shown has the key `largeImage`."""
     dataset = store.dataset(item['dataset_id'])
     sizes = file_sizes(request, store, item)
     answer = {
@@ -161,7 +161,7 @@ def describe_item(request: Request, store: Store, item: sqlite3.Row) -> dict[str
 
 
 def describe_file(file: sqlite3.Row) -> dict[str, Any]:
-    """Return a file as Girder answers it."""
+    """Return a file as Girder does."""
     return {
         '_id': file['id'],
         '_modelType': 'file',

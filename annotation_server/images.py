@@ -1,4 +1,4 @@
-"""The pixels: image files in a folder, read with large_image."""
+"""Image files in a folder, read with large_image."""
 
 import logging
 import pickle
@@ -20,16 +20,16 @@ logger = logging.getLogger(__name__)
 def find_datasets(folder: Path) -> dict[str, list[Path]]:
     """Return the datasets of a folder as {dataset name: its files}, sorted by name.
 
-    Each image that lies directly in the folder is a dataset. So is each subfolder NAME.dataset with
-    all of its files; it may be empty. The first of the files is the image that the dataset shows:
-    the JSON or YAML file that joins the others if there is one. The name is that of the image or of
-    the subfolder without its suffix. A file directly in the folder that large_image cannot open is
-    ignored with a logged warning.
+    Each image in the folder is a dataset. Each subfolder NAME.dataset is a dataset too, with all of
+    its files. It may be empty. The first file is the image that the dataset shows. If a JSON or
+    YAML file joins the others, it comes first. The name of the dataset is that of the image or of
+    the subfolder, without its suffix. A file in the folder that large_image cannot open is ignored
+    with a warning in the log.
 
     Raises
     ------
     ValueError
-        If two datasets would have the same name.
+        Two datasets would have the same name.
     """
     datasets: dict[str, list[Path]] = {}
     for path in sorted(folder.iterdir()):
@@ -49,15 +49,15 @@ def find_datasets(folder: Path) -> dict[str, list[Path]]:
                 else f'{path.stem}{SUBFOLDER_SUFFIX}'
             )
             raise ValueError(
-                f'{other} and {path.name} in {folder} would both be dataset "{path.stem}": '
-                'rename one.'
+                f'{other} and {path.name} in {folder} would both be dataset "{path.stem}". '
+                'Rename one of them.'
             )
         datasets[path.stem] = files
     return datasets
 
 
 def can_open(path: Path) -> bool:
-    """Return whether large_image can open a file; if not, log why."""
+    """Return whether large_image can open a file. If not, log the reason."""
     try:
         large_image.open(path)
     except TileGeneralError as error:
@@ -67,7 +67,7 @@ def can_open(path: Path) -> bool:
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
-    """Return large_image's metadata: sizeX, sizeY, dtype; frames, IndexRange of several planes."""
+    """Return large_image's metadata: sizeX, sizeY and dtype, for several planes also frames."""
     return large_image.open(path).getMetadata()
 
 
@@ -82,18 +82,20 @@ def read_region(
 
     Parameters
     ----------
-    frame
-        The frame's index; 0 for an image of a single plane.
-    box
-        Any of left, top, right, bottom, in pixels; by default the whole image. The
-        part outside the image is cut off, so that a region wholly outside gives an empty array.
-    width, height
-        Pixels that the answer has at most, proportions kept; a smaller region is enlarged.
+    path : Path
+        The image file.
+    frame : int
+        Index of the frame, 0 for an image of a single plane.
+    box : dict
+        Any of left, top, right and bottom, in pixels. By default the region is the whole image.
+        Parts outside the image are cut off, so a region outside the image gives an empty array.
+    width, height : int, optional
+        Largest size of the answer, pixels. The region is scaled to it and keeps its proportions.
 
     Raises
     ------
     TileGeneralError
-        If the image has no such frame.
+        The image does not have this frame.
     """
     region = {**box, 'units': 'base_pixels'}
     output = {

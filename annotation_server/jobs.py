@@ -1,4 +1,4 @@
-"""Jobs, which are child processes of the server; routes to them and to workers' interfaces."""
+"""Jobs, which are child processes of the server. Routes to jobs and to workers' interfaces."""
 
 import secrets
 import subprocess
@@ -30,22 +30,26 @@ from annotation_server.refusals import (
 
 router = APIRouter()
 
-ROOT = Path(__file__).parents[1]  # of the repository: the worker is started there
-INACTIVE, QUEUED, RUNNING, SUCCESS, ERROR = range(5)  # as Girder's job plugin counts
-SECONDS_TO_END = 10.0  # for a worker, from SIGTERM to SIGKILL
+REPOSITORY = Path(__file__).parents[1]  # the worker is started in this folder
+INACTIVE, QUEUED, RUNNING, SUCCESS, ERROR = range(5)  # the numbers of Girder's job plugin
+SECONDS_TO_END = 10.0  # from SIGTERM to SIGKILL
 
 
 class Jobs:
-    """The jobs started since the server was: at most `at_once` run, the others wait in their order.
+    """The jobs since the server was started. At most `at_once` run, the others wait in their order.
 
     A worker's output goes to <folder>/<job id>.out, its log to <folder>/<job id>.log. Methods may
-    be called from any thread. After a restart no job is known any more: workers that run
-    go on, as containers would, until they end by themselves; those that wait are dropped.
+    be called from any thread. If the server is killed, running workers go on until they end, as
+    containers would. A restarted server does not know them, and waiting jobs are lost.
 
     Parameters
     ----------
-    command : the program and those of its arguments that every job has.
-    at_once : 0 for a user who may not start jobs.
+    command : sequence of str
+        The program, and the arguments that all jobs share.
+    at_once : int
+        Number of jobs that run at the same time. With 0, users may not start jobs.
+    folder : Path
+        Folder for the output of the jobs.
     """
 
     def __init__(self, command: Sequence[str], at_once: int, folder: Path):
@@ -56,12 +60,11 @@ class Jobs:
         self._closed = False
         self._records: dict[str, dict[str, Any]] = {}
         self._running: set[subprocess.Popen[bytes]] = set()
-        self._threads = ThreadPoolExecutor(
-            at_once or 1
-        )  # one a child; a thread takes the job that has waited longest
+        # Each thread runs one child at a time and takes the job that has waited longest.
+        self._threads = ThreadPoolExecutor(at_once or 1)
 
     def start(self, title: str, arguments: Sequence[str | bytes]) -> dict[str, Any]:
-        """Run the program with these further arguments; return the new job's record, `status` 0."""
+        """Run the program with these additional arguments. Return the new job's record."""
         job_id = secrets.token_hex(12)
         record = {'_id': job_id, 'title': title, 'status': INACTIVE}
         self._folder.mkdir(exist_ok=True)
@@ -71,31 +74,31 @@ class Jobs:
         return record
 
     def find(self, job_id: str) -> dict[str, Any] | None:
-        """The job's record as it is now, or None."""
+        """Return a copy of a job's record. None if there is no job with this id."""
         with self._lock:
             return dict(self._records[job_id]) if job_id in self._records else None
 
     def records(self) -> list[dict[str, Any]]:
-        """The records of all jobs, oldest first."""
+        """Return copies of the records of all jobs, oldest first."""
         with self._lock:
             return [dict(record) for record in self._records.values()]
 
-    def close(self) -> None:
-        """Drop the jobs that wait; end those that run: SIGTERM, SIGKILL after SECONDS_TO_END."""
+    def close(self, seconds: float = SECONDS_TO_END) -> None:
+        """Drop the jobs that wait. End those that run: SIGTERM, and SIGKILL after these seconds."""
         with self._lock:
             self._closed = True
             running = tuple(self._running)
         self._threads.shutdown(wait=False, cancel_futures=True)
-        deadline = time.monotonic() + SECONDS_TO_END
+        deadline = time.monotonic() + seconds
         try:
             for process in running:
                 process.terminate()
             for process in running:
                 with suppress(subprocess.TimeoutExpired):
                     process.wait(max(0.0, deadline - time.monotonic()))
-        finally:  # also where a second signal to the server ends the wait
+        finally:  # even if a second signal to the server ends the wait
             for process in running:
-                process.kill()  # which does nothing to one that has ended
+                process.kill()  # it does nothing if the process has ended
             self._threads.shutdown()
 
     def _run(self, job_id: str, arguments: Sequence[str | bytes]) -> None:
@@ -111,12 +114,10 @@ class Jobs:
                 record = self._records[job_id]
                 try:
                     process = subprocess.Popen(
-                        command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=out, stderr=log
+                        command, cwd=REPOSITORY, stdin=subprocess.DEVNULL, stdout=out, stderr=log
                     )
-                except (
-                    OSError,
-                    ValueError,
-                ) as error:  # no such program, or arguments that no program can be given
+                except (OSError, ValueError) as error:
+                    # The program does not exist, or it cannot get these arguments.
                     log.write(f'The worker did not start: {error}\n'.encode())
                     record['status'] = ERROR
                     return
@@ -132,10 +133,10 @@ class Jobs:
 def start_job(
     request: Request, store: CurrentStore, user: LoggedIn, body: Body, datasetId: str | None = None
 ) -> list[dict[str, Any]]:
-    """Start a worker, which gets the body as its parameters word for word; do not wait for it.
+    """Start a worker and do not wait for it. Return a list with the job's record.
 
-    Whatever image the parameters name, the worker is the one that this server was started with. It
-    gets the token of the user who asks. The answer is a list with the job's record.
+    The worker gets the body unchanged as its parameters, and the token of the user. The image that
+    the parameters name is ignored: the worker is always the one that this server was started with.
     """
     jobs: Jobs = request.app.state.jobs
     if not jobs.at_once:
@@ -159,7 +160,7 @@ def start_job(
 
 @router.get('/job')
 def list_jobs(request: Request, user: Asker) -> list[dict[str, Any]]:
-    """All jobs since the server's start, oldest first: an addition of our own, for tests."""
+    """Return all jobs since the server's start, oldest first. This route is only for tests."""
     require_read(user, user.level, 'job', 'list')
     return request.app.state.jobs.records()
 
@@ -174,14 +175,14 @@ def get_job(jobId: str, request: Request, user: Asker) -> dict[str, Any]:
 
 @router.get('/worker_interface')
 def get_worker_interface(image: str, store: CurrentStore, user: Asker) -> dict[str, Any] | None:
-    """The form of the worker that this image holds; null where none was stored."""
+    """Return the form of the worker in an image. null if no form was stored."""
     require_read(user, user.level, 'worker_interface', image)
     return store.worker_interface(image)
 
 
 @router.post('/worker_interface', dependencies=[Depends(require_login)])
 def set_worker_interface(image: str, store: CurrentStore, body: Body) -> dict[str, Any]:
-    """Store the form of a worker in place of its last one."""
+    """Store the form of a worker. It replaces the last one."""
     interface = parse_object(body)
     store.set_worker_interface(image, interface)
     return {'image': image, 'interface': interface}

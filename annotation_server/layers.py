@@ -1,4 +1,4 @@
-"""How datasets are shown: files NAME.layers.json beside the images."""
+"""The layers of datasets: files NAME.layers.json next to the images."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,15 +17,17 @@ Level = Annotated[int, Field(ge=NO_ACCESS, le=ADMINISTER)]
 class Configuration(TypedDict):
     """A configuration and the view that shows the dataset with it.
 
-    layers
+    Attributes
+    ----------
+    layers : list of dict
         Become `meta.layers`.
-    layerContrasts
-        Contrasts of the view, by layer id; no contrasts by default.
-    name
-        The configuration's name; 'NAME collection' by default.
-    levels
-        {user: level} for those who may do other things with this configuration and its view than
-        with the dataset: -1 nothing, 0 read, 1 update, 2 administer. `admin` is not among them.
+    layerContrasts : dict, optional
+        Contrasts of the view, by layer id. By default there are no contrasts.
+    name : str, optional
+        Name of the configuration, by default 'NAME collection'.
+    levels : dict, optional
+        {user: level} for users whose level here differs from their level on the dataset. -1 is
+        nothing, 0 read, 1 update, 2 administer. The level of `admin` cannot be changed.
     """
 
     layers: list[dict[str, Any]]
@@ -36,7 +38,7 @@ class Configuration(TypedDict):
 
 @with_config({'strict': True, 'extra': 'forbid'})
 class Sidecar(Configuration):
-    """The file: the first configuration, and others of the same form under `configurations`."""
+    """The content of the file: a configuration, and others of the same form in `configurations`."""
 
     configurations: NotRequired[list[Configuration]]
 
@@ -45,12 +47,12 @@ SIDECAR = TypeAdapter(Sidecar)
 
 
 def read_configurations(folder: Path, name: str) -> list[dict[str, Any]]:
-    """Return the configurations in <name>.layers.json, with all keys; [] without the file.
+    """Return the configurations in NAME.layers.json, with all keys. [] if there is no file.
 
     Raises
     ------
     ValueError
-        If the file is not as `Sidecar` describes.
+        The file does not have the form of `Sidecar`.
     """
     path = folder / f'{name}.layers.json'
     if not path.exists():
@@ -63,7 +65,7 @@ def read_configurations(folder: Path, name: str) -> list[dict[str, Any]]:
 
 
 def complete(configuration: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Return a configuration with its missing keys."""
+    """Return a configuration with defaults for missing keys."""
     defaults = {'layerContrasts': {}, 'name': f'{name} collection', 'levels': {}}
     return {
         **defaults,
@@ -72,7 +74,7 @@ def complete(configuration: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 
 def explain(path: Path, error: ValidationError) -> str:
-    """Return what is wrong with the file in one line."""
+    """Return the first mistake in the file, in one line."""
     first = error.errors()[0]
     if first['type'] == 'json_invalid':
         return f'{path} is not JSON: {first["msg"]}'

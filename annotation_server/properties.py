@@ -1,4 +1,4 @@
-"""Routes to what is measured of annotations: the properties, and their values."""
+"""Routes to the properties of annotations, and to their values."""
 
 import json
 from typing import Annotated, Any, NotRequired
@@ -29,17 +29,21 @@ from annotation_server.users import NOBODY
 
 router = APIRouter()
 
-LARGEST_BATCH = 10_000  # property values a call, each of one annotation
+MAX_ENTRIES_PER_CALL = 10_000
 
 
 @with_config(STRICT)
 class PropertyTags(TypedDict):
+    """The tags of the annotations that have a property."""
+
     tags: list[str]
     exclusive: bool
 
 
 @with_config(STRICT)
 class Property(TypedDict):
+    """A property as clients send it."""
+
     name: str
     shape: NotRequired[str]
     image: str
@@ -53,6 +57,8 @@ Value = Number | str | None | dict[str, Number | str | None]
 
 @with_config(STRICT)
 class PropertyValues(TypedDict):
+    """Values of one annotation, by the ids of their properties."""
+
     datasetId: str
     annotationId: ObjectId
     values: dict[str, Value]
@@ -64,7 +70,7 @@ ALL_VALUES = TypeAdapter(list[PropertyValues])
 
 @router.post('/annotation_property', dependencies=[Depends(require_login)])
 def create_property(store: CurrentStore, body: Body) -> dict[str, Any]:
-    """Save a property, also if there is one of the same name; the answer has its `_id`."""
+    """Save a property, even if its name exists. Return it with its `_id`."""
     try:
         created = PROPERTY.validate_python(parse_object(body))
     except ValidationError as error:
@@ -76,10 +82,10 @@ def create_property(store: CurrentStore, body: Body) -> dict[str, Any]:
 def list_properties(
     store: CurrentStore, user: Asker, limit: Limit = 50, offset: Natural = 0
 ) -> list[dict[str, Any]]:
-    """Return a page of the properties that the configurations readable for the user name.
+    """Return a page of properties, oldest first.
 
-    The oldest come first. `limit` is the most to return, 0 for no limit; `offset` is how many to
-    skip.
+    A property is listed if a configuration that the user may read names it. A `limit` of 0 means
+    no limit.
     """
     shown = store.shown_property_ids(user)
     found = [one for one in store.properties() if one['_id'] in shown]
@@ -88,7 +94,7 @@ def list_properties(
 
 @router.get('/annotation_property/{propertyId}')
 def get_property(propertyId: str, store: CurrentStore, user: Asker) -> dict[str, Any]:
-    """Return a property that a configuration readable for the user names."""
+    """Return a property. Refuse if no configuration that the user may read names it."""
     found = store.property(propertyId)
     if found is None:
         raise RefusalError(400, f'No such annotation_property: {propertyId}', 'validation')
@@ -100,24 +106,24 @@ def get_property(propertyId: str, store: CurrentStore, user: Asker) -> dict[str,
 
 @router.post('/annotation_property_values/multiple')
 def add_property_values(store: CurrentStore, user: LoggedIn, body: Body) -> Response:
-    """Save all of the values or none. A value that an annotation already has of a property stays.
+    """Save all values or none. Existing values stay unchanged.
 
-    The answer has one entry per entry sent, with all values that the annotation now has.
+    The answer has one entry per entry of the body, with all values that the annotation has now.
     """
     try:
         entries = ALL_VALUES.validate_json(body)
     except ValidationError as error:
         raise explain_invalid('annotation property values', error) from None
-    if len(entries) > LARGEST_BATCH:
+    if len(entries) > MAX_ENTRIES_PER_CALL:
         message = (
-            f'At most {LARGEST_BATCH} annotation property values may be sent in a call, '
+            f'At most {MAX_ENTRIES_PER_CALL} annotation property values may be sent in a call, '
             f'not {len(entries)}'
         )
         raise RefusalError(400, message, 'validation')
     require_writable(store, user, {entry['datasetId'] for entry in entries})
     store.add_property_values(entries)
     saved = store.values_of_annotations([entry['annotationId'] for entry in entries])
-    # an annotation without any value has no record
+    # An annotation without values has no record.
     answer = [saved.get((entry['datasetId'], entry['annotationId']), entry) for entry in entries]
     return Response(json.dumps(answer), media_type='application/json')
 
@@ -126,7 +132,7 @@ def add_property_values(store: CurrentStore, user: LoggedIn, body: Body) -> Resp
 def list_property_values(
     datasetId: str, store: CurrentStore, user: Asker, limit: Limit = 50, offset: Natural = 0
 ) -> Response:
-    """Return a page of a dataset's values in the form in which they are sent."""
+    """Return a page of a dataset's values, in the form in which clients send them."""
     require_dataset(store, user, datasetId)
     return Response(
         json.dumps(store.property_values(datasetId, limit, offset)), media_type='application/json'

@@ -1,4 +1,4 @@
-"""What the server refuses, and in which words: those of a Girder server."""
+"""Refused requests. The messages are those of a Girder server."""
 
 import json
 import re
@@ -14,13 +14,22 @@ from annotation_server.tables.database import LARGEST_ID
 
 Record = TypeVar('Record')
 
-# Strict: an integer is no float, no string and no boolean. Keys that are not listed are kept.
+# Strict: a float, a string or a boolean is not accepted for an integer. Unknown keys are kept.
 STRICT = ConfigDict(strict=True, extra='allow', allow_inf_nan=False)
 INTERNAL = 'An unexpected error occurred on the server.'
 
 
 class RefusalError(Exception):
-    """An answer other than 200: a status, a message and Girder's type of the error."""
+    """A refusal.
+
+    Parameters
+    ----------
+    status : int
+        HTTP status.
+    message : str
+    type : str
+        Girder's type of the error.
+    """
 
     def __init__(self, status: int, message: str, type: str = 'rest'):
         super().__init__(message)
@@ -30,7 +39,7 @@ class RefusalError(Exception):
 
 
 def answer_refusal(request: Request, error: Exception) -> JSONResponse:
-    """Turn any exception of a route into a JSON body {"message", "type"}."""
+    """Convert any exception of a route to a JSON body with `message` and `type`."""
     if isinstance(error, RefusalError):
         status, message, type = error.status, error.message, error.type
     elif isinstance(error, RequestValidationError):
@@ -49,31 +58,30 @@ def answer_refusal(request: Request, error: Exception) -> JSONResponse:
 
 
 async def read_body(request: Request) -> bytes:
-    """Return the request's body as it came."""
+    """Return the body of a request, unchanged."""
     return await request.body()
 
 
 ObjectId = Annotated[str, Field(pattern='^[0-9a-f]{24}$')]
 Body = Annotated[bytes, Depends(read_body)]
 Natural = Annotated[int, Query(ge=0, le=LARGEST_ID)]
-Limit = Annotated[
-    int, Query(ge=-LARGEST_ID, le=LARGEST_ID), AfterValidator(abs)
-]  # as MongoDB takes a negative one
+# MongoDB ignores the sign of a limit.
+Limit = Annotated[int, Query(ge=-LARGEST_ID, le=LARGEST_ID), AfterValidator(abs)]
 
 
 def is_object_id(text: object) -> bool:
-    """Return whether this is an id as Girder makes them."""
+    """Return whether a value has the form of Girder's ids."""
     return isinstance(text, str) and re.fullmatch('[0-9a-f]{24}', text) is not None
 
 
 def require_object_id(text: object) -> None:
-    """Refuse a malformed id outside a path as Girder does: it is an internal error there."""
+    """Refuse a malformed id that is not in a path. In Girder this is an internal error."""
     if not is_object_id(text):
         raise RefusalError(500, INTERNAL, 'internal')
 
 
 def require_found(record: Record | None, kind: str, object_id: str) -> Record:
-    """Return the record that a path names, or refuse: its id may be malformed or unknown."""
+    """Return the record that a path names. Refuse if its id is malformed or unknown."""
     if not is_object_id(object_id):
         raise RefusalError(400, f'Invalid ObjectId: {object_id}', 'validation')
     if record is None:
@@ -82,7 +90,7 @@ def require_found(record: Record | None, kind: str, object_id: str) -> Record:
 
 
 def explain_invalid(kind: str, error: ValidationError) -> RefusalError:
-    """Return the refusal of a body: the first mistake, but not in which entry of a list."""
+    """Return the refusal of a body, with its first mistake, without the number of the entry."""
     first = error.errors()[0]
     if first['type'] == 'json_invalid':
         return RefusalError(400, 'Invalid JSON passed in request body.')
@@ -91,9 +99,9 @@ def explain_invalid(kind: str, error: ValidationError) -> RefusalError:
 
 
 def parse_object(body: bytes) -> dict[str, Any]:
-    """Return a request's body, or refuse it.
+    """Return the JSON object in a request's body.
 
-    It must be a JSON object without NaN, infinities and halves of surrogate pairs.
+    Refuse other content, NaN, infinities and lone surrogates.
     """
     try:
         value = json.loads(body)

@@ -1,4 +1,4 @@
-"""All that has to outlive the server, in one SQLite file."""
+"""The stored data, in one SQLite file."""
 
 from pathlib import Path
 
@@ -12,7 +12,10 @@ class Store(
     annotations.AnnotationTables,
     properties.PropertyTables,
 ):
-    """One SQLite file. Its methods may be called from any thread; each is one transaction."""
+    """All tables in one SQLite file.
+
+    Methods may be called from any thread. Each is one transaction.
+    """
 
     def __init__(self, path: Path):
         tables = (users, datasets, files, annotations, properties)

@@ -1,9 +1,9 @@
-"""Who asks, and what they may do."""
+"""The users and their levels."""
 
 from dataclasses import dataclass
 
-NO_ACCESS, READ, WRITE, ADMINISTER = range(-1, 3)  # as Girder counts
-# Of everybody who has a token, on all datasets.
+NO_ACCESS, READ, WRITE, ADMINISTER = range(-1, 3)  # the numbers of Girder's levels
+# The level of each user with a token, on all datasets.
 LEVELS = {
     'owner': ADMINISTER,
     'writer': WRITE,
@@ -17,8 +17,8 @@ LEVELS = {
 class User:
     """A user of the server.
 
-    Every user has one level on all datasets. A configuration may give a user another one, except to
-    `admin`, who runs the site.
+    A user has the same level on all datasets. A configuration may give a user another level, except
+    for `admin`, who runs the site.
     """
 
     id: str
@@ -31,4 +31,4 @@ class User:
         return LEVELS.get(self.name, NO_ACCESS)
 
 
-NOBODY = User('None', 'nobody', '')  # asks without a token, or with one that is not valid
+NOBODY = User('None', 'nobody', '')  # no token, or one that is not valid

@@ -1,30 +1,25 @@
-"""Routes to how a dataset is shown: its views and their configurations."""
+"""Routes to the views of a dataset and their configurations."""
 
 from typing import Any
 
 from fastapi import APIRouter
 
 from annotation_server.access import Asker, CurrentStore, LoggedIn, require_read, require_write
-from annotation_server.refusals import (
-    Body,
-    parse_object,
-    require_found,
-    require_object_id,
-)
+from annotation_server.refusals import Body, parse_object, require_found, require_object_id
 
 router = APIRouter()
 
 
 @router.get('/dataset_view')
 def list_views(datasetId: str, store: CurrentStore, user: Asker) -> list[dict[str, Any]]:
-    """Views that the user may not see are ignored, not refused."""
+    """Return the views of a dataset that the user may see."""
     require_object_id(datasetId)
     return store.views(datasetId, user)
 
 
 @router.get('/upenn_collection/{configurationId}')
 def get_configuration(configurationId: str, store: CurrentStore, user: Asker) -> dict[str, Any]:
-    """A configuration; its layers stand under `meta`."""
+    """Return a configuration, with its layers in `meta`."""
     configuration = require_found(
         store.configuration(configurationId), 'upenn_collection', configurationId
     )
@@ -37,7 +32,7 @@ def get_configuration(configurationId: str, store: CurrentStore, user: Asker) ->
 def merge_metadata(
     configurationId: str, store: CurrentStore, user: LoggedIn, body: Body
 ) -> dict[str, Any]:
-    """Put the body's keys into `meta`, in place of those of the same name."""
+    """Put the keys of the body into `meta`. They replace keys of the same name."""
     require_found(store.configuration(configurationId), 'upenn_collection', configurationId)
     level = store.configuration_level(configurationId, user)
     require_write(user, level, 'upenn_collection', configurationId)

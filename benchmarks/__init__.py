@@ -1,8 +1,9 @@
-"""The method as specified against the worker, side by side: seconds, memory, traffic, and whether the results agree.
+"""Measure the worker against the method as specified: seconds, memory, traffic and agreement.
 
     python -m benchmarks              the table of costs (`make bench`)
     python -m benchmarks.memory       memory of whole jobs, on large frames and on many
     python -m benchmarks.real_sizes   encoder and decoder at the sizes of SAM ViT-B or ViT-H
+    python -m benchmarks.scale        a batch of thousands of frames, without a model
 
-On Linux, for the memory is read from /proc.
+These run on Linux only, because they read `/proc`.
 """

@@ -1,7 +1,8 @@
-"""What a frame costs by the method as specified and by the worker: `python -m benchmarks`, or `make bench`.
+"""Compare the costs of the method as specified and of the worker: `python -m benchmarks`.
 
-Each run is a process of its own, the two in turn, on the same frame with the small model. Prints a Markdown table,
-each cell the method as specified → the worker, medians over the pairs. Ends with status 1 when the results disagree.
+Both run in turn on the same frame with the small model, each run in its own process. The command
+prints a Markdown table. Each cell reads "as specified → the worker" and gives medians over the
+pairs. The exit status is 1 when the results disagree. `make bench` runs this module.
 """
 
 import argparse
@@ -23,13 +24,29 @@ from fewshot.settings import WHOLE_FRAME
 
 SIDES = ('specified', 'worker')
 HEADER = (
-    '| Frame | Points per side | Candidates | Propose, s | Describe, s | Other, s | In all, s | Faster | '
-    'Memory, MB | Requests | Traffic, MB |'
+    '| Frame | Points per side | Candidates | Propose, s | Describe, s | Other, s | In all, s '
+    '| Faster | Memory, MB | Requests | Traffic, MB |'
 )
 
 
 def run_job(side: str, lab: Lab, params: dict, folder: Path) -> tuple[Findings, Costs]:
-    """One job in a process of its own. Raises SystemExit with the end of its log when it fails."""
+    """Run one job in its own process.
+
+    Parameters
+    ----------
+    side : str
+        One of SIDES.
+    lab : Lab
+    params : dict
+        The job's parameters as the server sends them.
+    folder : Path
+        Gets the job's log, findings and costs.
+
+    Raises
+    ------
+    SystemExit
+        The job failed. The text has the end of the log.
+    """
     job = {'apiUrl': lab.apiUrl, 'token': lab.token, 'datasetId': lab.datasetId, 'params': params}
     log = folder / 'job.log'
     with log.open('w') as output:
@@ -45,43 +62,59 @@ def run_job(side: str, lab: Lab, params: dict, folder: Path) -> tuple[Findings, 
         )
     if ended.returncode:
         sys.exit(
-            f'The job ({side}) failed with status {ended.returncode}. The end of its log:\n{last_lines(log)}'
+            f'The job ({side}) failed with status {ended.returncode}. '
+            f'The end of its log:\n{last_lines(log)}'
         )
-    return load_findings(folder / 'findings.npz'), Costs(
-        **json.loads((folder / 'costs.json').read_text())
-    )
+    costs = json.loads((folder / 'costs.json').read_text())
+    return load_findings(folder / 'findings.npz'), Costs(**costs)
 
 
 def run_pair(lab: Lab, points: int, pair: int, folder: Path) -> tuple[dict[str, Costs], Agreement]:
-    """Both sides once, in an order that alternates from pair to pair."""
+    """Run both sides once. The order alternates from pair to pair."""
     findings, costs, outlines = {}, {}, {}
-    for side in SIDES if pair % 2 == 0 else SIDES[::-1]:
+    order = SIDES if pair % 2 == 0 else SIDES[::-1]
+    for side in order:
         tag = f'{side}, {points} points, pair {pair}'
         findings[side], costs[side] = run_job(side, lab, lab.describe_job(points, tag), folder)
         outlines[side] = lab.read_outlines(tag)
-    return costs, compare(
+    agreement = compare(
         findings['specified'],
         findings['worker'],
         lab.settings['Similarity Threshold'],
         outlines['specified'],
         outlines['worker'],
     )
+    return costs, agreement
 
 
 def compare_sources(lab: Lab, points: int, describing: float, folder: Path) -> str:
-    """What describing from the whole frame costs, beside the seconds of describing from object crops."""
+    """Measure how long it takes to describe objects from the whole frame, as a line of text.
+
+    Parameters
+    ----------
+    lab : Lab
+    points : int
+        Points per side.
+    describing : float
+        Seconds that it takes to describe the objects from object crops.
+    folder : Path
+        Gets the files of the job.
+    """
     params = lab.describe_job(points, 'whole frame', **{'Feature Source': WHOLE_FRAME})
-    seconds = run_job('worker', lab, params, folder)[1].seconds['describe']
-    return f'Feature Source whole frame: {seconds:.3f} s to describe, {seconds / describing:.1%} of object crops'
+    _, costs = run_job('worker', lab, params, folder)
+    seconds = costs.seconds['describe']
+    return (
+        f'Feature Source whole frame: {seconds:.3f} s to describe, '
+        f'{seconds / describing:.1%} of object crops'
+    )
 
 
 def write_row(side: int, points: int, candidates: int, pairs: Sequence[dict[str, Costs]]) -> str:
-    """One row of the table, under HEADER."""
+    """Return one row of the table under HEADER."""
 
     def cell(name: str, digits: int) -> str:
-        return ' → '.join(
-            f'{median(read_cost(pair[one], name) for pair in pairs):,.{digits}f}' for one in SIDES
-        )
+        medians = [median(read_cost(pair[one], name) for pair in pairs) for one in SIDES]
+        return ' → '.join(f'{value:,.{digits}f}' for value in medians)
 
     faster = median(pair['specified'].total / pair['worker'].total for pair in pairs)
     cells = [
@@ -101,15 +134,30 @@ def write_row(side: int, points: int, candidates: int, pairs: Sequence[dict[str,
 
 
 def read_cost(costs: Costs, name: str) -> float:
-    """A cost by its name, the seconds of a step by the step's."""
-    return costs.seconds[name] if name in costs.seconds else getattr(costs, name)
+    """Return a cost by its name. The name of a step gives the seconds of that step."""
+    if name in costs.seconds:
+        return costs.seconds[name]
+    return getattr(costs, name)
 
 
 def measure(
     sides: Sequence[int], points: Sequence[int], pairs: int, whole_frame: bool
 ) -> list[Agreement]:
-    """Measure every size of frame at every number of points per side, and print the table."""
-    rows, agreements = [HEADER, '|---' * (HEADER.count('|') - 1) + '|'], []
+    """Measure every size of frame at every number of points per side, and print the table.
+
+    Parameters
+    ----------
+    sides : sequence of int
+        Sides of the frames in pixels.
+    points : sequence of int
+        Points per side.
+    pairs : int
+        Runs of each side.
+    whole_frame : bool
+        Whether to measure the Feature Source `whole frame` too.
+    """
+    rows = [HEADER, '|---' * (HEADER.count('|') - 1) + '|']
+    agreements = []
     for side in sides:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
@@ -119,10 +167,8 @@ def measure(
                     costs = []
                     for pair in range(pairs):
                         cost, agreement = run_pair(lab, count, pair, folder)
-                        print(
-                            f'{side}×{side}, {count} points per side, pair {pair + 1}: {agreement}',
-                            flush=True,
-                        )
+                        title = f'{side}×{side}, {count} points per side, pair {pair + 1}'
+                        print(f'{title}: {agreement}', flush=True)
                         costs.append(cost)
                         agreements.append(agreement)
                     if whole_frame:
@@ -131,7 +177,8 @@ def measure(
                     rows.append(write_row(side, count, agreement.candidates, costs))
     print('\n' + '\n'.join(rows) + '\n')
     print(
-        'As specified → the worker; seconds without loading the model, memory above the loaded model at most.'
+        'Cells: as specified → the worker. Seconds do not include loading the model. '
+        'Memory is the maximum above that of the loaded model.'
     )
     return agreements
 
@@ -139,22 +186,30 @@ def measure(
 def main(
     arguments: Sequence[str] | None = None, measure: Callable[..., list[Agreement]] = measure
 ) -> None:
-    """Read the options, measure, and end with status 1 where the results disagree. Tests pass their own `measure`."""
+    """Read the options, measure, and exit with status 1 if the results disagree.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        The command line; that of the process by default.
+    measure : callable
+        Tests pass their own.
+    """
     parser = argparse.ArgumentParser(
         prog='python -m benchmarks', description=(__doc__ or '').splitlines()[0]
     )
     parser.add_argument(
-        '--sizes', type=int, nargs='+', default=[512, 1024], help='sides of the frames, pixels'
+        '--sizes', type=int, nargs='+', default=[512, 1024], help='sides of the frames in pixels'
     )
     parser.add_argument(
         '--points', type=int, nargs='+', default=[32, 64, 128], help='points per side'
     )
-    parser.add_argument('--pairs', type=int, default=3, help='runs of each side (default: 3)')
+    parser.add_argument('--pairs', type=int, default=3, help='runs of each (default: 3)')
     parser.add_argument(
-        '--quick', action='store_true', help='one pair on one small frame, 32 points per side'
+        '--quick', action='store_true', help='one pair on one small frame, with 32 points per side'
     )
     parser.add_argument(
-        '--whole-frame', action='store_true', help='try the Feature Source whole frame too'
+        '--whole-frame', action='store_true', help='also measure the Feature Source whole frame'
     )
     options = parser.parse_args(arguments)
     if options.quick:

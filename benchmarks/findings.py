@@ -1,4 +1,4 @@
-"""What a run finds in a frame, as a file, and whether two runs have found the same."""
+"""The findings of a run: saved to a file, and compared with those of another run."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,30 +15,56 @@ SIMILARITY_GAP = 1e-4
 
 @dataclass(frozen=True)
 class Findings:
-    """The candidates within the area limits, in the order in which they were proposed."""
+    """The candidates within the area limits, in the order in which they were proposed.
+
+    Attributes
+    ----------
+    objects : list of CutMask
+    predicted_iou : (N,) ndarray
+    similarities : (N,) ndarray
+        Cosines to the prototype.
+    """
 
     objects: list[CutMask]
-    predicted_iou: np.ndarray  # (n,)
-    similarities: np.ndarray  # (n,) to the prototype
+    predicted_iou: np.ndarray
+    similarities: np.ndarray
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far two runs agree; `problems` are sentences, none where they agree."""
+    """How far two runs agree.
+
+    Attributes
+    ----------
+    candidates : int
+    other_masks : int
+        Masks that differ in at least one pixel.
+    mask_iou : float
+        The lowest IoU of two masks.
+    other_outlines : int
+        Outlines that differ.
+    outline_iou : float
+        The lowest IoU of two outlines.
+    similarity_gap : float
+        The largest difference of two similarities.
+    problems : list of str
+        One sentence per disagreement; empty if the runs agree.
+    """
 
     candidates: int
-    other_masks: int  # that are not the same in every pixel
-    mask_iou: float  # the lowest
+    other_masks: int
+    mask_iou: float
     other_outlines: int
-    outline_iou: float  # the lowest
-    similarity_gap: float  # the widest
+    outline_iou: float
+    similarity_gap: float
     problems: list[str]
 
     def __str__(self) -> str:
         return (
-            f'{self.candidates} candidates, {self.other_masks} masks differ (lowest IoU {self.mask_iou:.5f}), '
+            f'{self.candidates} candidates, '
+            f'{self.other_masks} masks differ (lowest IoU {self.mask_iou:.5f}), '
             f'{self.other_outlines} outlines differ (lowest IoU {self.outline_iou:.5f}), '
-            f'similarities by {self.similarity_gap:.1e} at most'
+            f'similarities differ by {self.similarity_gap:.1e} at most'
         )
 
 
@@ -58,7 +84,7 @@ def save_findings(findings: Findings, path: Path) -> None:
 
 
 def load_findings(path: Path) -> Findings:
-    """What `save_findings` wrote."""
+    """Read a file that `save_findings` wrote."""
     with np.load(path) as arrays:
         objects = [
             CutMask(Box(*box), arrays[f'mask_{number}'])
@@ -74,17 +100,23 @@ def compare(
     specified_outlines: list[np.ndarray],
     worker_outlines: list[np.ndarray],
 ) -> Agreement:
-    """Compare the candidates of two runs one by one, and the outlines of those that both have kept.
+    """Compare the candidates of two runs one by one, and the outlines that both uploaded.
 
-    The tolerances are for rounding alone. Duplicates and scores are off in both runs, and both
-    place pixel centres and simplify outlines in the same way.
+    The tolerances allow for rounding only. Duplicates and scores are off in both runs. Both place
+    pixel centres and simplify outlines in the same way.
 
     Parameters
     ----------
-    threshold : similarity from which a candidate was kept
-    specified_outlines, worker_outlines : what the runs uploaded, (N, 2) each, x and y, in their order
+    specified, worker : Findings
+    threshold : float
+        Similarity from which a candidate was kept.
+    specified_outlines, worker_outlines : list of (N, 2) ndarray
+        Uploaded outlines as x and y, in the order of upload.
 
-    Raises ValueError where a run did not upload what it kept.
+    Raises
+    ------
+    ValueError
+        A run did not upload one outline per candidate that it kept.
     """
     counts = len(specified.objects), len(worker.objects)
     if counts[0] != counts[1]:
@@ -94,14 +126,10 @@ def compare(
         return Agreement(counts[1], 0, np.nan, 0, np.nan, np.nan, [problem])
     masks = [mask_iou(*pair) for pair in zip(specified.objects, worker.objects, strict=True)]
     gaps = np.abs(specified.similarities - worker.similarities)
-    ours = outlines_of_kept(worker.similarities >= threshold, worker_outlines)
-    outlines = [
-        outline_iou(outline, ours[number])
-        for number, outline in outlines_of_kept(
-            specified.similarities >= threshold, specified_outlines
-        ).items()
-        if number in ours
-    ]
+    first = outlines_of_kept(specified.similarities >= threshold, specified_outlines)
+    second = outlines_of_kept(worker.similarities >= threshold, worker_outlines)
+    in_both = first.keys() & second.keys()
+    outlines = [outline_iou(first[number], second[number]) for number in in_both]
     agreement = Agreement(
         counts[0],
         sum(iou < 1 for iou in masks),
@@ -111,11 +139,12 @@ def compare(
         gaps.max(initial=0),
         [],
     )
-    # what only one run has kept lies within the gap of the threshold, or the gap is too wide
+    # A candidate that only one run kept is no problem of its own: its similarities are on both
+    # sides of the threshold, and the gap between them is checked.
     if agreement.mask_iou < LOWEST_IOU:
         agreement.problems.append(
             f'A mask has an IoU of {agreement.mask_iou:.5f} with the one as specified, below '
-            f'{LOWEST_IOU}: it differs, or the order does.'
+            f'{LOWEST_IOU}: the masks or their order differ.'
         )
     if agreement.outline_iou < LOWEST_IOU:
         agreement.problems.append(
@@ -131,24 +160,32 @@ def compare(
 
 
 def outlines_of_kept(kept: np.ndarray, outlines: list[np.ndarray]) -> dict[int, np.ndarray]:
-    """The outlines by the number of their candidate; `kept` is (candidates,) bool."""
+    """Return the outlines by the number of their candidate.
+
+    Parameters
+    ----------
+    kept : (candidates,) ndarray of bool
+    outlines : list of (N, 2) ndarray
+        One per kept candidate.
+    """
     return dict(zip(np.flatnonzero(kept).tolist(), outlines, strict=True))
 
 
 def mask_iou(one: CutMask, other: CutMask) -> float:
-    """IoU of two masks, not empty, that are cut to their boxes."""
+    """Return the IoU of two masks, not empty, that are cut to their boxes."""
     corner = np.minimum(one.box[:2], other.box[:2])
     height, width = np.maximum(one.box[2:], other.box[2:]) - corner
     canvas = np.zeros((2, height, width), bool)
     for layer, (box, mask) in zip(canvas, (one, other), strict=True):
         top, left = np.array(box[:2]) - corner
         layer[top : top + mask.shape[0], left : left + mask.shape[1]] = mask
-    return float((canvas[0] & canvas[1]).sum() / (canvas[0] | canvas[1]).sum())
+    shared, joined = canvas[0] & canvas[1], canvas[0] | canvas[1]
+    return float(shared.sum() / joined.sum())
 
 
 def outline_iou(one: np.ndarray, other: np.ndarray) -> float:
-    """IoU of two valid polygons, (N, 2) each; exactly 1 where their corners are the same."""
+    """Return the IoU of two valid polygons, (N, 2) each. It is exactly 1 for equal corners."""
     if np.array_equal(one, other):
         return 1
-    polygons = shapely.Polygon(one), shapely.Polygon(other)
-    return float(polygons[0].intersection(polygons[1]).area / polygons[0].union(polygons[1]).area)
+    first, second = shapely.Polygon(one), shapely.Polygon(other)
+    return float(first.intersection(second).area / first.union(second).area)

@@ -1,4 +1,7 @@
-"""The frames to measure on: nuclei of the demo's image at any size, and their examples, on an annotation server."""
+"""The frames to measure on: nuclei of the demo's image, enlarged to any size.
+
+An annotation server serves the frames and has examples for the first one.
+"""
 
 import contextlib
 from collections.abc import Iterator
@@ -14,7 +17,8 @@ from demo.dataset import NAME, Example, choose_examples, read_image, to_annotati
 from demo.processes import running_server
 from fewshot.settings import FIELDS, NumberField
 
-PART = 384  # pixels of the image that fill a frame: 76 nuclei, large enough for the small model to see 41
+# Pixels of the image that fill a frame. They show 76 nuclei, and the small model finds 41 of them.
+PART = 384
 EXAMPLES = 8
 
 
@@ -27,8 +31,18 @@ class Lab(NamedTuple):
     settings: dict  # of the form, for these examples
 
     def describe_job(self, points: int, tag: str, **changes: Any) -> dict:
-        """The parameters of a job on the first frame that gives a tag to what it finds; `changes` go into the form."""
-        # the method as specified knows neither of the two
+        """Return the parameters of a job on the first frame.
+
+        Parameters
+        ----------
+        points : int
+            Points per side.
+        tag : str
+            The tag of the polygons that the job uploads.
+        **changes
+            Values of the form.
+        """
+        # the method as specified has neither Duplicates nor Save Scores
         settings = {
             **self.settings,
             'Batch XY': '',
@@ -40,33 +54,36 @@ class Lab(NamedTuple):
         return {**describe_job(self.datasetId, settings), 'tags': [tag]}
 
     def read_outlines(self, tag: str) -> list[np.ndarray]:
-        """The polygons with a tag, oldest first: (N, 2) each, x and y."""
+        """Return the polygons with a tag, oldest first: (N, 2) each, x and y."""
         store = UPennContrastAnnotationClient(self.apiUrl, self.token)
-        return [
-            to_outline(annotation)
-            for annotation in store.getAnnotationsByDatasetId(
-                self.datasetId, shape='polygon', tags=[tag]
-            )
-        ]
+        polygons = store.getAnnotationsByDatasetId(self.datasetId, shape='polygon', tags=[tag])
+        return [to_outline(polygon) for polygon in polygons]
 
 
 def draw_frame(side: int) -> np.ndarray:
-    """The same nuclei at any size: (side, side) uint16."""
-    return cv2.resize(read_image()[0][:PART, :PART], (side, side), interpolation=cv2.INTER_LINEAR)
+    """Return the same nuclei at any size: (side, side) uint16."""
+    image, _ = read_image()
+    return cv2.resize(image[:PART, :PART], (side, side), interpolation=cv2.INTER_LINEAR)
 
 
 def outline_examples(side: int) -> list[Example]:
-    """Nuclei that a user would outline in `draw_frame(side)`."""
+    """Return nuclei that a user would outline in `draw_frame(side)`."""
     scale = side / PART
-    chosen = choose_examples(read_image()[1][None, :PART, :PART], EXAMPLES, EXAMPLES)
+    _, labels = read_image()
+    chosen = choose_examples(labels[None, :PART, :PART], EXAMPLES, EXAMPLES)
     return [Example(0, round(one.area * scale**2), one.outline * scale) for one in chosen]
 
 
 @contextlib.contextmanager
 def running_lab(data: Path, side: int) -> Iterator[Lab]:
-    """Serve the frames that `write_dataset` wrote to a folder, with examples in the first. The log lies beside it.
+    """Serve the frames that `write_dataset` wrote to a folder, with examples in the first frame.
 
-    The upper left corner of that one, `side` pixels wide, or all of it, is `draw_frame(side)`.
+    Parameters
+    ----------
+    data : Path
+        The folder. The server's log is written beside it.
+    side : int
+        Pixels. The upper left square of the first frame with this side is `draw_frame(side)`.
     """
     examples = outline_examples(side)
     settings = choose_settings(examples, SMALL_MODEL)

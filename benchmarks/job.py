@@ -1,6 +1,7 @@
-"""One measured job in a process of its own: `python -m benchmarks.job specified|worker FOLDER`, the job on stdin.
+"""Measure one job in its own process: `python -m benchmarks.job specified|worker FOLDER`.
 
-The job is JSON: apiUrl, token, datasetId and params. FOLDER gets findings.npz and costs.json.
+The standard input has the job as JSON: apiUrl, token, datasetId and params. The module writes
+findings.npz and costs.json to FOLDER.
 """
 
 import contextlib
@@ -27,12 +28,23 @@ STEPS = ('load', 'prototype', 'download', 'propose', 'describe', 'upload')
 
 @dataclass(frozen=True)
 class Costs:
-    """What one job took."""
+    """The costs of one job.
 
-    seconds: dict[str, float]  # by step, those of STEPS and `rest`
-    memory: float  # most above the loaded model, MB
+    Attributes
+    ----------
+    seconds : dict
+        By step: those of STEPS, and `rest`.
+    memory : float
+        The maximum above the memory of the loaded model, MB.
+    requests : int
+    traffic : float
+        Bodies of requests and answers, MB.
+    """
+
+    seconds: dict[str, float]
+    memory: float
     requests: int
-    traffic: float  # bodies of requests and answers, MB
+    traffic: float
 
     @property
     def total(self) -> float:
@@ -41,25 +53,32 @@ class Costs:
 
     @property
     def other(self) -> float:
-        """Seconds of what is neither loading the model, nor proposing, nor describing."""
+        """Seconds of all steps except loading the model, proposing and describing."""
         return self.total - self.seconds['propose'] - self.seconds['describe']
 
 
 def read_memory(name: str) -> float:
-    """This process's memory in MB: VmRSS now, VmHWM the most since the start or the last `forget_most_memory`."""
+    """Read the memory of this process in MB.
+
+    Parameters
+    ----------
+    name : str
+        VmRSS for the present memory, VmHWM for the maximum since the start or since the last
+        call of `forget_most_memory`.
+    """
     found = re.search(rf'{name}:\s+(\d+) kB', Path('/proc/self/status').read_text())
     assert found, f'/proc/self/status has no {name}'
     return int(found[1]) / 1024
 
 
 def forget_most_memory() -> None:
-    """Let VmHWM count from what this process holds now."""
+    """Reset VmHWM to the present memory of this process."""
     Path('/proc/self/clear_refs').write_text('5')
 
 
 @contextlib.contextmanager
 def counting(sizes: list[int]) -> Iterator[None]:
-    """Within the block, append the size in bytes of each request to the server, with that of its answer."""
+    """Append to `sizes` the bytes of each request to the server and its answer, in the block."""
 
     def count(response: requests.Response, *_: object, **__: object) -> None:
         sent = response.request.body or b''
@@ -75,7 +94,7 @@ def counting(sizes: list[int]) -> Iterator[None]:
 
 
 def run(side: str, job: dict) -> 'tuple[Findings, Costs]':
-    """Run a job by the module of that name, and measure it."""
+    """Run a job with the module `benchmarks.specified` or `benchmarks.worker`, and measure it."""
     stopwatch = Stopwatch(time.monotonic)
     sizes: list[int] = []
     held: list[float] = []
@@ -91,7 +110,8 @@ def run(side: str, job: dict) -> 'tuple[Findings, Costs]':
         findings = module.run(**job, stopwatch=stopwatch, loaded=loaded)
     rest = time.monotonic() - start - sum(stopwatch.seconds.values())
     seconds = {**{step: stopwatch.seconds[step] for step in STEPS}, 'rest': rest}
-    return findings, Costs(seconds, read_memory('VmHWM') - held[0], len(sizes), sum(sizes) / 1e6)
+    memory = read_memory('VmHWM') - held[0]
+    return findings, Costs(seconds, memory, len(sizes), sum(sizes) / 1e6)
 
 
 if __name__ == '__main__':

@@ -1,11 +1,12 @@
-"""Encoder and decoder at the sizes of real checkpoints, stock against the worker.
+"""Measure encoder and decoder at the sizes of real checkpoints: stock SAM against the worker.
 
     python -m benchmarks.real_sizes --model vit_b --random-weights
     python -m benchmarks.real_sizes --model vit_h --weights sam_vit_h_4b8939.pth
 
-Stock and worker run in turn in one process; seconds and ratios are medians over the pairs. A mask of one point in
-five is good enough. Random weights see nothing in a picture: their masks are drawn from smooth random features, and cut
-so high that a mask covers a few percent of the frame, as an object does.
+Stock and worker run in turn in one process. Seconds and ratios are medians over the pairs. One
+point in five has a mask that passes the predicted IoU. Random weights find no objects in a
+picture. So their masks come from smooth random features, with a threshold that lets a mask cover
+a few percent of the frame, as an object does.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -49,11 +51,12 @@ CHECKPOINTS = {'vit_b': VIT_B, 'vit_h': VIT_H}
 SIDE = 1024  # of the frame, pixels
 POINTS = 8  # per side
 MIN_AREA = 30  # pixels
-GOOD = 0.2  # share of the points of which a mask is good enough
-COVERED = 0.97  # quantile of the logits at which random masks are cut
-NODES = 8  # of random features along a side; smooth between them
+GOOD = 0.2  # share of the points that have a mask above the predicted IoU
+COVERED = 0.97  # quantile of the logits that is the threshold of random masks
+NODES = 8  # of random features along a side, interpolated between them
 CPU_INFO = Path('/proc/cpuinfo')
-PROJECTED_POINTS, PROJECTED_CANDIDATES = 128, 400  # per side; of a frame
+PROJECTED_POINTS = 128  # per side
+PROJECTED_CANDIDATES = 400  # per frame
 
 
 @dataclass(frozen=True)
@@ -65,12 +68,19 @@ class UnitCosts:
 
 
 def project_frame(costs: UnitCosts, points_per_side: int, candidates: int) -> float:
-    """Seconds of a frame from its unit costs: encoded once, each point asked, a crop encoded for each candidate."""
+    """Estimate the seconds of a frame from unit costs.
+
+    The frame is encoded once, each point is decoded once, and one crop is encoded per candidate.
+    """
     return costs.encode * (1 + candidates) + costs.point * points_per_side**2
 
 
 def write_random_weights(checkpoint: Checkpoint, path: Path) -> None:
-    """A checkpoint file of random weights: positions count, logits are as wide as real ones, and show no pattern."""
+    """Write a checkpoint file of random weights.
+
+    Positional encodings have an effect, logits have the range of real ones, and the upscaling
+    adds no pattern to the masks.
+    """
     torch.manual_seed(0)
     weights = build_sam(checkpoint).state_dict()
     for name, value in weights.items():
@@ -84,11 +94,10 @@ def write_random_weights(checkpoint: Checkpoint, path: Path) -> None:
 
 
 def draw_features(checkpoint: Checkpoint, device: torch.device) -> torch.Tensor:
-    """Smooth random features (1, C, h, w) of unit variance."""
+    """Return smooth random features (1, C, h, w) of unit variance."""
     grid = checkpoint.input_size // PATCH_SIZE
-    nodes = torch.randn(
-        1, checkpoint.channels, NODES, NODES, generator=torch.Generator().manual_seed(0)
-    )
+    generator = torch.Generator().manual_seed(0)
+    nodes = torch.randn(1, checkpoint.channels, NODES, NODES, generator=generator)
     features = F.interpolate(nodes, size=(grid, grid), mode='bicubic')
     return (features / features.std()).to(device)
 
@@ -96,7 +105,15 @@ def draw_features(checkpoint: Checkpoint, device: torch.device) -> torch.Tensor:
 def time_pairs(
     stock: Callable[[], Any], worker: Callable[[], Any], pairs: int
 ) -> tuple[float, float, float]:
-    """Median seconds of both, run in turn in alternating order, and the median ratio. Both are run once before."""
+    """Time two functions in turn, in alternating order, after one run of each.
+
+    Returns
+    -------
+    stock, worker : float
+        Median seconds.
+    ratio : float
+        Median of stock / worker.
+    """
 
     def seconds(call: Callable[[], Any]) -> float:
         start = time.monotonic()
@@ -105,25 +122,40 @@ def time_pairs(
             torch.cuda.synchronize()
         return time.monotonic() - start
 
-    seconds(stock), seconds(worker)
-    taken = []
+    seconds(stock)
+    seconds(worker)
+    before, after = [], []
     for pair in range(pairs):
         if pair % 2:
-            after = seconds(worker)
-            taken.append((seconds(stock), after))
+            after.append(seconds(worker))
+            before.append(seconds(stock))
         else:
-            taken.append((seconds(stock), seconds(worker)))
-    return (
-        median(one for one, _ in taken),
-        median(other for _, other in taken),
-        median(one / other for one, other in taken),
-    )
+            before.append(seconds(stock))
+            after.append(seconds(worker))
+    ratios = [one / other for one, other in zip(before, after, strict=True)]
+    return median(before), median(after), median(ratios)
 
 
 def settle_cuts(
     predictor: SamPredictor, features: torch.Tensor, random: bool
 ) -> tuple[float, float]:
-    """The predicted IoU above which GOOD of the points have a mask, and the logit above which a pixel is in a mask."""
+    """Choose the thresholds for which a share GOOD of the points has a mask.
+
+    Parameters
+    ----------
+    predictor : SamPredictor
+    features : (1, C, h, w) torch.Tensor
+        Used in place of the encoder's.
+    random : bool
+        Whether the weights are random.
+
+    Returns
+    -------
+    predicted_iou : float
+        A mask passes above it.
+    logit : float
+        A pixel belongs to a mask above it.
+    """
     with (
         torch.inference_mode(),
         patch.object(predictor.model.image_encoder, 'forward', return_value=features),
@@ -136,35 +168,55 @@ def settle_cuts(
         _, predicted_iou, logits = predictor.predict_torch(
             points[:, None], foreground, return_logits=True
         )
-    mask_threshold = (
-        np.quantile(logits.cpu().numpy(), COVERED) if random else predictor.model.mask_threshold
-    )
-    return float(predicted_iou.max(dim=1).values.quantile(1 - GOOD)), float(mask_threshold)
+    best = predicted_iou.max(dim=1).values  # of the masks of each point
+    mask_threshold = predictor.model.mask_threshold
+    if random:
+        mask_threshold = np.quantile(logits.cpu().numpy(), COVERED)
+    return float(best.quantile(1 - GOOD)), float(mask_threshold)
 
 
 def multiplies_bfloat16(device: torch.device, cpu_info: Path = CPU_INFO) -> bool:
-    """Whether the device has instructions for it, without which bfloat16 is slower than float32."""
+    """Return whether the device has instructions for bfloat16.
+
+    Without them, bfloat16 is slower than float32.
+    """
     return device.type == 'cuda' or bool(re.search('avx512_bf16|amx_bf16', cpu_info.read_text()))
 
 
 def measure_encoding(
     checkpoint: Checkpoint, path: Path, rgb: np.ndarray, pairs: int
 ) -> tuple[float, float]:
-    """Time the encoders on a frame (H, W, 3) uint8 and print it; seconds of the stock and of the worker in float32."""
+    """Time the encoders on a frame, and print the seconds.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+    path : Path
+        Its file.
+    rgb : (H, W, 3) ndarray of uint8
+        The frame.
+    pairs : int
+        Runs of each side.
+
+    Returns
+    -------
+    stock, worker : float
+        Seconds in float32.
+    """
     stock = specified.load_model(checkpoint, str(path))
     seconds = {}
     for precision in ('float32', 'bfloat16'):
         if precision == 'bfloat16' and not multiplies_bfloat16(stock.device):
-            print('bfloat16 is left out: this processor has neither avx512_bf16 nor amx_bf16.')
+            print('bfloat16 is not measured. The processor has neither avx512_bf16 nor amx_bf16.')
             continue
         worker = SamPredictor(load_model(checkpoint, str(path), precision))
         before, after, ratio = time_pairs(
-            lambda: stock.set_image(rgb), lambda: encode_image_with_sam1(worker, rgb), pairs
-        )  # noqa: B023 - called here
+            partial(stock.set_image, rgb), partial(encode_image_with_sam1, worker, rgb), pairs
+        )
         gap = ((worker.features - stock.features).abs().max() / stock.features.std()).item()
         print(
-            f'Encoding, {precision}: {before:.3f} → {after:.3f} s, {ratio:.2f}× faster; features differ by '
-            f'{gap:.1e} of their standard deviation at most',
+            f'Encoding, {precision}: {before:.3f} → {after:.3f} s, {ratio:.2f}× faster; '
+            f'features differ by {gap:.1e} of their standard deviation at most',
             flush=True,
         )
         seconds[precision] = before, after
@@ -174,12 +226,30 @@ def measure_encoding(
 def measure_proposing(
     checkpoint: Checkpoint, path: Path, rgb: np.ndarray, random: bool, pairs: int
 ) -> tuple[float, float]:
-    """Measure and print the seconds per point of both sides, without the encoding of the frame."""
+    """Measure and print the seconds per point of both sides, without encoding the frame.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+    path : Path
+        Its file.
+    rgb : (H, W, 3) ndarray of uint8
+        The frame.
+    random : bool
+        Whether the weights are random.
+    pairs : int
+        Runs of each side.
+
+    Returns
+    -------
+    stock, worker : float
+    """
     stock = specified.load_model(checkpoint, str(path))
     worker = SamPredictor(load_model(checkpoint, str(path)))
-    features = (
-        draw_features(checkpoint, stock.device) if random else encode_image_with_sam1(worker, rgb)
-    )
+    if random:
+        features = draw_features(checkpoint, stock.device)
+    else:
+        features = encode_image_with_sam1(worker, rgb)
     cut, mask_threshold = settle_cuts(stock, features, random)
     stock.model.mask_threshold = worker.model.mask_threshold = mask_threshold
     loose = replace(checkpoint, pred_iou_thresh=cut, stability_score_thresh=0)
@@ -204,21 +274,20 @@ def measure_proposing(
 
     before, after, ratio = time_pairs(ask_stock, ask_worker, pairs)
     counts = len(found['stock']), len(found['worker'])
-    lowest = (
-        min(map(mask_iou, found['stock'], found['worker']), default=1)
-        if counts[0] == counts[1]
-        else 0
-    )
+    lowest = 0.0
+    if counts[0] == counts[1]:
+        lowest = min(map(mask_iou, found['stock'], found['worker']), default=1)
+    before_point, after_point = before / POINTS**2, after / POINTS**2
     print(
-        f'Proposing: {before / POINTS**2:.4f} → {after / POINTS**2:.4f} s a point, {ratio:.2f}× faster; '
+        f'Proposing: {before_point:.4f} → {after_point:.4f} s per point, {ratio:.2f}× faster; '
         f'{counts[0]} and {counts[1]} candidates, lowest IoU {lowest:.5f}',
         flush=True,
     )
-    return before / POINTS**2, after / POINTS**2
+    return before_point, after_point
 
 
 def measure(checkpoint: Checkpoint, path: Path, random: bool, pairs: int, side: int = SIDE) -> None:
-    """Measure the weights in a file on a frame of `side` pixels and print what a frame would cost."""
+    """Measure a checkpoint file on a frame of `side` pixels, and print an estimate per frame."""
     rgb = np.zeros((side, side, 3), np.uint8)
     merge_channel(rgb, draw_frame(side), Layer(0, (1, 1, 1), True, BLACK, WHITE))
     encoding = measure_encoding(checkpoint, path, rgb, pairs)
@@ -228,8 +297,9 @@ def measure(checkpoint: Checkpoint, path: Path, random: bool, pairs: int, side: 
         for costs in zip(encoding, proposing, strict=True)
     )
     print(
-        f'Projected, not measured: a frame at {PROJECTED_POINTS} points per side with {PROJECTED_CANDIDATES} '
-        f'candidates, from the seconds above: {before:,.0f} → {after:,.0f} s, {before / after:.1f}× faster'
+        f'Projected, not measured: a frame at {PROJECTED_POINTS} points per side with '
+        f'{PROJECTED_CANDIDATES} candidates, from the seconds above: '
+        f'{before:,.0f} → {after:,.0f} s, {before / after:.1f}× faster'
     )
 
 
@@ -240,18 +310,20 @@ def main() -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument('--model', choices=CHECKPOINTS, default='vit_b')
-    parser.add_argument('--pairs', type=int, default=3, help='runs of each side (default: 3)')
+    parser.add_argument(
+        '--model', choices=CHECKPOINTS, default='vit_b', help='size of SAM (default: vit_b)'
+    )
+    parser.add_argument('--pairs', type=int, default=3, help='runs of each (default: 3)')
     weights = parser.add_mutually_exclusive_group(required=True)
-    weights.add_argument('--random-weights', action='store_true')
+    weights.add_argument(
+        '--random-weights', action='store_true', help='measure without a checkpoint file'
+    )
     weights.add_argument('--weights', type=Path, help="SAM's own checkpoint file")
     options = parser.parse_args()
     checkpoint = CHECKPOINTS[options.model]
-    device = (
-        torch.cuda.get_device_name()
-        if torch.cuda.is_available()
-        else f'CPU, {torch.get_num_threads()} threads'
-    )
+    device = f'CPU, {torch.get_num_threads()} threads'
+    if torch.cuda.is_available():
+        device = torch.cuda.get_device_name()
     print(f'{checkpoint.title}, frame of {SIDE}×{SIDE}, {device}; stock → worker', flush=True)
     with tempfile.TemporaryDirectory() as folder:
         path = options.weights or Path(folder) / 'random.pth'

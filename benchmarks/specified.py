@@ -1,11 +1,11 @@
-"""The method of the specification, written plainly: what the worker is measured against.
+"""The method of the specification, written plainly, to measure the worker against.
 
 It is written on segment-anything, scikit-image and shapely. Frames, example masks, crops, pooling,
 outlines and the upload are code of this file. Three things are shared with the worker:
 
 - `build_sam` and the table of checkpoints, because SAM's own registry lacks the small model;
 - `annotation_client`, which sends the requests;
-- `Box`, `CutMask` and `Stopwatch`, which hold what a run found and its seconds.
+- `Box`, `CutMask` and `Stopwatch`, which hold the findings of a run and its seconds.
 
 The specification leaves some details open. The worker decides them in the same way, so the results
 can be compared exactly:
@@ -54,9 +54,13 @@ def run(
 
     Parameters
     ----------
-    params : the job's parameters as the server sends them
-    stopwatch : gets the seconds of each step
-    loaded : called once the model is loaded
+    apiUrl, token, datasetId : str
+    params : mapping
+        The job's parameters as the server sends them.
+    stopwatch : Stopwatch
+        Gets the seconds of each step.
+    loaded : callable
+        Called once the model is loaded.
     """
     form = params['workerInterface']
     occupancy = form['Target Occupancy']
@@ -126,12 +130,12 @@ def run(
 
 
 def place_of(location: Mapping[str, int]) -> tuple[int, int, int]:
-    """XY, Z and Time of a location as the server writes it."""
+    """Return XY, Z and Time of a location as the server writes it."""
     return location['XY'], location['Z'], location['Time']
 
 
 def read_layers(dataset: UPennContrastDataset) -> list[dict]:
-    """The visible layers of the dataset's configuration, with the contrast of the latest view."""
+    """Return the visible layers of the dataset, with the contrast of the latest view."""
     views = dataset.client.get('dataset_view', parameters={'datasetId': dataset.datasetId})
     view = max(views, key=lambda one: one.get('lastViewed', 0))
     collection = dataset.client.get(f'upenn_collection/{view["configurationId"]}')
@@ -146,7 +150,7 @@ def read_layers(dataset: UPennContrastDataset) -> list[dict]:
 def load_frame(
     dataset: UPennContrastDataset, layers: Sequence[Mapping], place: tuple[int, int, int]
 ) -> np.ndarray:
-    """The merged channels at a place (XY, Z, Time) as the user sees them: (H, W, 3) uint8."""
+    """Return the merged channels at (XY, Z, Time) as the user sees them: (H, W, 3) uint8."""
     merged = np.zeros(3)
     for layer in layers:
         number = dataset.coordinatesToFrameIndex(*place, layer['channel'])
@@ -162,13 +166,13 @@ def load_frame(
 
 
 def draw_mask(coordinates: Sequence[Mapping[str, float]], shape: tuple[int, ...]) -> np.ndarray:
-    """The pixels (H, W) whose centres lie in a polygon."""
+    """Return the mask (H, W) of the pixels whose centres lie in a polygon."""
     corners = [(point['y'] - 0.5, point['x'] - 0.5) for point in coordinates]  # row, column
     return polygon2mask(shape, np.array(corners))
 
 
 def load_model(checkpoint: Checkpoint, path: str) -> SamPredictor:
-    """Stock SAM with the weights of a checkpoint file, on a GPU where there is one."""
+    """Return stock SAM with the weights of a checkpoint file, on a GPU where there is one."""
     model = build_sam(checkpoint)
     model.load_state_dict(torch.load(path, map_location='cpu', weights_only=True))
     if not torch.cuda.is_available():
@@ -194,7 +198,7 @@ def patch_nms() -> None:
     for module in (torchvision.ops.boxes, automatic_mask_generator):
         if not hasattr(module, 'batched_nms'):
             raise AttributeError(
-                f'{module.__name__}.batched_nms is gone: this version needs another fix'
+                f'{module.__name__} has no batched_nms. This version needs another fix.'
             )
         module.batched_nms = torchvision.ops.boxes._batched_nms_coordinate_trick
 
@@ -207,13 +211,17 @@ def propose(
     min_area: int,
     max_area: int,
 ) -> list[dict]:
-    """The records of SAM's generator for a frame, those within the area limits.
+    """Run SAM's generator on a frame, and return its records within the area limits.
 
     Parameters
     ----------
-    rgb : (H, W, 3) uint8
-    checkpoint : its thresholds suit the weights; those of ViT-H are the generator's defaults
-    max_area : pixels; 0 means no limit
+    model : Sam
+    rgb : (H, W, 3) ndarray of uint8
+    checkpoint : Checkpoint
+        Its thresholds suit the weights. Those of ViT-H are the generator's defaults.
+    points_per_side : int
+    min_area, max_area : int
+        Pixels. A `max_area` of 0 means no limit.
     """
     generator = SamAutomaticMaskGenerator(
         model,
@@ -231,7 +239,7 @@ def propose(
 def describe(
     predictor: SamPredictor, rgb: np.ndarray, mask: np.ndarray, occupancy: float
 ) -> torch.Tensor:
-    """The feature vector (C,) of the object under a mask (H, W): crop, encode, pool."""
+    """Compute the feature vector (C,) of the object under a mask (H, W): crop, encode, pool."""
     crop, crop_mask = crop_with_context(rgb, mask, occupancy)
     predictor.set_image(crop)
     return pool(predictor.features, crop_mask)
@@ -240,19 +248,19 @@ def describe(
 def crop_with_context(
     rgb: np.ndarray, mask: np.ndarray, occupancy: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Frame and mask in a square that holds the object, which fills the share `occupancy` of it.
+    """Cut frame and mask to a square of which the object fills the share `occupancy`.
 
     A long object fills less, because its square is as wide as the object is long.
     """
     rows, columns = np.nonzero(mask)
-    side = round(math.sqrt(len(rows) / occupancy))
-    side = max(side, int(np.ptp(rows)) + 1, int(np.ptp(columns)) + 1)
+    height, width = int(np.ptp(rows)) + 1, int(np.ptp(columns)) + 1
+    side = max(round(math.sqrt(len(rows) / occupancy)), height, width)
     window = (place_window(rows, side, mask.shape[0]), place_window(columns, side, mask.shape[1]))
     return rgb[window], mask[window]
 
 
 def place_window(indices: np.ndarray, side: int, length: int) -> slice:
-    """`side` of `length` pixels with the indices in the middle, or all if there are fewer."""
+    """Return the `side` of `length` pixels with the indices in the middle, or all if fewer."""
     side = min(side, length)
     centred = (int(indices.min()) + int(indices.max()) + 1 - side) // 2
     start = min(max(centred, 0), length - side)
@@ -260,7 +268,7 @@ def place_window(indices: np.ndarray, side: int, length: int) -> slice:
 
 
 def pool(features: torch.Tensor, mask: np.ndarray) -> torch.Tensor:
-    """The mean (C,) of features (1, C, h, w), weighted by the share of a cell under the mask.
+    """Average features (1, C, h, w) to (C,), weighted by the share of each cell under the mask.
 
     The mask (H, W) is that of the crop. It is padded to a square as the encoder pads the crop.
     """
@@ -272,7 +280,7 @@ def pool(features: torch.Tensor, mask: np.ndarray) -> torch.Tensor:
 
 
 def outline_mask(mask: np.ndarray, smoothing: float) -> np.ndarray:
-    """The outline (N, 2) of a mask (H, W) as x and y, simplified by at most `smoothing` pixels."""
+    """Trace a mask (H, W): its outline (N, 2) as x and y, simplified by `smoothing` pixels."""
     contours = find_contours(np.pad(mask, 1).astype(float), 0.5)  # padding closes all contours
     # minus the pixel of padding, plus half a pixel
     polygons = [shapely.Polygon(contour[:, ::-1] - 0.5) for contour in contours]
@@ -282,7 +290,7 @@ def outline_mask(mask: np.ndarray, smoothing: float) -> np.ndarray:
 
 
 def cut_mask(mask: np.ndarray) -> CutMask:
-    """A mask (H, W), not empty, cut to the smallest box around it."""
+    """Cut a mask (H, W), not empty, to the smallest box around it."""
     rows, columns = np.nonzero(mask)
     box = Box(int(rows.min()), int(columns.min()), int(rows.max()) + 1, int(columns.max()) + 1)
     return CutMask(box, mask[box.slices])

@@ -1,4 +1,4 @@
-"""The worker's own job, with a segmenter that remembers what it was asked."""
+"""The worker's own job, with a segmenter that records its calls."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -20,7 +20,7 @@ from fewshot.settings import read_settings
 
 
 class WatchedSegmenter:
-    """A segmenter that keeps the objects that it described, and their vectors, per call."""
+    """A segmenter that records the objects of each call of `describe`, and their vectors."""
 
     def __init__(self, segmenter: sam.Segmenter):
         self.segmenter = segmenter
@@ -56,6 +56,9 @@ def run(
 
     Parameters
     ----------
+    apiUrl, token, datasetId : str
+    params : dict
+        The job's parameters as the server sends them.
     stopwatch : Stopwatch
         Gets the seconds of each step.
     loaded : callable

@@ -1,1 +1,1 @@
-"""How good the results are: precision, recall and duplicates of the worker on pictures with known objects."""
+"""Measure precision, recall and duplicates of the worker on pictures with known objects."""

@@ -1,7 +1,8 @@
-"""How good the results are, on drawn pictures and the demo's image: `python -m evaluation`, or `make evaluate`.
+"""Measure the results on drawn pictures and the demo's image: `python -m evaluation`.
 
-The small model looks for objects in groups of pictures that it was not trained on, each job over HTTP. All jobs have
-the demo's threshold, and area limits from the examples as the README recommends. Prints a Markdown table.
+The small model searches groups of pictures that it was not trained on. Each job runs over HTTP.
+All jobs use the demo's threshold, and area limits from the examples as the guide recommends. The
+command prints a Markdown table. `make evaluate` runs this module.
 """
 
 import argparse
@@ -16,11 +17,14 @@ from evaluation.groups import NAMES, Group, make_group
 from evaluation.jobs import POINTS, run_ways, running_lab
 from evaluation.scoring import Result, score_group
 
-HEADER = '| Pictures | Number | Objects | Way | Precision | Recall | F1 at IoU 0.5 | F1 at IoU 0.75 | Duplicates |'
+HEADER = (
+    '| Pictures | Number | Objects | Way | Precision | Recall | F1 at IoU 0.5 | F1 at IoU 0.75 '
+    '| Duplicates |'
+)
 
 
 def evaluate(group: Group, points: int) -> dict[str, Result]:
-    """Return the result of each way on a group, with so many points per side."""
+    """Return the result of each way on a group, with `points` per side."""
     found, counter = {}, {}
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -28,24 +32,19 @@ def evaluate(group: Group, points: int) -> dict[str, Result]:
     ):
         start = time.monotonic()
         for way, outlines, counterexamples in run_ways(lab, group):
-            print(
-                f'{group.name}, {way}: {time.monotonic() - start:.0f} s',
-                file=sys.stderr,
-                flush=True,
-            )
+            seconds = time.monotonic() - start
+            print(f'{group.name}, {way}: {seconds:.0f} s', file=sys.stderr, flush=True)
             start = time.monotonic()
             found[way], counter[way] = outlines, counterexamples
-    shown = [
-        *lab.examples,
-        *chain(*counter.values()),
-    ]  # the same objects are to be found in every way
+    # An object that was shown in one way counts in none, so all ways have the same objects to find.
+    shown = [*lab.examples, *chain(*counter.values())]
     return {
         way: score_group(group, outlines, shown, lab.smallest) for way, outlines in found.items()
     }
 
 
 def write_row(group: Group, way: str, result: Result) -> str:
-    """One row of the table, under HEADER."""
+    """Return one row of the table under HEADER."""
     cells = [
         group.name,
         str(len(group.images)),
@@ -63,7 +62,15 @@ def write_row(group: Group, way: str, result: Result) -> str:
 def main(
     arguments: Sequence[str] | None = None, make_group: Callable[[str], Group] = make_group
 ) -> None:
-    """Read the options, evaluate, print the table. Tests pass their own pictures."""
+    """Read the options, evaluate, and print the table.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        The command line; that of the process by default.
+    make_group : callable
+        Returns a group by its name. Tests pass their own.
+    """
     parser = argparse.ArgumentParser(
         prog='python -m evaluation', description=(__doc__ or '').splitlines()[0]
     )
@@ -73,7 +80,7 @@ def main(
         choices=NAMES,
         default=NAMES,
         metavar='NAME',
-        help=f'what to evaluate: {", ".join(NAMES)} (default: all)',
+        help=f'groups of pictures: {", ".join(NAMES)} (default: all)',
     )
     parser.add_argument(
         '--points', type=int, default=POINTS, help=f'points per side (default: {POINTS})'
@@ -82,9 +89,8 @@ def main(
     rows = [HEADER, '|---' * (HEADER.count('|') - 1) + '|']
     for name in options.groups:
         group = make_group(name)
-        rows += [
-            write_row(group, way, result) for way, result in evaluate(group, options.points).items()
-        ]
+        results = evaluate(group, options.points)
+        rows += [write_row(group, way, result) for way, result in results.items()]
     print('\n'.join(rows))
 
 

@@ -1,7 +1,8 @@
-"""What three counter-examples do in the demo's image: `python -m evaluation.counter_examples FILE`.
+"""Show the effect of three counter-examples: `python -m evaluation.counter_examples FILE`.
 
-Does what a user does who has no threshold yet: runs the job with the threshold as it comes, sorts what was found by
-similarity, tags the first three that are no nuclei, and runs it again. Prints both results and draws them side by side.
+The module follows a user who has not chosen a threshold. It runs the job on the demo's image with
+the default threshold, sorts the found objects by similarity, tags the first three that are not
+nuclei, and runs the job again. It prints both results and draws them side by side.
 """
 
 import argparse
@@ -27,56 +28,64 @@ from evaluation.jobs import (
     running_lab,
 )
 
-# a piece of a nucleus differs from a whole one in its surroundings, so there are more of them in a crop than usual
+# A part of a nucleus differs from a whole one by its surroundings. So the occupancy is low, which
+# leaves more room for the surroundings in a crop.
 SETTINGS = {'Similarity Threshold': 0.5, 'Target Occupancy': 0.10, 'Min Mask Area': SMALLEST}
 GAP = 8  # between the pictures, pixels
 
 
 def sort_by_similarity(lab: Lab, way: str) -> list[tuple[int, int]]:
-    """What a job found, (picture, index in the picture) each, least like the examples first."""
+    """Sort the objects that a job found, the least similar first.
+
+    Returns
+    -------
+    list of tuple
+        (picture, index in the picture) of each object.
+    """
     values = lab.store.client.get(
         'annotation_property_values', parameters={'datasetId': lab.datasetId, 'limit': 0}
     )
-    similarity = {
-        one['annotationId']: scores['Similarity']
-        for one in values
-        for scores in one['values'].values()
-    }
-    places = [
-        (similarity[annotation['_id']], picture, index)
-        for picture, found in enumerate(lab.polygons(way))
-        for index, annotation in enumerate(found)
-    ]
+    similarity = {}
+    for one in values:
+        for scores in one['values'].values():
+            similarity[one['annotationId']] = scores['Similarity']
+    places = []
+    for picture, found in enumerate(lab.polygons(way)):
+        for index, annotation in enumerate(found):
+            places.append((similarity[annotation['_id']], picture, index))
     return [(picture, index) for _, picture, index in sorted(places)]
 
 
 def draw_pair(pictures: Sequence[Image.Image]) -> Image.Image:
-    """Pictures of one size side by side, at half that size, in a palette, which keeps the file small."""
+    """Put pictures of one size side by side, at half that size.
+
+    The result has a palette, which makes the file small.
+    """
     width, height = pictures[0].width // 2, pictures[0].height // 2
     page = Image.new('RGB', (width * len(pictures) + GAP * (len(pictures) - 1), height), INK)
     for number, picture in enumerate(pictures):
-        page.paste(
-            picture.resize((width, height), Image.Resampling.LANCZOS), ((width + GAP) * number, 0)
-        )
-    return page.quantize(
-        256, Image.Quantize.MAXCOVERAGE
-    )  # keeps rare colours, those of the outlines
+        small = picture.resize((width, height), Image.Resampling.LANCZOS)
+        page.paste(small, ((width + GAP) * number, 0))
+    # MAXCOVERAGE keeps rare colours, such as those of the outlines
+    return page.quantize(256, Image.Quantize.MAXCOVERAGE)
 
 
 def main(
     arguments: Sequence[str] | None = None, nuclei: tuple[np.ndarray, np.ndarray] | None = None
 ) -> None:
-    """Run both jobs, print the scores, write the picture.
+    """Run both jobs, print the scores, and write the picture.
 
     Parameters
     ----------
+    arguments : sequence of str, optional
+        The command line; that of the process by default.
     nuclei : tuple of (H, W) ndarray, optional
-        An image and its labels; those of the demo if not given.
+        An image and its labels; those of the demo by default.
     """
     parser = argparse.ArgumentParser(
         prog='python -m evaluation.counter_examples', description=(__doc__ or '').splitlines()[0]
     )
-    parser.add_argument('file', type=Path, help='the picture to write, a PNG')
+    parser.add_argument('file', type=Path, help='PNG file to write')
     parser.add_argument(
         '--points', type=int, default=POINTS, help=f'points per side (default: {POINTS})'
     )
@@ -90,27 +99,25 @@ def main(
         counted = forget_examples(group.labels, lab.examples)
         found = lab.run(DEFAULTS, **SETTINGS)
         result = score(found, counted, SMALLEST)
-        wrong = [place for place in sort_by_similarity(lab, DEFAULTS) if place in result.wrong][
-            :COUNTER_EXAMPLES
-        ]
-        tagged = [
-            Example(picture, int(rasterise(outline, group.labels[picture].shape).sum()), outline)
-            for picture, outline in ((picture, found[picture][index]) for picture, index in wrong)
-        ]
+        wrong = [place for place in sort_by_similarity(lab, DEFAULTS) if place in result.wrong]
+        tagged = []
+        for picture, index in wrong[:COUNTER_EXAMPLES]:
+            outline = found[picture][index]
+            area = int(rasterise(outline, group.labels[picture].shape).sum())
+            tagged.append(Example(picture, area, outline))
         lab.upload(tagged, COUNTER_TAG)
         better = lab.run(COUNTERED, **SETTINGS, **{'Negative Tag': [COUNTER_TAG]})
     ways = (found, result, ()), (better, score(better, counted, SMALLEST), tagged)
     for _, result, shown in ways:
         print(
-            f'{len(shown)} counter-examples: {len(result.right)} nuclei, {len(result.wrong)} that are none, '
-            f'{len(result.missed)} missed'
+            f'{len(shown)} counter-examples: {len(result.right)} nuclei found, '
+            f'{len(result.wrong)} other objects found, {len(result.missed)} nuclei missed'
         )
-    draw_pair(
-        [
-            draw_picture(image, group.labels, lab.examples, outlines, result, SMALL_MODEL, shown)
-            for outlines, result, shown in ways
-        ]
-    ).save(options.file, optimize=True)
+    pictures = [
+        draw_picture(image, group.labels, lab.examples, outlines, result, SMALL_MODEL, shown)
+        for outlines, result, shown in ways
+    ]
+    draw_pair(pictures).save(options.file, optimize=True)
 
 
 if __name__ == '__main__':

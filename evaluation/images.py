@@ -1,8 +1,8 @@
-"""Pictures with known objects, drawn in another way than those that the small model was trained on.
+"""Draw pictures with known objects, in another way than the pictures of the training.
 
-An outline is a sum of waves around an ellipse, objects are put where there is room, and the noise is that of counted
-light under a lamp that is brighter in the middle; training draws ellipses with one wave, in clumps, with noise of one
-width everywhere.
+An outline here is a sum of waves around an ellipse. Objects are placed where there is room. The
+noise is that of photon counts under uneven illumination. The training draws ellipses with one wave,
+in clumps, with noise of one width everywhere.
 """
 
 from dataclasses import dataclass
@@ -10,46 +10,75 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-GROUND, LIGHT = 200, 2000  # counts of the background, and what an object of brightness 1 adds
+BACKGROUND = 200  # counts
+LIGHT = 2000  # counts that an object of brightness 1 adds
 WAVES = np.arange(2, 7)  # around an outline
 TRIES = 60  # to find a place for an object
 
 
 @dataclass(frozen=True)
 class Kind:
-    """Objects that look alike; pairs are the lowest and the highest value."""
+    """Objects that look alike. Pairs are the lowest and the highest value.
 
-    radius: tuple[float, float]  # pixels, of a disc of about the same area
-    stretch: tuple[float, float]  # length by width
-    brightness: tuple[float, float]  # 1: LIGHT counts above the background
-    grain: float  # standard deviation of the texture, by the brightness
+    Attributes
+    ----------
+    radius : tuple of float
+        Of a disc of about the same area, pixels.
+    stretch : tuple of float
+        Length divided by width.
+    brightness : tuple of float
+        1 is LIGHT counts above the background.
+    grain : float
+        Standard deviation of the texture, divided by the brightness.
+    """
+
+    radius: tuple[float, float]
+    stretch: tuple[float, float]
+    brightness: tuple[float, float]
+    grain: float
 
 
 @dataclass(frozen=True)
 class Scene:
-    """What a picture shows."""
+    """The content of a picture.
 
-    side: int  # of the picture, pixels
+    Attributes
+    ----------
+    side : int
+        Of the picture, pixels.
+    kinds : tuple of Kind
+    counts : tuple of int
+        Objects of each kind; fewer if there is no room.
+    gap : int
+        Minimum distance of two objects in pixels, along rows and columns.
+    crowded : bool
+        Whether each object is as close to another as the gap allows.
+    """
+
+    side: int
     kinds: tuple[Kind, ...]
-    counts: tuple[int, ...]  # objects of each kind, as far as there is room
-    gap: int  # pixels between two objects, at least, counted along rows and columns
-    crowded: bool = False  # each object is pushed as close to another as the gap allows
+    counts: tuple[int, ...]
+    gap: int
+    crowded: bool = False
 
 
 def draw_image(scene: Scene, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """One picture of a scene; the same seed gives the same picture.
+    """Draw one picture of a scene. The same seed gives the same picture.
 
     Returns
     -------
-    image : (side, side) uint16
-    labels : (side, side) int32, 0 is background
-    kinds : (objects + 1,) int, the kind of each label, -1 for the background
+    image : (side, side) ndarray of uint16
+    labels : (side, side) ndarray of int32
+        0 is background.
+    kinds : (objects + 1,) ndarray of int
+        The kind of each label; -1 for the background.
     """
     rng = np.random.default_rng(seed)
     labels = np.zeros((scene.side, scene.side), np.int32)
     light = np.zeros(labels.shape, np.float32)
     kinds = [-1]
-    for kind in rng.permutation(np.repeat(np.arange(len(scene.kinds)), scene.counts)):
+    planned = np.repeat(np.arange(len(scene.kinds)), scene.counts)
+    for kind in rng.permutation(planned):
         shape = draw_shape(scene.kinds[kind], rng)
         place = find_place(labels, shape, scene, rng)
         if place is not None:
@@ -61,8 +90,9 @@ def draw_image(scene: Scene, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndar
 
 
 def draw_shape(kind: Kind, rng: np.random.Generator) -> np.ndarray:
-    """The mask of one object, cut to its box: (h, w) bool."""
-    radius, root = rng.uniform(*kind.radius), rng.uniform(*kind.stretch) ** 0.5
+    """Draw the mask of one object, cut to its box: (h, w) bool."""
+    radius = rng.uniform(*kind.radius)
+    root = rng.uniform(*kind.stretch) ** 0.5
     reach = int(radius * root * 1.5) + 2
     rows, columns = np.mgrid[-reach : reach + 1, -reach : reach + 1]
     angle = rng.uniform(0, np.pi)
@@ -70,7 +100,8 @@ def draw_shape(kind: Kind, rng: np.random.Generator) -> np.ndarray:
     across = (rows * np.cos(angle) - columns * np.sin(angle)) * root
     heights = 0.04 * rng.standard_normal(len(WAVES)) / WAVES**0.5
     phases = rng.uniform(0, 2 * np.pi, len(WAVES))
-    wave = (heights * np.cos(WAVES * np.arctan2(across, along)[..., None] + phases)).sum(-1)
+    angles = np.arctan2(across, along)[..., None]
+    wave = (heights * np.cos(WAVES * angles + phases)).sum(-1)
     mask = np.hypot(along, across) < radius * (1 + wave)
     return mask[np.ix_(mask.any(1), mask.any(0))]
 
@@ -78,29 +109,27 @@ def draw_shape(kind: Kind, rng: np.random.Generator) -> np.ndarray:
 def find_place(
     labels: np.ndarray, shape: np.ndarray, scene: Scene, rng: np.random.Generator
 ) -> np.ndarray | None:
-    """The upper left corner, row and column, at which an object fits with its gap; None where none was found."""
-    grown = (
-        ndimage.binary_dilation(np.pad(shape, scene.gap), iterations=scene.gap)
-        if scene.gap
-        else shape
-    )
+    """Find a place where an object fits with its gap.
+
+    Returns
+    -------
+    (2,) ndarray of int or None
+        The upper left corner, row and column. None if all tries failed.
+    """
+    gap = scene.gap
+    grown = shape
+    if gap:
+        grown = ndimage.binary_dilation(np.pad(shape, gap), iterations=gap)
     size = np.array(shape.shape)
     taken = np.argwhere(labels) if scene.crowded else np.empty((0, 2), int)
     for _ in range(TRIES):
         if len(taken):
-            place = (
-                push_out(
-                    labels, grown, taken[rng.integers(len(taken))] - size // 2 - scene.gap, rng
-                )
-                + scene.gap
-            )
+            start = taken[rng.integers(len(taken))] - size // 2 - gap
+            place = push_out(labels, grown, start, rng) + gap
         else:
             place = rng.integers(0, scene.side - size + 1)
-        if (
-            (place >= 0).all()
-            and (place + size <= scene.side).all()
-            and is_free(labels, grown, place - scene.gap)
-        ):
+        inside = (place >= 0).all() and (place + size <= scene.side).all()
+        if inside and is_free(labels, grown, place - gap):
             return place
     return None
 
@@ -108,45 +137,64 @@ def find_place(
 def push_out(
     labels: np.ndarray, shape: np.ndarray, place: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
-    """From a corner where a shape lies on an object, in some direction, to the first where it lies on none."""
+    """Move a shape in a random direction until it lies on no object, and return its corner.
+
+    Parameters
+    ----------
+    labels : (side, side) ndarray
+    shape : (h, w) ndarray of bool
+    place : (2,) ndarray of int
+        The upper left corner, row and column, from which the shape starts.
+    rng : numpy.random.Generator
+    """
     angle = rng.uniform(0, 2 * np.pi)
     direction = np.array([np.sin(angle), np.cos(angle)])
-    steps = (
-        np.rint(place + length * direction).astype(int) for length in range(2 * max(labels.shape))
-    )
-    return next(corner for corner in steps if is_free(labels, shape, corner))
+    corner, length = place, 0
+    while not is_free(labels, shape, corner):  # at the latest, it is free outside the picture
+        length += 1
+        corner = np.rint(place + length * direction).astype(int)
+    return corner
 
 
 def is_free(labels: np.ndarray, shape: np.ndarray, place: np.ndarray) -> bool:
-    """Whether a shape (h, w) bool with its upper left corner at `place` lies on no object. It may reach out."""
+    """Return whether a shape (h, w) with its upper left corner at `place` lies on no object.
+
+    The part of the shape outside the picture is ignored.
+    """
     start, end = np.maximum(place, 0), np.minimum(place + shape.shape, labels.shape)
     if (start >= end).any():
         return True
-    return not labels[slices_at(start, end - start)][
-        shape[slices_at(start - place, end - start)]
-    ].any()
+    part = labels[slices_at(start, end - start)]
+    inside = shape[slices_at(start - place, end - start)]
+    return not part[inside].any()
 
 
 def slices_at(corner: np.ndarray, size: np.ndarray | tuple[int, ...]) -> tuple[slice, ...]:
-    """To index an image with: the window of a size (height, width) at its upper left corner (row, column)."""
+    """Return the slices of a window with a corner (row, column) and a size (height, width)."""
     return tuple(slice(first, first + length) for first, length in zip(corner, size, strict=True))
 
 
 def paint(shape: np.ndarray, kind: Kind, rng: np.random.Generator) -> np.ndarray:
-    """Brightness of an object: domed, with a grain a few pixels wide. (h, w) float32."""
+    """Return the brightness of an object as (h, w) float32.
+
+    It is highest in the middle, with a grain that is a few pixels wide.
+    """
     depth = ndimage.distance_transform_edt(np.pad(shape, 1))[1:-1, 1:-1]
     grain = ndimage.gaussian_filter(rng.standard_normal(shape.shape), 1.5)
     grain = np.clip(1 + kind.grain * grain / grain.std(), 0.1, None)
-    return (
-        rng.uniform(*kind.brightness) * (0.6 + 0.4 * np.sqrt(depth / depth.max())) * grain
-    ).astype(np.float32)
+    profile = 0.6 + 0.4 * np.sqrt(depth / depth.max())
+    brightness = rng.uniform(*kind.brightness) * profile * grain
+    return brightness.astype(np.float32)
 
 
 def expose(light: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """What a camera makes of it: blur, light that fades towards the corners, noise. (H, W) uint16."""
-    counts = GROUND + LIGHT * ndimage.gaussian_filter(light, 0.8)
+    """Return the picture that a camera takes of it: (H, W) uint16.
+
+    It adds blur, light that fades towards the corners, and noise.
+    """
+    counts = BACKGROUND + LIGHT * ndimage.gaussian_filter(light, 0.8)
     rows, columns = (np.linspace(-1, 1, length, dtype=np.float32) for length in light.shape)
     counts *= 1 - 0.1 * (rows[:, None] ** 2 + columns**2)
-    # with so many counts a normal distribution is that of Poisson
+    # for counts as high as these, a normal distribution is close to a Poisson distribution
     counts += np.sqrt(counts) * rng.standard_normal(counts.shape, np.float32)
     return np.clip(np.rint(counts), 0, 65535).astype(np.uint16)

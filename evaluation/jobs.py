@@ -1,4 +1,4 @@
-"""The worker's jobs on a group of pictures, over HTTP, one for each way."""
+"""Run the worker's jobs on a group of pictures over HTTP, one job per way."""
 
 import contextlib
 import io
@@ -28,32 +28,44 @@ if TYPE_CHECKING:
 
 COUNTER_TAG = 'counter-example'
 COUNTER_EXAMPLES = 3
-POINTS, LARGE_POINTS = (
-    32,
-    16,
-)  # per side of a picture; of a large one, or of a tile of it, for the sake of time
-SPECIFIED, SKIPPED, OWN_NMS = (
-    'as specified',
-    'as specified, duplicates skipped',
-    'as specified, own box NMS',
-)
-DEFAULTS, COUNTERED, TILED = 'defaults', 'counter-examples', 'tiles'
+POINTS = 32  # per side of a picture
+LARGE_POINTS = 16  # per side of a large picture, or of a tile of it, to save time
+
+# the ways
+SPECIFIED = 'as specified'
+SKIPPED = 'as specified, duplicates skipped'
+OWN_NMS = 'as specified, own box NMS'
+DEFAULTS = 'defaults'
+COUNTERED = 'counter-examples'
+TILED = 'tiles'
 
 
 class Lab(NamedTuple):
-    """A server with the pictures of a group on it, and their examples."""
+    """A server with the pictures of a group and their examples.
+
+    Attributes
+    ----------
+    apiUrl, token, datasetId : str
+    pictures : int
+        Number of pictures.
+    points : int
+        Points per side.
+    examples : list of Example
+    compute : callable
+        Runs a job.
+    """
 
     apiUrl: str
     token: str
     datasetId: str
     pictures: int
-    points: int  # per side
+    points: int
     examples: list[Example]
     compute: Callable[..., None] = entrypoint.compute
 
     @property
     def smallest(self) -> int:
-        """Min Mask Area as the README recommends it, pixels."""
+        """Min Mask Area in pixels, as the guide recommends."""
         return min(one.area for one in self.examples) // 2
 
     @property
@@ -62,7 +74,7 @@ class Lab(NamedTuple):
         return UPennContrastAnnotationClient(self.apiUrl, self.token)
 
     def upload(self, objects: list[Example], tag: str) -> None:
-        """Give the server outlines with a tag, as a user would."""
+        """Upload outlines with a tag, as a user would."""
         self.store.createMultipleAnnotations(
             [to_annotation(one, self.datasetId, tag) for one in objects]
         )
@@ -70,16 +82,21 @@ class Lab(NamedTuple):
     def run(
         self, way: str, checkpoint: Checkpoint = VIT_MINI, /, **changes: Any
     ) -> list[list[np.ndarray]]:
-        """Run a job on all pictures and return the outlines that it uploaded for each, (N, 2) as x, y.
+        """Run a job on all pictures.
 
         Parameters
         ----------
         way : str
-            The tag of what is found.
+            The tag of the outlines that it uploads.
         checkpoint : Checkpoint
-            Replaces the thresholds of the model's own.
-        changes
+            Its thresholds replace those of the model.
+        **changes
             Values of the form.
+
+        Returns
+        -------
+        list of list of (N, 2) ndarray
+            The outlines in each picture as x and y.
         """
         settings = {
             **choose_settings(self.examples, SMALL_MODEL),
@@ -90,8 +107,8 @@ class Lab(NamedTuple):
         job = {**describe_job(self.datasetId, settings), 'tags': [way]}
         with (
             patch.dict(os.environ, SAM_CHECKPOINT_DIR=str(ROOT / 'models')),
-            contextlib.redirect_stdout(io.StringIO()),
-        ):  # where the messages for the page go
+            contextlib.redirect_stdout(io.StringIO()),  # it gets the messages for the page
+        ):
             self.compute(
                 self.datasetId,
                 self.apiUrl,
@@ -102,7 +119,7 @@ class Lab(NamedTuple):
         return [[to_outline(one) for one in here] for here in self.polygons(way)]
 
     def polygons(self, tag: str) -> list[list[dict]]:
-        """Of each picture the polygons that carry a tag, as the server has them."""
+        """Return the polygons with a tag per picture, as the server has them."""
         return download_polygons(self.store, self.datasetId, tag, self.pictures)
 
 
@@ -120,29 +137,50 @@ def running_lab(
     compute: Callable[..., None] = entrypoint.compute,
     points: int = POINTS,
 ) -> Iterator[Lab]:
-    """Serve the pictures of a group, with examples outlined, from a new folder. Jobs are run by `compute`."""
+    """Serve the pictures of a group with their examples.
+
+    Parameters
+    ----------
+    folder : Path
+        Gets the pictures and the server's log.
+    group : Group
+    compute : callable
+        Runs the jobs.
+    points : int
+        Points per side, for groups of small pictures.
+    """
     write_dataset(folder / 'data', group.images)
     with running_server(folder / 'data', folder / 'server.log') as server:
         lab = Lab(
             server['apiUrl'],
             server['token'],
             server['datasets'][NAME],
-            len(group.images),
-            LARGE_POINTS if group.tile_size else points,
-            outline_examples(group),
-            compute,
+            pictures=len(group.images),
+            points=LARGE_POINTS if group.tile_size else points,
+            examples=outline_examples(group),
+            compute=compute,
         )
         lab.upload(lab.examples, EXAMPLE_TAG)
         yield lab
 
 
 def run_ways(lab: Lab, group: Group) -> Iterator[tuple[str, list[list[np.ndarray]], list[Example]]]:
-    """Each way that fits a group: its name, the outlines it found in each picture, the counter-examples it was shown.
+    """Run each way that fits a group.
 
-    The method as specified is run by the worker with Duplicates at keep and without scores: `make bench` shows that
-    this gives its masks one by one, and it spares a large frame the hours of the specification's own code. Its box NMS
-    is that of SAM's generator and of ViT-H. The small model's own is stricter, because it proposes parts and wholes. So either
-    measure against duplicates is a way of its own, and the defaults have both.
+    The worker runs the method as specified, with Duplicates at keep and without scores. `make
+    bench` shows that this gives the same masks, and it saves hours on a large frame.
+
+    The method as specified uses the box NMS of SAM's generator and of ViT-H. The box NMS of the
+    small model is stricter, because this model proposes objects and their parts. So there are two
+    measures against duplicates. Each is a way of its own, and the defaults have both.
+
+    Yields
+    ------
+    way : str
+    outlines : list of list of (N, 2) ndarray
+        The outlines found in each picture.
+    counter_examples : list of Example
+        The counter-examples that the job used.
     """
     plain = {'Duplicates': 'keep', 'Save Scores': False}
     loose = replace(VIT_MINI, box_nms_thresh=VIT_H.box_nms_thresh)

@@ -1,4 +1,4 @@
-"""Found objects matched with true objects, one to one, and the duplicates among them."""
+"""Match found objects with true objects, one to one, and count the duplicates."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,27 +17,46 @@ STRICT_IOU = 0.75
 
 @dataclass(frozen=True)
 class Result:
-    """How good the outlines of a group are."""
+    """The scores of the outlines of a group.
 
-    score: Score  # at IoU 0.5
-    strict: Score  # at STRICT_IOU
-    duplicates: int  # outlines to delete so that no object has two
+    Attributes
+    ----------
+    score : Score
+        At IoU 0.5.
+    strict : Score
+        At STRICT_IOU.
+    duplicates : int
+        Outlines to delete so that no object has two.
+    """
+
+    score: Score
+    strict: Score
+    duplicates: int
 
     @property
     def objects(self) -> int:
-        """How many were to be found."""
+        """Number of objects to be found."""
         return len(self.score.right) + len(self.score.missed)
 
 
 def measure_iou(
     outlines: Sequence[np.ndarray], labels: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """How outlines, (N, 2) each as x and y, lie on the objects of a picture.
+    """Measure the overlap of outlines with the objects of a picture.
+
+    Parameters
+    ----------
+    outlines : sequence of (N, 2) ndarray
+        x and y.
+    labels : (H, W) ndarray
+        0 is background.
 
     Returns
     -------
-    iou : (outlines, labels.max() + 1) with each object, 0 with the background
-    shares : likewise, the share of the outline's pixels that lie on the object or on the background
+    iou : (outlines, labels.max() + 1) ndarray
+        IoU with each object; 0 with the background.
+    shares : (outlines, labels.max() + 1) ndarray
+        Share of the outline's pixels that lie on each object, or on the background.
     """
     areas = np.bincount(labels.ravel())
     shared, own = np.zeros((len(outlines), len(areas))), np.zeros((len(outlines), 1))
@@ -53,9 +72,16 @@ def measure_iou(
 
 
 def count_duplicates(outlines: Sequence[np.ndarray], iou: np.ndarray) -> int:
-    """How many of a picture's outlines to delete so that no two of them are of one object.
+    """Count the outlines of a picture to delete so that no object has two.
 
-    Two are of one object when both have an IoU of 0.5 or more with it (`iou` as of `measure_iou`), or with each other.
+    Two outlines belong to one object if both have an IoU of 0.5 or more with it, or with each
+    other.
+
+    Parameters
+    ----------
+    outlines : sequence of (N, 2) ndarray
+    iou : (outlines, labels) ndarray
+        As returned by `measure_iou`.
     """
     count = len(outlines)
     if not count:
@@ -63,12 +89,18 @@ def count_duplicates(outlines: Sequence[np.ndarray], iou: np.ndarray) -> int:
     polygons = shapely.make_valid(np.array([shapely.Polygon(points) for points in outlines]))
     one, other = shapely.STRtree(polygons).query(polygons, predicate='intersects')
     shared = shapely.area(shapely.intersection(polygons[one], polygons[other]))
-    same = shared >= IOU * (shapely.area(polygons[one]) + shapely.area(polygons[other]) - shared)
+    joined = shapely.area(polygons[one]) + shapely.area(polygons[other]) - shared
+    same = shared >= IOU * joined
     hits, objects = np.nonzero(iou >= IOU)
-    links = np.concatenate([one[same], hits]), np.concatenate([other[same], count + objects])
+
+    # A graph of outlines and objects. An edge joins two outlines of one object, or an outline and
+    # its object. Each connected part keeps one outline.
+    starts = np.concatenate([one[same], hits])
+    ends = np.concatenate([other[same], count + objects])
     nodes = count + iou.shape[1]
-    bonds = csr_array((np.ones(len(links[0])), links), shape=(nodes, nodes))
-    return count - len(np.unique(connected_components(bonds, directed=False)[1][:count]))
+    graph = csr_array((np.ones(len(starts)), (starts, ends)), shape=(nodes, nodes))
+    _, parts = connected_components(graph, directed=False)
+    return count - len(np.unique(parts[:count]))
 
 
 def score_group(
@@ -76,21 +108,29 @@ def score_group(
 ) -> Result:
     """Compare the outlines found in each picture of a group with its wanted objects.
 
-    What the user has outlined, `shown`, examples and counter-examples, counts neither way; nor do wanted objects that
-    the border cuts to less than `smallest` pixels, as in `demo.scoring.score`.
+    Two kinds of objects are ignored, neither required nor counted as wrong: objects that the user
+    outlined, and fragments of wanted objects at the border, as in `demo.scoring.score`.
+
+    Parameters
+    ----------
+    group : Group
+    found : sequence of sequence of (N, 2) ndarray
+        The outlines in each picture, x and y.
+    shown : list of Example
+        Examples and counter-examples of the user.
+    smallest : int
+        Pixels. A smaller object at the border is a fragment.
     """
     score, strict, duplicates = Score([], [], []), Score([], [], []), 0
     unseen = forget_examples(group.labels, shown)
-    for position, (labels, wanted, outlines) in enumerate(
-        zip(group.labels, group.wanted, found, strict=True)
-    ):
+    pictures = zip(group.labels, group.wanted, found, strict=True)
+    for position, (labels, wanted, outlines) in enumerate(pictures):
         iou, shares = measure_iou(outlines, labels)
         duplicates += count_duplicates(outlines, iou)
-        passed = ~np.isin(np.arange(len(wanted)), unseen[position]) | wanted & find_fragments(
-            labels, smallest
-        )
-        counted = np.flatnonzero(shares[:, passed].sum(axis=1) <= 0.5)
-        required = np.flatnonzero(wanted & ~passed)
+        was_shown = ~np.isin(np.arange(len(wanted)), unseen[position])
+        ignored = was_shown | (wanted & find_fragments(labels, smallest))
+        counted = np.flatnonzero(shares[:, ignored].sum(axis=1) <= 0.5)
+        required = np.flatnonzero(wanted & ~ignored)
         add_outcome(score, position, iou, counted, required, IOU)
         add_outcome(strict, position, iou, counted, required, STRICT_IOU)
     return Result(score, strict, duplicates)
@@ -104,27 +144,40 @@ def add_outcome(
     required: np.ndarray,
     least: float,
 ) -> None:
-    """Match the outlines that count with the objects to be found, at an IoU of `least` or more, and add what comes out.
+    """Match the outlines of a picture with the objects to be found, and add the result to a score.
 
     Parameters
     ----------
-    iou : as of `measure_iou`
-    counted, required : numbers of outlines, and of objects
+    score : Score
+    position : int
+        Number of the picture.
+    iou : (outlines, labels) ndarray
+        As returned by `measure_iou`.
+    counted : (N,) ndarray of int
+        Numbers of the outlines that count.
+    required : (M,) ndarray of int
+        Labels of the objects to be found.
+    least : float
+        The lowest IoU of a match.
     """
     table = iou[np.ix_(counted, required)]
     pairs = match_iou(np.where(table >= least, table, 0)) if table.size else []
     rows, columns = {row for row, _ in pairs}, {column for _, column in pairs}
     for row, number in enumerate(counted.tolist()):
-        (score.right if row in rows else score.wrong).append((position, number))
-    score.missed.extend(
-        (position, number)
-        for column, number in enumerate(required.tolist())
-        if column not in columns
-    )
+        outcome = score.right if row in rows else score.wrong
+        outcome.append((position, number))
+    for column, number in enumerate(required.tolist()):
+        if column not in columns:
+            score.missed.append((position, number))
 
 
 def find_fragments(labels: np.ndarray, smallest: int) -> np.ndarray:
-    """Which objects are of less than `smallest` pixels and at the picture's border: (labels.max() + 1,) bool."""
+    """Return which objects have fewer than `smallest` pixels and touch the picture's border.
+
+    Returns
+    -------
+    (labels.max() + 1,) ndarray of bool
+    """
     fragments = np.bincount(labels.ravel()) < smallest
     for number in np.flatnonzero(fragments):
         fragments[number] = number > 0 and touches_border(labels == number)
@@ -134,11 +187,13 @@ def find_fragments(labels: np.ndarray, smallest: int) -> np.ndarray:
 def outline_wrong_kind(
     group: Group, found: Sequence[Sequence[np.ndarray]], most: int
 ) -> list[Example]:
-    """The true outlines of the first objects that are not wanted and were found: a user's counter-examples."""
+    """Return counter-examples as a user would draw them.
+
+    They are the true outlines of the first `most` objects that were found but are not wanted.
+    """
     wrong: list[Example] = []
-    for position, (labels, wanted, outlines) in enumerate(
-        zip(group.labels, group.wanted, found, strict=True)
-    ):
+    pictures = zip(group.labels, group.wanted, found, strict=True)
+    for position, (labels, wanted, outlines) in enumerate(pictures):
         iou, _ = measure_iou(outlines, labels)
         for number in np.flatnonzero((iou >= IOU).any(axis=0) & ~wanted):
             mask = labels == number

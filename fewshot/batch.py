@@ -1,4 +1,4 @@
-"""The batch: which locations a job searches, their words for the batch fields, and how it is split."""
+"""The batch: the locations that a job searches, how they are written, and how they are split."""
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -10,12 +10,18 @@ from fewshot.geometry import Location
 from fewshot.images.metadata import axis_length
 from fewshot.settings import BATCH_AXES, parse_ranges
 
-MAX_LOCATIONS = 100_000  # of a job
-MAX_LISTED_RANGES = 10  # of a message
+MAX_LOCATIONS_PER_JOB = 100_000
+MAX_RANGES_PER_MESSAGE = 10
 
 
 class Block(NamedTuple):
-    """All combinations of these XY, Z and Time indices, 0-based and ascending: what the batch fields can name."""
+    """All combinations of these XY, Z and Time indices. The batch fields can name exactly a block.
+
+    Attributes
+    ----------
+    xys, zs, times : tuple of int
+        Indices from 0, ascending.
+    """
 
     xys: tuple[int, ...]
     zs: tuple[int, ...]
@@ -23,16 +29,16 @@ class Block(NamedTuple):
 
     @property
     def locations(self) -> list[Location]:
-        """XY by XY, then Z, then Time."""
+        """The locations, sorted by XY, then Z, then Time."""
         return [Location(xy, z, time) for xy, z, time in product(*self)]
 
     @property
     def fields(self) -> dict[str, str]:
-        """The values of the batch fields, by their names."""
+        """The value of each batch field, by its name."""
         return {name: join_numbers(indices) for name, indices in zip(BATCH_AXES, self, strict=True)}
 
     def __str__(self) -> str:
-        """Return the batch fields as they can be pasted."""
+        """Return the batch fields as text that the user can paste."""
         return ', '.join(f'{name}: {text}' for name, text in self.fields.items())
 
 
@@ -42,7 +48,7 @@ class Block(NamedTuple):
 def list_locations(
     batches: Mapping[str, str], current: Location, metadata: Mapping
 ) -> list[Location]:
-    """Return the locations to search, XY by XY, then Z, then Time.
+    """Return the locations to search, sorted by XY, then Z, then Time.
 
     Parameters
     ----------
@@ -56,20 +62,40 @@ def list_locations(
     Raises
     ------
     JobError
-        A field names locations outside the dataset, or there are more than MAX_LOCATIONS.
+        A field names locations outside the dataset, or there are more than MAX_LOCATIONS_PER_JOB.
     """
     here = (current.xy, current.z, current.time)
     axes = []
     for name, index, axis in zip(BATCH_AXES, here, ('XY', 'Z', 'T'), strict=True):
         axes.append(list_indices(name, batches[name], index, axis_length(metadata, axis)))
     count = math.prod(len(axis) for axis in axes)
-    if count > MAX_LOCATIONS:
-        raise messages.BATCH_TOO_LARGE.error(count=count, most=MAX_LOCATIONS)
+    if count > MAX_LOCATIONS_PER_JOB:
+        raise messages.BATCH_TOO_LARGE.error(count=count, most=MAX_LOCATIONS_PER_JOB)
     return Block(*axes).locations
 
 
 def list_indices(name: str, text: str, current: int, length: int) -> tuple[int, ...]:
-    """Return the 0-based indices that a batch field names on an axis of this length. Raises JobError."""
+    """Return the indices that a batch field names on one axis.
+
+    Parameters
+    ----------
+    name, text : str
+        Name and content of the field.
+    current : int
+        The index for a blank field, from 0.
+    length : int
+        Number of positions on the axis.
+
+    Returns
+    -------
+    tuple of int
+        From 0, ascending.
+
+    Raises
+    ------
+    JobError
+        The field names positions that the axis does not have.
+    """
     ranges = parse_ranges(text)
     if ranges is None:
         return tuple(range(length))
@@ -78,9 +104,9 @@ def list_indices(name: str, text: str, current: int, length: int) -> tuple[int, 
     if outside:
         texts = [
             f'{first}-{last}' if first < last else f'{first}'
-            for first, last in outside[:MAX_LISTED_RANGES]
+            for first, last in outside[:MAX_RANGES_PER_MESSAGE]
         ]
-        more = ', ...' if len(outside) > MAX_LISTED_RANGES else ''
+        more = ', ...' if len(outside) > MAX_RANGES_PER_MESSAGE else ''
         raise messages.LOCATIONS_OUTSIDE.error(
             field=name, outside=', '.join(texts) + more, length=length
         )
@@ -106,8 +132,12 @@ def write_locations(locations: Collection[Location]) -> str:
 
 
 def cover_locations(locations: Collection[Location]) -> list[Block]:
-    """Return few blocks that hold each of the locations once and nothing else, ordered by their first location."""
-    # lines of XYs, then planes of lines with the same XYs, then blocks of planes with the same XYs and times
+    """Return a small number of blocks that together hold exactly these locations, each once.
+
+    They are sorted by their first location.
+    """
+    # The XYs with the same Z and Time form a line. Lines with the same Z and the same XYs form a
+    # plane. Planes with the same XYs and the same Times form a block.
     lines: dict[tuple[int, int], set[int]] = {}
     for location in locations:
         lines.setdefault((location.z, location.time), set()).add(location.xy)
@@ -122,7 +152,7 @@ def cover_locations(locations: Collection[Location]) -> list[Block]:
 
 
 def join_numbers(indices: Iterable[int]) -> str:
-    """Return 0-based indices as the user counts and writes them.
+    """Return indices, which count from 0, as ranges in the user's numbers, which count from 1.
 
     Examples
     --------
@@ -145,16 +175,28 @@ def join_numbers(indices: Iterable[int]) -> str:
 
 
 def split_block(block: Block, jobs: int) -> list[Block]:
-    """Return a batch in shares that are blocks and differ by one frame at most, neighbours together.
+    """Split a batch into shares for several jobs.
 
-    The number of shares is the one nearest to `jobs` for which there are even shares, and the smaller of two.
+    Parameters
+    ----------
+    block : Block
+        The batch.
+    jobs : int
+        The number of shares that the user wants.
+
+    Returns
+    -------
+    list of Block
+        The shares. They differ by at most one frame, and neighbours are in the same share. If the
+        batch has no `jobs` even shares, the nearest possible number is taken, the smaller one in
+        case of a tie.
     """
     ways = product(*(range(1, len(axis) + 1) for axis in block))
     even_ways = [way for way in ways if is_even(block, way)]
 
     def preference(way: tuple[int, ...]) -> tuple[int, ...]:
         count = math.prod(way)
-        # of the same number of shares, split XY first, then Z: positions far apart have least in common
+        # With the same number of shares, split XY first, then Z. Frames at one XY stay together.
         return abs(count - jobs), count, -way[0], -way[1]
 
     way = min(even_ways, key=preference)
@@ -163,7 +205,14 @@ def split_block(block: Block, jobs: int) -> list[Block]:
 
 
 def is_even(block: Block, way: Sequence[int]) -> bool:
-    """Return whether the shares differ by one frame at most when each axis is split into so many parts."""
+    """Return whether the shares of a block differ by at most one frame.
+
+    Parameters
+    ----------
+    block : Block
+    way : sequence of int
+        Number of parts per axis.
+    """
     smallest = largest = 1
     for axis, count in zip(block, way, strict=True):
         whole, rest = divmod(len(axis), count)
@@ -173,7 +222,7 @@ def is_even(block: Block, way: Sequence[int]) -> bool:
 
 
 def split_evenly(indices: Sequence[int], count: int) -> list[tuple[int, ...]]:
-    """Return neighbouring indices in so many parts, the longer parts first."""
+    """Split a sequence into `count` parts of neighbours, the longer parts first."""
     whole, rest = divmod(len(indices), count)
     parts = []
     start = 0

@@ -1,4 +1,4 @@
-"""The errors that a user is told about."""
+"""The errors that the user sees."""
 
 
 class JobError(Exception):
@@ -25,7 +25,7 @@ class JobError(Exception):
 
 
 class BatchEndedError(JobError):
-    """A frame failed in a way that the other frames would too."""
+    """A frame failed, and the other frames would fail in the same way."""
 
 
 class UnusablePolygonError(ValueError):

@@ -1,7 +1,8 @@
-"""One job, from the rights of its user to its last message. Read it from top to bottom.
+"""One job, from the check of the user's rights to the last message. Read it from top to bottom.
 
 settings ─▶ frames ─┬─▶ tagged polygons ─▶ masks ─▶ crops ─▶ features ─▶ prototype
-                    └─▶ each frame ─▶ candidates ─▶ crops ─▶ features ─▶ similarity ─▶ polygons ─▶ upload
+                    └─▶ each frame ─▶ candidates ─▶ crops ─▶ features ─▶ similarity ─┐
+                                                                upload ◀─ polygons ◀─┘
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from fewshot.server import READ, Server
 from fewshot.settings import Settings
 from fewshot.shares import Shares, keep_shared_examples, start_shares
 
-if TYPE_CHECKING:  # a job loads torch when its settings and its examples are checked
+if TYPE_CHECKING:  # imports torch, which a job loads after its settings and examples are checked
     from fewshot.sam.segmenter import Segmenter
 
 
@@ -50,17 +51,18 @@ def run_job(
 ) -> None:
     """Find objects like the tagged examples in every frame of the batch, and upload their outlines.
 
-    A frame that fails costs no other frame: it is listed at the end, and the job fails.
+    If a frame fails, the others are still searched. The job then fails at the end and lists the
+    failed frames.
 
     Parameters
     ----------
     server : Server
     load_segmenter : callable
-        Loads the model. Called after everything that can fail quickly.
+        Loads the model. Called after all checks that are quick.
     reporter : Reporter
     settings : Settings
     params : Mapping
-        The job's parameters as the server sent them, for the jobs of other shares.
+        The job's parameters as the server sent them. Jobs for other shares get a copy.
     stopwatch : Stopwatch
         Gets the seconds of each step.
     uploading : threading.Lock
@@ -71,9 +73,9 @@ def run_job(
     JobError
         The job cannot run, or frames failed.
     girder_client.HttpError
-        The server cannot be reached or refuses.
+        The server cannot be reached, or refuses a request.
     """
-    # 1. Prepare: what can fail quickly comes first
+    # 1. Prepare. Quick checks come first
     check_access(server)
     image = server.open_image()
     check_channel(settings.channel, image.tiles)
@@ -99,7 +101,7 @@ def run_job(
     state = JobState(shares.own, stopwatch, shares.other_jobs)
     reporter.note_state(state.describe())
 
-    with ThreadPoolExecutor(1) as background:  # one thread: one connection to the server is enough
+    with ThreadPoolExecutor(1) as background:  # one thread, as one connection is enough
         tiles = [Tile(location, box) for location in state.locations for box in examples.boxes]
         loader = FrameLoader(
             image, server.dataset_id, layers, background, planned=[*examples.by_tile, *tiles]
@@ -125,27 +127,45 @@ def run_job(
 
 
 def check_access(server: Server) -> None:
-    """Raise a JobError when the user of this job may only read the dataset: the first upload would fail."""
+    """Check that the user of this job may change the dataset. Else the first upload would fail.
+
+    Raises
+    ------
+    JobError
+        The user may only read the dataset.
+    """
     if server.access_level() == READ:
         raise messages.READ_ONLY.error()
 
 
 def check_channel(channel: int, metadata: Mapping) -> None:
-    """Raise a JobError when the dataset does not have the job's channel, counted from 0."""
+    """Check that the dataset has the channel of the job, which counts from 0.
+
+    Raises
+    ------
+    JobError
+        It does not have the channel.
+    """
     channels = axis_length(metadata, 'C')
     if channel >= channels:
         raise messages.CHANNEL_OUTSIDE.error(channel=channel + 1, channels=channels)
 
 
 class Tagged(NamedTuple):
-    """The annotations of examples and counter-examples."""
+    """The annotations that are examples, and those that are counter-examples."""
 
     examples: list[Mapping]
     counter_examples: list[Mapping]
 
 
 def fetch_tagged(server: Server, settings: Settings) -> Tagged:
-    """Return the tagged polygons. Raises JobError when no polygon has a training tag."""
+    """Return the polygons that are examples or counter-examples.
+
+    Raises
+    ------
+    JobError
+        No polygon has a training tag, or the examples of a share have changed.
+    """
     examples = server.list_polygons_with_any(settings.training_tags)
     if not examples:
         raise messages.NO_EXAMPLE.error(
@@ -161,7 +181,10 @@ def fetch_tagged(server: Server, settings: Settings) -> Tagged:
 
 
 def choose_upload_options(server: Server, settings: Settings, reporter: Reporter) -> UploadOptions:
-    """Return how annotations are uploaded. Warn where scores cannot be saved, or duplicates not be recognized."""
+    """Return how annotations are uploaded.
+
+    Warn if scores cannot be saved, or if a later run could not recognize the annotations.
+    """
     property_id = None
     if settings.save_scores:
         try:
@@ -197,7 +220,7 @@ def learn(
     settings: Settings,
     reporter: Reporter,
 ) -> Lesson:
-    """Return the prototype of the examples. Examples that cannot be used are ignored with one warning.
+    """Learn the prototype from the examples. Ignore unusable examples, with one warning for all.
 
     Raises
     ------
@@ -209,7 +232,7 @@ def learn(
     vectors: list[np.ndarray] = []
     is_counter: list[bool] = []
     objects: list[CutMask] = []
-    scale = np.inf  # pixels of the model's input per pixel of a frame, the smallest
+    scale = np.inf  # smallest number of pixels of the model's input per pixel of a frame
     for tile, coming in loader.load_ahead(examples.by_tile):
         rgb = coming.result()
         cut = cut_examples(examples.by_tile[tile], tile, rgb.shape)
@@ -239,7 +262,19 @@ def learn(
 
 
 def report_learning(reporter: Reporter, done: int, new: int, total: int, share: float) -> None:
-    """Show how many of `total` examples are done, when a share of `new` ones is added to `done`."""
+    """Show how many examples are done.
+
+    Parameters
+    ----------
+    done : int
+        Examples of the tiles before this one.
+    new : int
+        Examples in this tile.
+    total : int
+        All examples.
+    share : float
+        Share of the examples in this tile that are done, 0 to 1.
+    """
     number = done + round(share * new)
     reporter.progress(
         LEARNING_SHARE * number / total, 'Learning from the examples', f'{number} of {total}'
@@ -250,7 +285,13 @@ def report_learning(reporter: Reporter, done: int, new: int, total: int, share: 
 
 
 def finish(state: JobState, lesson: Lesson, threshold: float, reporter: Reporter) -> None:
-    """Show the last message and write the summary. Raises JobError when frames failed."""
+    """Show the last message and write the summary.
+
+    Raises
+    ------
+    JobError
+        Frames failed.
+    """
     state.log_summary(lesson.examples)
     if state.counts.kept:
         advice.advise_on_threshold(

@@ -1,6 +1,7 @@
-"""Every message that a user can see: what happened, what to do, and the cause for the documentation.
+"""Every message that a user can see: text, hint, and the cause for the documentation.
 
-`docs/messages.md` is generated from this catalogue by `make docs-tables`. Names in braces are filled in.
+`docs/messages.md` is generated from this catalogue by `make docs-tables`. Names in braces are
+filled in.
 """
 
 from dataclasses import dataclass
@@ -108,8 +109,8 @@ UNKNOWN_MODEL = Message(
 )
 CHECKPOINT_MISSING = Message(
     'The checkpoint file of the model {model} is missing. Looked for: {path}.',
-    'Choose another model, or ask the person who runs the worker to put the file there. SAM_CHECKPOINT_DIR names '
-    'the folder.',
+    'Choose another model, or ask the person who runs the worker to put the file there. '
+    'SAM_CHECKPOINT_DIR names the folder.',
     'The image has no file for this model.',
 )
 NOT_A_NUMBER = Message(
@@ -181,7 +182,8 @@ CHECKPOINT_SIZE = Message(
     'The download was incomplete, or the file is another one.',
 )
 CHECKPOINT_DAMAGED = Message(
-    'The checkpoint file of {model} is damaged, or another file. Read: {path}, SHA-256 {seen}, expected {expected}.',
+    'The checkpoint file of {model} is damaged, or another file. Read: {path}, SHA-256 {seen}, '
+    'expected {expected}.',
     'Download the file again.',
     'The bytes of the file are not those of the checkpoint.',
 )
@@ -192,7 +194,8 @@ CHECKPOINT_WRONG = Message(
 )
 NO_GPU = warning(
     'No GPU was found.',
-    'The model {model} needs minutes per object on a CPU. Ask the person who runs the server for a GPU.',
+    'The model {model} needs minutes per object on a CPU. Ask the person who runs the server for a '
+    'GPU.',
     'The container sees no GPU.',
 )
 GPU_MEMORY = Message(
@@ -215,14 +218,14 @@ BAD_AXES = Message(
 )
 NO_VIEW = warning(
     'The dataset has no view that you can open.',
-    'Every channel is shown in its own colour, from percentile 0.1 to 99.9. Open the dataset and set its layers if '
-    'the result is poor.',
+    'Every channel is shown in its own colour, from percentile 0.1 to 99.9. Open the dataset and '
+    'set its layers if the result is poor.',
     'The dataset was never opened in a view, or its views are not shared with the user.',
 )
 NO_VISIBLE_LAYER = warning(
     'No layer of the dataset is visible.',
-    'Every channel is shown in its own colour, from percentile 0.1 to 99.9. Open the dataset and set its layers if '
-    'the result is poor.',
+    'Every channel is shown in its own colour, from percentile 0.1 to 99.9. Open the dataset and '
+    'set its layers if the result is poor.',
     'All layers are hidden.',
 )
 VIEW_UNREADABLE = Message(
@@ -251,7 +254,8 @@ ANNOTATIONS_UNREADABLE = Message(
     'Something else than the server answered.',
 )
 ANNOTATIONS_UNSORTED = Message(
-    'The annotations of the dataset did not come in the order of their ids: {following} after {last}.',
+    'The annotations of the dataset did not come in the order of their ids: {following} after '
+    '{last}.',
     'Ask the person who runs the server whether a cache is in front of it.',
     'Pages of annotations repeat.',
 )
@@ -279,26 +283,27 @@ BOTH_TAGS = Message(
     'A polygon cannot be an example and a counter-example.',
 )
 EXAMPLES_CHANGED = Message(
-    'The examples have changed since the batch was started: {gone} of {count} are gone, {changed} changed.',
+    'The examples have changed since the batch was started: {gone} of {count} are gone, {changed} '
+    'changed.',
     'Start the whole batch again. Its other jobs learned from the examples as they were.',
     'Somebody edited or deleted examples before a job of the batch started.',
 )
 EXAMPLES_SMALL_FOR_SOURCE = warning(
     '{small} of {count} examples are small for the Feature Source whole frame.',
-    'The model sees the frame at {input_size} pixels and these examples at less than {least}. Choose object crops if '
-    'wrong objects are kept.',
+    'The model sees the frame at {input_size} pixels and these examples at less than {least}. '
+    'Choose object crops if wrong objects are kept.',
     'The features of small objects are mostly those of their surroundings.',
 )
 OBJECTS_SMALL = warning(
-    'The objects are small in this frame: the median example is {width:.0f} pixels wide, and SAM sees {seen:.0f} of '
-    'them.',
+    'The objects are small in this frame: the median example is {width:.0f} pixels wide, and SAM '
+    'sees {seen:.0f} of them.',
     'Set Tile Size to {size} to search the frame in tiles. SAM needs about {least} pixels.',
     'SAM shrinks a frame to the size of its input.',
 )
 EXAMPLES_OUTSIDE_LIMITS = warning(
     '{outside} of {count} examples are outside Min and Max Mask Area.',
-    'Objects like them will be ignored. The examples have {smallest} to {largest} pixels: set Min Mask Area to '
-    '{smallest} or less and Max Mask Area to {largest} or more.',
+    'Objects like them will be ignored. The examples have {smallest} to {largest} pixels: set Min '
+    'Mask Area to {smallest} or less and Max Mask Area to {largest} or more.',
     'The area limits exclude objects like the examples.',
 )
 
@@ -311,13 +316,14 @@ NOTHING_FOUND = warning(
 )
 THRESHOLD_LOW = warning(
     'Similarity Threshold {threshold:g} let every candidate pass.',
-    'Try {proposed:.2f}. The examples are {lowest:.2f} to {highest:.2f} similar to each other. Filtering the object '
-    'list by the scores needs no second run.',
+    'Try {proposed:.2f}. The examples are {lowest:.2f} to {highest:.2f} similar to each other. '
+    'Filtering the object list by the scores needs no second run.',
     'The threshold is far below the similarity of the examples.',
 )
 NO_TAGS = warning(
     'The tool gives no tag to the objects, and their scores are not saved.',
-    'Another run cannot tell which objects exist and adds them again. Choose an output tag for the tool.',
+    'Another run cannot tell which objects exist and adds them again. Choose an output tag for the '
+    'tool.',
     'The tool has no output tag, and Save Scores is off or not possible.',
 )
 SCORES_NOT_SAVED = warning(
@@ -360,8 +366,8 @@ MORE_WARNINGS = warning(
 )
 TIME_LIMIT = warning(
     'The batch will take about {whole}. The server ends a job after 24 hours.',
-    'Set Jobs to {jobs}: each job would take about {each} if there are as many GPUs. Uploaded objects stay, and the '
-    'batch can be started again.',
+    'Set Jobs to {jobs}: each job would take about {each} if there are as many GPUs. Uploaded '
+    'objects stay, and the batch can be started again.',
     'At the pace of the frames so far, the server will end the job.',
 )
 OTHER_NUMBER_OF_JOBS = warning(
@@ -387,7 +393,8 @@ JOBS_NOT_STARTED = warning(
 CANCELLED = Message(
     'The job was cancelled.',
     'Uploaded objects stay on the server.',
-    'Somebody pressed Cancel, or the host is shutting down. Only the log of the container has this line.',
+    'Somebody pressed Cancel, or the host is shutting down. Only the log of the container has this '
+    'line.',
 )
 
 

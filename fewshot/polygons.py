@@ -133,7 +133,7 @@ def draw_polygon(points: np.ndarray, box: Box) -> np.ndarray:
     return np.ascontiguousarray(columns_first.T)
 
 
-# What an annotation says
+# The content of an annotation
 
 
 def read_points(annotation: Any) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The search of a batch: frame by frame, while the objects of the frame before are uploaded."""
+"""Search a batch frame by frame. The objects of each frame are uploaded during the next search."""
 
 from __future__ import annotations
 
@@ -25,14 +25,24 @@ from fewshot.results.uploads import Uploader, UploadResult
 if TYPE_CHECKING:  # imports torch
     from fewshot.sam.segmenter import Segmenter
 
-LEARNING_SHARE = 0.05  # of the progress bar; the search has the rest
+LEARNING_SHARE = 0.05  # of the progress bar; the rest is for the search
 
 log = logging.getLogger('sam_fewshot')
 
 
 @dataclass(frozen=True)
 class FrameSearch:
-    """How a frame, or a tile of it, is searched."""
+    """The search of one frame or one tile.
+
+    Attributes
+    ----------
+    segmenter : Segmenter
+    prototype : Prototype
+    threshold : float
+        Smallest cosine similarity, 0 to 1.
+    min_area, max_area : int
+        Pixels. A `max_area` of 0 means no limit.
+    """
 
     segmenter: Segmenter
     prototype: Prototype
@@ -49,9 +59,14 @@ class FrameSearch:
         ----------
         rgb : (H, W, 3) uint8 ndarray
         state : JobState
-            Gets the counts. A batch that has ended is noticed here.
+            Gets the counts.
         report : callable
-            Called with the share done, 0 to 1, and what is being done.
+            Called with the share done, 0 to 1, and the current step in words.
+
+        Raises
+        ------
+        BatchEndedError
+            The upload of an earlier frame has ended the batch.
         """
         with state.stopwatch.time('propose'):
             proposed = self.segmenter.propose(
@@ -96,7 +111,18 @@ class FrameSearch:
 
 
 class SearchedFrame(NamedTuple):
-    """A frame that was searched: its objects, the number of candidates, and the seconds that it took."""
+    """A frame that was searched.
+
+    Attributes
+    ----------
+    location : Location
+    found : list of Found
+        The objects.
+    candidates : int
+        Number of masks that SAM proposed.
+    seconds : float
+        Time that the search took.
+    """
 
     location: Location
     found: list[Found]
@@ -120,13 +146,13 @@ class Delivery:
         return self.background.submit(self.run, frame)
 
     def run(self, frame: SearchedFrame) -> None:
-        """Upload the objects of a frame. A failure is noted and does not leave this method."""
+        """Upload the objects of a frame. A failure is noted and not raised."""
         location, found = frame.location, frame.found
         result = UploadResult()
-        with self.uploading:  # a cancelled job waits for the end of this block
+        with self.uploading:  # a cancelled job ends after this block
             try:
                 self.uploader.upload(location, found, self.existing.get(location, []), result)
-            except Exception as error:  # whatever it is, it costs this frame and no other
+            except Exception as error:  # any failure ends this frame only
                 self.state.note_uploaded(result.counts, result.similarities)
                 note_failure(location, error, self.state, self.reporter)
                 return
@@ -165,7 +191,7 @@ def search_batch(
     Raises
     ------
     BatchEndedError
-        A frame failed in a way that the others would too.
+        A frame failed, and the others would fail in the same way.
     """
     tiles_per_frame = len(tiles) // len(state.locations)
     parts = {tile: number % tiles_per_frame for number, tile in enumerate(tiles)}
@@ -176,10 +202,8 @@ def search_batch(
     candidates, seconds = 0, 0.0
     for tile, coming in loader.load_ahead(tiles, lambda tile: tile.location not in state.failures):
         location = tile.location
-        if (
-            location in state.failures
-        ):  # an earlier tile of this frame failed while this one was loaded
-            continue
+        if location in state.failures:
+            continue  # an earlier tile of this frame failed while this one was loaded
         part = parts[tile]
         if part == 0:
             found, candidates, seconds = [], 0, 0.0
@@ -220,14 +244,14 @@ def search_batch(
 def make_report(
     tile: Tile, number: int, part: int, parts: int, state: JobState, reporter: Reporter
 ) -> Callable[[float, str], None]:
-    """Return a function that shows the share done of one tile, 0 to 1, and what is being done.
+    """Return a function that shows the share done of one tile, 0 to 1, and the current step.
 
     Parameters
     ----------
     number : int
         Number of the frame in the batch, from 0.
     part, parts : int
-        Number of the tile in its frame, from 0, and how many there are.
+        Number of the tile in its frame, from 0, and the number of tiles per frame.
     """
     frames = len(state.locations)
 
@@ -254,7 +278,7 @@ def note_failure(location: Location, error: Exception, state: JobState, reporter
 
 
 def warn_of_limit(state: JobState, reporter: Reporter) -> None:
-    """Warn that the server will end the job before the batch is searched, and propose a number of jobs."""
+    """Warn that the server will end the job before the batch is done. Propose a number of jobs."""
     jobs, seconds = state.forecast.propose_jobs(1 + len(state.other_jobs))
     reporter.warn(
         messages.TIME_LIMIT,

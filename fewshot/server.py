@@ -1,7 +1,7 @@
 """Every request that the pipeline makes to the annotation server. No other module knows a path.
 
-Reads are retried by the client (`annotation_client.connection`). A write whose answer is lost is retried here, and
-only where it may be carried out twice.
+The client retries reads (`annotation_client.connection`). This module retries a write that got no
+answer, if carrying it out twice does no harm.
 """
 
 import json
@@ -18,14 +18,12 @@ from annotation_client.connection import DEFAULT_PATIENCE, RETRY_STATUSES, Patie
 from fewshot import messages
 from fewshot.settings import show
 
-LOST_STATUSES = (
-    None,
-    *RETRY_STATUSES,
-)  # None: no answer. Nobody knows whether the request was carried out
-REFUSED_STATUSES = (400, 413)  # one bad entry spoils the request, or it is too large
+# The request may have been carried out, or not. None means that no answer came.
+LOST_STATUSES = (None, *RETRY_STATUSES)
+REFUSED_STATUSES = (400, 413)  # an entry is bad, or the request is too large
 FORBIDDEN_STATUS = 403
 LOGGED_OUT_STATUS = 401
-RETRY_PAUSES_SECONDS = (1, 2, 4)  # the server may still be at work on the lost request
+RETRY_PAUSES_SECONDS = (1, 2, 4)  # the server may still be working on the lost request
 PAGE_SIZE = 5_000  # annotations per request
 READ, WRITE = 0, 1  # access levels
 
@@ -70,12 +68,17 @@ class Server:
         self.client = self.annotations.client
 
     def repeat(self, request: Callable[[], Answer]) -> Answer:
-        """Return the answer to a request that may be carried out twice. Retry when no answer comes.
+        """Send a request that may be carried out twice. Retry if no answer comes.
+
+        Parameters
+        ----------
+        request : callable
+            Sends the request and returns the answer.
 
         Raises
         ------
         girder_client.HttpError
-            The server refused, or no answer came after the last retry.
+            The server refused, or no answer came to the last retry.
         """
         for pause in RETRY_PAUSES_SECONDS:
             try:
@@ -117,14 +120,14 @@ class Server:
         Parameters
         ----------
         tags : sequence of str
-            An empty one means any tags.
+            If it is empty, the polygons may have any tags.
         after : str
-            Id after which to begin.
+            Only polygons with a larger id.
 
         Raises
         ------
         JobError
-            The answer is not a page of annotations, or not the next one.
+            The answer is not a page of annotations, or the ids do not ascend.
         """
         query = {
             'datasetId': self.dataset_id,
@@ -144,7 +147,7 @@ class Server:
             if len(page) < self.page_size:
                 return
             following = id_of(page[-1])
-            if following <= after:  # the same page would come for ever
+            if following <= after:  # the same page would come again and again
                 raise messages.ANNOTATIONS_UNSORTED.error(following=following, last=after)
             after = following
 
@@ -157,7 +160,7 @@ class Server:
         return list(found.values())
 
     def newest_annotation_id(self) -> str:
-        """Return the id of the newest annotation, '' if there are no annotations."""
+        """Return the id of the newest annotation. '' if there are no annotations."""
         page = self.client.get(
             'upenn_annotation',
             parameters={'datasetId': self.dataset_id, 'sort': '_id', 'sortdir': -1, 'limit': 1},
@@ -165,21 +168,31 @@ class Server:
         return id_of(page[0]) if page else ''
 
     def create_annotations(self, batch: Sequence[Mapping]) -> list[str]:
-        """Create all annotations or none. Return their ids in order. Not retried: they would be there twice."""
+        """Create all annotations or none. Return their ids in order.
+
+        Not retried, because a lost request may have been carried out. A retry would then create
+        duplicates.
+        """
         return [one['_id'] for one in self.annotations.createMultipleAnnotations(batch)]
 
     def connect(self, connect_to: Mapping, annotation_ids: Sequence[str]) -> None:
-        """Connect annotations to the nearest ones that `connect_to` describes. Not retried, for the same reason."""
+        """Connect annotations to the nearest ones that `connect_to` describes.
+
+        Not retried, because a retry could create the connections twice.
+        """
         self.annotations.connectToNearest(connect_to, annotation_ids)
 
     # Scores
 
     def list_properties(self) -> list[Mapping]:
-        """Return the properties that any configuration of this user names."""
+        """Return the properties that the configurations of this user name."""
         return self.client.get('annotation_property', parameters={'limit': 0})
 
     def create_property(self, name: str, image: str) -> str:
-        """Create a property of polygons and return its id. If the answer is lost, an invisible one may remain."""
+        """Create a property of polygons and return its id.
+
+        If the answer is lost, the retry creates a second property. The first one stays invisible.
+        """
         body = {
             'name': name,
             'shape': 'polygon',
@@ -190,7 +203,7 @@ class Server:
         return self.repeat(lambda: self.annotations.createNewProperty(body))['_id']
 
     def name_properties(self, configuration_id: str, property_ids: Sequence[str]) -> None:
-        """Let a configuration name exactly these properties."""
+        """Replace the list of properties that a configuration names."""
         path = f'upenn_collection/{quote(configuration_id, safe="")}/metadata'
         self.repeat(lambda: self.client.put(path, json={'propertyIds': list(property_ids)}))
 
@@ -202,7 +215,14 @@ class Server:
         return {one['annotationId'] for one in entries if property_id in one['values']}
 
     def save_scores(self, property_id: str, scores: Mapping[str, Mapping[str, float]]) -> None:
-        """Store values of a property, {annotation id: {name: number}}. An existing value stays as it is."""
+        """Store values of a property. Existing values stay unchanged.
+
+        Parameters
+        ----------
+        property_id : str
+        scores : Mapping
+            {annotation id: {name: number}}
+        """
         entries = [
             {
                 'datasetId': self.dataset_id,
@@ -223,6 +243,6 @@ class Server:
 
 
 def id_of(annotation: Any) -> str:
-    """Return the id that the server gave to an annotation, '' where it has none."""
+    """Return the id that the server gave to an annotation. '' if it has no id."""
     found = annotation.get('_id') if isinstance(annotation, Mapping) else None
     return found if isinstance(found, str) else ''

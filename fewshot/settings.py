@@ -1,7 +1,7 @@
 """The form that the user fills in, and the settings of a job: one table of fields serves both.
 
-A new field is a line in FIELDS and an attribute of Settings. Nothing here imports numpy or torch, because the user
-waits for the form.
+A new field is an entry in FIELDS and an attribute of Settings. This module does not import numpy or
+torch, because the user waits for the form.
 """
 
 import math
@@ -22,11 +22,10 @@ SKIP, KEEP = 'skip', 'keep'
 OBJECT_CROPS, WHOLE_FRAME = 'object crops', 'whole frame'
 BATCH_AXES = {'Batch XY': 'XY', 'Batch Z': 'Z', 'Batch Time': 'Time'}
 ALL = 'all'
-SHARE_EXAMPLES = (
-    'fewshotExamples'  # key of the parameters of a share of a batch: {annotation id: digest}
-)
+# Key in the parameters of a job that searches a share of a batch: {annotation id: digest}.
+SHARE_EXAMPLES = 'fewshotExamples'
 MAX_INDEX = 10**12
-MAX_TAG_CHARACTERS = 1_000  # a tag must fit into an address
+MAX_TAG_CHARACTERS = 1_000  # a tag must fit into a URL
 
 SHORT_REPR = reprlib.Repr()
 SHORT_REPR.maxstring = SHORT_REPR.maxlong = SHORT_REPR.maxother = 500  # characters
@@ -56,7 +55,13 @@ class Field:
         return {'tooltip': self.tooltip}
 
     def read(self, form: Mapping[str, Any]) -> Any:
-        """Return the checked value of the field from the saved form. Raises JobError."""
+        """Return the value of the field from the saved form, checked.
+
+        Raises
+        ------
+        JobError
+            The value is not valid for this field.
+        """
         raise NotImplementedError
 
 
@@ -72,7 +77,7 @@ class TagsField(Field):
         return {'type': 'tags', **required, **super().schema()}
 
     def read(self, form: Mapping[str, Any]) -> tuple[str, ...]:
-        """Return the tags. Raises JobError for anything that is not a list of tags."""
+        """Return the tags. An empty list is an error if the field is required."""
         tags = read_tags(form, self.name)
         if self.required and not tags:
             raise messages.NO_TRAINING_TAG.error(seen=show(form.get(self.name)))
@@ -91,7 +96,7 @@ class BatchField(Field):
         return {'type': 'text', 'vueAttrs': texts, **super().schema()}
 
     def read(self, form: Mapping[str, Any]) -> str:
-        """Return the text, which `parse_ranges` accepts. Raises JobError for any other value."""
+        """Return the text. It must be one that `parse_ranges` accepts."""
         text = form.get(self.name, '')
         if isinstance(text, int) and not isinstance(text, bool):
             text = show(text)
@@ -132,7 +137,7 @@ class NumberField(Field):
         }
 
     def read(self, form: Mapping[str, Any]) -> float:
-        """Return the number, which may be stored as text. Raises JobError where it is not in the range."""
+        """Return the number, which may be stored as text. It must be in the range."""
         value = form.get(self.name, self.default)
         number = to_number(value)
         if number is None:
@@ -171,7 +176,7 @@ class SelectField(Field):
         }
 
     def read(self, form: Mapping[str, Any]) -> str:
-        """Return the choice. Raises JobError for any other value."""
+        """Return the choice. It must be one of `items`."""
         choice = form.get(self.name, self.default)
         if choice not in self.items:
             raise messages.NOT_A_CHOICE.error(
@@ -182,7 +187,7 @@ class SelectField(Field):
 
 @dataclass(frozen=True, kw_only=True)
 class ModelField(Field):
-    """The checkpoint. The image carries those of MODELS; others are offered where their file is."""
+    """The checkpoint. MODELS are always offered, the other known ones if their file exists."""
 
     def schema(self) -> dict[str, Any]:
         """Return the field as the server wants it."""
@@ -200,7 +205,7 @@ class ModelField(Field):
         }
 
     def read(self, form: Mapping[str, Any]) -> Checkpoint:
-        """Return the checkpoint. Raises JobError where it is not known or its file is missing."""
+        """Return the checkpoint. It must be a known one, and its file must exist."""
         name = form.get(self.name)
         if not isinstance(name, str) or name not in KNOWN:
             raise messages.UNKNOWN_MODEL.error(seen=show(name), known=', '.join(KNOWN))
@@ -221,7 +226,7 @@ class SwitchField(Field):
         return {'type': 'checkbox', 'default': self.default, **super().schema()}
 
     def read(self, form: Mapping[str, Any]) -> bool:
-        """Return whether the box is set. Raises JobError for any other value."""
+        """Return whether the box is set. The value must be a bool."""
         switch = form.get(self.name, self.default)
         if not isinstance(switch, bool):
             raise messages.NOT_A_SWITCH.error(field=self.name, seen=show(switch))
@@ -230,7 +235,7 @@ class SwitchField(Field):
 
 @dataclass(frozen=True, kw_only=True)
 class NotesField(Field):
-    """A text between the fields. It has no value."""
+    """A text between the fields, without a value."""
 
     text: str
 
@@ -239,7 +244,7 @@ class NotesField(Field):
         return {'type': 'notes', 'value': self.text}
 
     def read(self, form: Mapping[str, Any]) -> None:
-        """Return None."""
+        """Return None, because there is no value to read."""
 
 
 BATCH_HELP = 'For example 1-3, 5-8. Leave blank for the current location; write all for every one.'
@@ -248,7 +253,8 @@ FIELDS: tuple[Field, ...] = (
     TagsField(
         name='Training Tag',
         required=True,
-        tooltip='The tag of your examples. Outline 5-20 typical objects, give them this tag, choose it here.',
+        tooltip='The tag of your examples. Outline 5-20 typical objects, give them this tag, '
+        'choose it here.',
     ),
     BatchField(
         name='Batch XY',
@@ -273,8 +279,8 @@ FIELDS: tuple[Field, ...] = (
         low=0,
         high=1,
         step=0.01,
-        tooltip='How similar an object must be to your examples, from 0 (keep everything) to 1 (only copies). '
-        'Raise it when wrong objects appear, lower it when objects are missing.',
+        tooltip='How similar an object must be to your examples, from 0 (keep everything) to 1 '
+        '(only copies). Raise it when wrong objects appear, lower it when objects are missing.',
     ),
     NumberField(
         name='Target Occupancy',
@@ -291,8 +297,8 @@ FIELDS: tuple[Field, ...] = (
         low=16,
         high=128,
         step=1,
-        tooltip='SAM is prompted at a grid of this many points by as many. More points find smaller objects; '
-        'twice as many take four times as long.',
+        tooltip='SAM is prompted at a grid of this many points by as many. More points find '
+        'smaller objects; twice as many take four times as long.',
     ),
     NumberField(
         name='Min Mask Area',
@@ -301,7 +307,8 @@ FIELDS: tuple[Field, ...] = (
         high=100_000,
         step=1,
         unit='pixels',
-        tooltip='Smaller objects are ignored. Half the area of your smallest example is a good value.',
+        tooltip='Smaller objects are ignored. Half the area of your smallest example is a good '
+        'value.',
     ),
     NumberField(
         name='Max Mask Area',
@@ -310,8 +317,8 @@ FIELDS: tuple[Field, ...] = (
         high=100_000,
         step=1,
         unit='pixels',
-        tooltip='Larger objects are ignored; 0 means no limit. Twice the area of your largest example is a good '
-        'value.',
+        tooltip='Larger objects are ignored; 0 means no limit. Twice the area of your largest '
+        'example is a good value.',
     ),
     NumberField(
         name='Smoothing',
@@ -320,18 +327,19 @@ FIELDS: tuple[Field, ...] = (
         high=3,
         step=0.1,
         unit='pixels',
-        tooltip='How far an outline may be moved to make it simpler. 0 keeps every step of the mask.',
+        tooltip='How far an outline may be moved to make it simpler. 0 keeps every step of the '
+        'mask.',
     ),
     TagsField(
         name='Negative Tag',
-        tooltip='The tag of counter-examples: outlines of objects that you do not want. Tag a few wrong objects of the '
-        'last run, choose the tag here and run again.',
+        tooltip='The tag of counter-examples: outlines of objects that you do not want. Tag a few '
+        'wrong objects of the last run, choose the tag here and run again.',
     ),
     SelectField(
         name='Duplicates',
         items=(SKIP, KEEP),
-        tooltip='skip gives each object one outline, also over several runs. keep uploads every outline that is '
-        'found.',
+        tooltip='skip gives each object one outline, also over several runs. keep uploads every '
+        'outline that is found.',
     ),
     NotesField(
         name='Advanced', text='The defaults of the following fields are fine for most images.'
@@ -339,8 +347,8 @@ FIELDS: tuple[Field, ...] = (
     SwitchField(
         name='Save Scores',
         default=True,
-        tooltip='Stores the similarity of each object to your examples as a property named SAM few-shot. You can sort '
-        'and filter the object list by it.',
+        tooltip='Stores the similarity of each object to your examples as a property named SAM '
+        'few-shot. You can sort and filter the object list by it.',
     ),
     NumberField(
         name='Tile Size',
@@ -349,8 +357,9 @@ FIELDS: tuple[Field, ...] = (
         high=4096,
         step=1,
         unit='pixels',
-        tooltip='SAM shrinks every frame to 1024 pixels, and small objects in a large frame vanish. With a size here '
-        'the frame is searched in tiles of this size. 0 searches the whole frame at once.',
+        tooltip='SAM shrinks every frame to 1024 pixels, and small objects in a large frame '
+        'vanish. With a size here the frame is searched in tiles of this size. 0 searches the '
+        'whole frame at once.',
     ),
     NumberField(
         name='Jobs',
@@ -358,25 +367,27 @@ FIELDS: tuple[Field, ...] = (
         low=1,
         high=64,
         step=1,
-        tooltip='Splits the batch into this many jobs, which run side by side where the server has several GPUs. '
-        'This page follows only the first job, and Cancel ends only that one.',
+        tooltip='Splits the batch into this many jobs, which run side by side where the server has '
+        'several GPUs. This page follows only the first job, and Cancel ends only that one.',
     ),
     SelectField(
         name='Encoder Precision',
         items=('float32', 'bfloat16'),
-        tooltip='bfloat16 makes the image encoder faster on a recent GPU; similarities change in the third decimal.',
+        tooltip='bfloat16 makes the image encoder faster on a recent GPU; similarities change in '
+        'the third decimal.',
     ),
     SelectField(
         name='Feature Source',
         items=(OBJECT_CROPS, WHOLE_FRAME),
-        tooltip='object crops encodes each object enlarged. whole frame uses the features of the whole frame: '
-        'comparing then costs nothing, but objects under about 32 of 1024 pixels are told apart poorly.',
+        tooltip='object crops encodes each object enlarged. whole frame uses the features of the '
+        'whole frame: comparing then costs nothing, but objects under about 32 of 1024 pixels are '
+        'told apart poorly.',
     ),
 )
 
 
 def build_interface() -> dict[str, dict[str, Any]]:
-    """Return the form for the server: the fields in order, with the models whose files this machine has."""
+    """Return the form for the server, {name: field}, with the models that this machine has."""
     return {
         field.name: {**field.schema(), 'displayOrder': order} for order, field in enumerate(FIELDS)
     }
@@ -411,7 +422,7 @@ class Settings:
     jobs : int
         Number of jobs for the batch.
     precision : {'float32', 'bfloat16'}
-        Of the image encoder.
+        Precision of the image encoder.
     whole_frame : bool
         Whether objects are described by the features of the whole frame.
     tags : tuple of str
@@ -421,9 +432,10 @@ class Settings:
     location : Location
         The location that the user looks at.
     connect_to : Mapping or None
-        The annotations to connect with, None for no connections.
+        The annotations to connect with. None for no connections.
     share_examples : Mapping or None
-        For the job of a share: {annotation id: digest} of the examples of the whole batch.
+        {annotation id: digest} of the examples of the whole batch, if this job searches a share
+        of it.
     """
 
     training_tags: tuple[str, ...]
@@ -455,12 +467,13 @@ def read_settings(params: Any) -> Settings:
     Parameters
     ----------
     params : dict
-        The parameters of the job as the server sends them, with the form's values under `workerInterface`.
+        The parameters of the job as the server sends them. The values of the form are in
+        `workerInterface`.
 
     Raises
     ------
     JobError
-        A setting is missing, malformed or out of range, or the checkpoint's file is missing.
+        A setting is missing, malformed or out of range, or the checkpoint file is missing.
     """
     if not isinstance(params, Mapping):
         raise messages.NO_PARAMETERS.error(seen=show(params))
@@ -495,7 +508,7 @@ def read_settings(params: Any) -> Settings:
 
 
 def check_together(values: Mapping[str, Any]) -> None:
-    """Raise a JobError for values that contradict each other."""
+    """Check the values that depend on each other. Raise a JobError if they contradict."""
     both = set(values['Training Tag']) & set(values['Negative Tag'])
     if both:
         raise messages.SAME_TAG.error(tags=', '.join(sorted(both)))
@@ -508,15 +521,15 @@ def check_together(values: Mapping[str, Any]) -> None:
 
 
 def show(value: Any) -> str:
-    """Return a value as text that fits into a message. Long and deep values are shortened."""
+    """Return a value as text for a message. Long and nested values are shortened."""
     try:
         return SHORT_REPR.repr(value)
-    except ValueError:  # Python does not write numbers of thousands of digits
+    except ValueError:  # Python refuses to write numbers with thousands of digits
         return 'a number of very many digits'
 
 
 def to_number(value: Any) -> float | None:
-    """Return a finite number from a number or its text, else None."""
+    """Convert a number or its text to a float. Return None if that gives no finite number."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
@@ -527,9 +540,18 @@ def to_number(value: Any) -> float | None:
 
 
 def parse_ranges(text: str) -> list[tuple[int, int]] | None:
-    """Return the ranges (first, last) of a batch field, in the user's numbers, which start at 1.
+    """Parse the text of a batch field.
 
-    None means all, an empty list the current location. Raises ValueError where the text is not a list of ranges.
+    Returns
+    -------
+    list of (int, int) or None
+        First and last number of each range, counted from 1. None means all positions, an empty
+        list the current position.
+
+    Raises
+    ------
+    ValueError
+        The text is not a list of ranges. The error's text is the reason, as a phrase.
 
     Examples
     --------
@@ -553,7 +575,7 @@ def parse_ranges(text: str) -> list[tuple[int, int]] | None:
 
 
 def read_tags(source: Mapping, name: str) -> tuple[str, ...]:
-    """Return a list of tags. Raises JobError for anything else."""
+    """Return a list of tags, empty if it is missing. Raise a JobError for any other value."""
     tags = source.get(name, [])
     is_list = isinstance(tags, list | tuple)
     if not is_list or not all(is_tag(tag) for tag in tags):
@@ -562,12 +584,25 @@ def read_tags(source: Mapping, name: str) -> tuple[str, ...]:
 
 
 def is_tag(value: Any) -> bool:
-    """Return whether a value is a tag that the server can be asked for."""
+    """Return whether a value is a tag that a request can contain."""
     return isinstance(value, str) and bool(value.strip()) and len(value) <= MAX_TAG_CHARACTERS
 
 
 def read_index(source: Mapping, key: str, name: str) -> int:
-    """Return an index, 0 where it is missing. Raises JobError for anything that is not a whole number from 0."""
+    """Return an index, 0 if it is missing.
+
+    Parameters
+    ----------
+    source : Mapping
+    key : str
+    name : str
+        Name of the index in the message.
+
+    Raises
+    ------
+    JobError
+        The value is not a whole number from 0.
+    """
     value = source.get(key, 0)
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < MAX_INDEX:
         raise messages.NOT_AN_INDEX.error(name=name, seen=show(value))
@@ -586,7 +621,7 @@ def read_location(params: Mapping) -> Location:
 
 
 def read_connection(params: Mapping) -> Mapping | None:
-    """Return the annotations to connect with, None where the setting names no tags."""
+    """Return the annotations to connect with. None if the setting names no tags."""
     connection = params.get('connectTo') or {}
     if not isinstance(connection, Mapping):
         raise messages.CONNECTION_UNREADABLE.error(seen=show(connection))
@@ -599,7 +634,13 @@ def read_connection(params: Mapping) -> Mapping | None:
 
 
 def read_share_examples(params: Mapping) -> Mapping[str, str] | None:
-    """Return the examples that the first job of a batch gave to this job, None for a whole batch."""
+    """Return the examples that the first job of the batch gave to this job.
+
+    Returns
+    -------
+    Mapping or None
+        {annotation id: digest}. None if this job is not one of a split batch.
+    """
     examples = params.get(SHARE_EXAMPLES)
     if examples is None:
         return None

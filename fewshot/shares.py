@@ -1,4 +1,4 @@
-"""One batch over several jobs: each searches a share, and all learn from the same examples."""
+"""Split a batch over several jobs. Each searches a share, and all learn from the same examples."""
 
 import hashlib
 import json
@@ -14,11 +14,11 @@ from fewshot.reporting.reporter import TITLE, Reporter
 from fewshot.server import LOGGED_OUT_STATUS, Server, id_of
 from fewshot.settings import SHARE_EXAMPLES
 
-MAX_PARAMETERS_CHARACTERS = 100_000  # Linux takes 128 KiB per argument
+MAX_PARAMETERS_CHARACTERS = 100_000  # Linux accepts 128 KiB per argument
 
 
 class Shares(NamedTuple):
-    """How a batch is shared: the locations of this job, and the names of the jobs for the others."""
+    """The locations that this job searches, and the names of the jobs that search the others."""
 
     own: list[Location]
     other_jobs: list[str]
@@ -32,14 +32,16 @@ def start_shares(
     examples: Iterable[Mapping],
     reporter: Reporter,
 ) -> Shares:
-    """Start a job for each share of a batch but the first. This job keeps the shares that the server refuses.
+    """Split a batch and start a job for each share except the first, which is for this job.
+
+    If the server refuses to start a job, this job searches its share too.
 
     Parameters
     ----------
     params : dict
         The job's own parameters, as the server sent them.
     jobs : int
-        How many the user wants.
+        The number of jobs that the user wants.
     locations : sequence of Location
         All locations of the batch.
     examples : iterable of dict
@@ -82,12 +84,17 @@ def start_shares(
 def narrow_params(
     params: Mapping[str, Any], share: Block, number: int, total: int, digests: Mapping[str, str]
 ) -> dict[str, Any]:
-    """Return the parameters of the job for a share: those of the whole, except for the batch, Jobs and the name.
+    """Return the parameters of the job that searches a share.
+
+    They are those of the whole batch, except for the batch fields, Jobs and the name.
 
     Parameters
     ----------
+    params : dict
+        The parameters of the whole batch.
+    share : Block
     number, total : int
-        Number of the share, from 1, and how many there are.
+        Number of the share, from 1, and the number of shares.
     digests : dict
         From `digest_examples`.
     """
@@ -101,12 +108,12 @@ def narrow_params(
 
 
 def digest_examples(annotations: Iterable[Mapping]) -> dict[str, str]:
-    """Return {id: digest} of examples and counter-examples, by which another job recognizes them."""
+    """Return {id: digest} of the examples, by which another job notices changes."""
     return {id_of(one): digest(one) for one in annotations if id_of(one)}
 
 
 def digest(annotation: Mapping) -> str:
-    """Return a short text that changes with an annotation's outline, location and tags."""
+    """Return a hash of an annotation's outline, location and tags."""
     content = json.dumps(
         [annotation.get(key) for key in ('coordinates', 'location', 'tags')], sort_keys=True
     )
@@ -116,12 +123,13 @@ def digest(annotation: Mapping) -> str:
 def keep_shared_examples(
     annotations: Sequence[Mapping], digests: Mapping[str, str]
 ) -> list[Mapping]:
-    """Return the annotations that the batch was started with. Later ones are ignored.
+    """Return the annotations with which the batch was started. Ignore newer ones.
 
     Raises
     ------
     JobError
-        One is gone or has changed: the jobs of the batch would look for different objects.
+        An annotation was deleted or changed. The jobs of the batch would search for different
+        objects.
     """
     found = {id_of(one): one for one in annotations}
     gone = [one for one in digests if one not in found]

@@ -13,14 +13,14 @@ import girder_client
 import hypothesis
 import pytest
 
-# two processes run tests side by side, and torch's threads in each would wait for those in the other; set before torch
-# is imported, and inherited by every worker that a test starts
+# Two processes run tests side by side, and their torch threads would wait for each other. This is
+# set before torch is imported, and every worker that a test starts inherits it.
 os.environ.setdefault('OMP_NUM_THREADS', '1')
 
 REPOSITORY = Path(__file__).parents[1]
 SECONDS_TO_STOP = 60
 
-# on a busy machine an example may take any time, and that says nothing about the worker
+# On a busy machine an example may take any time.
 hypothesis.settings.register_profile(
     'patient', deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
@@ -31,7 +31,7 @@ hypothesis.settings.load_profile('patient')
 class Server:
     """A running annotation server.
 
-    `datasets` is {dataset name: id}, `users` {user name: token}; `client` carries `token`, the owner's.
+    `datasets` is {dataset name: id}, `users` is {user name: token}. `client` has the owner's token.
     """
 
     apiUrl: str
@@ -97,13 +97,13 @@ def server_starter() -> Iterator[StartServer]:
 
 @pytest.fixture
 def start_server() -> Iterator[StartServer]:
-    """A function that starts an annotation server on a folder; its servers end with the test."""
+    """Yield a function that starts an annotation server on a folder. It ends with the test."""
     with server_starter() as starter:
         yield starter
 
 
 @pytest.fixture(scope='module')
 def start_module_server() -> Iterator[StartServer]:
-    """The same for fixtures of module scope: its servers end with the module's last test."""
+    """Do the same for fixtures of module scope: the servers end with the module's last test."""
     with server_starter() as starter:
         yield starter

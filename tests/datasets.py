@@ -16,13 +16,22 @@ def write_dataset(
     layers: list[dict[str, Any]] | None = None,
     layer_contrasts: dict[str, Any] | None = None,
 ) -> Path:
-    """Write an image into a folder, so that the annotation server serves it as a dataset of that name.
+    """Write an image into a folder as a dataset of the annotation server.
 
     Parameters
     ----------
-    array : (XY, T, Z, C, H, W), joined from one TIFF file a plane; or one plane, (H, W), or (H, W, 3) for RGB.
-    layers : the layers of the dataset's configuration (see `make_layer`); None for a dataset without configuration.
-    layer_contrasts : contrasts of the dataset's view, by layer id.
+    folder
+        The server's folder.
+    name
+        The dataset's name.
+    array
+        (XY, T, Z, C, H, W), written as one TIFF file per plane; or one plane, (H, W), or (H, W, 3)
+        for RGB.
+    layers
+        The layers of the dataset's configuration (see `make_layer`), or None for a dataset without
+        configuration.
+    layer_contrasts
+        Contrasts of the dataset's view by layer id.
 
     Returns
     -------
@@ -57,7 +66,7 @@ def make_layer(
     white: float = 100,
     id: str | None = None,
 ) -> dict[str, Any]:
-    """Return one layer of a configuration as the server keeps it; `id` is by default 'layer-<channel>'."""
+    """Return a layer as the server's configuration has it. The default id is 'layer-<channel>'."""
     return {
         'id': id or f'layer-{channel}',
         'name': f'Channel {channel}',

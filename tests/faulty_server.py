@@ -1,4 +1,6 @@
-"""An annotation server that harms some requests: `python -m tests.faulty_server FOLDER --faults JSON`.
+"""An annotation server with faults.
+
+Run it with `python -m tests.faulty_server FOLDER --faults JSON`.
 
 The other options are those of `annotation_server`. The JSON is a list of rules. This one lets two
 uploads pass and loses the answers to the third and the fourth:

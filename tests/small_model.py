@@ -23,7 +23,7 @@ def small_predictor() -> SamPredictor:
 def draw_discs(
     centres: list[tuple[int, int]], radius: float, side: int = 128
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Bright discs on a dark ground with some noise: (side, side) uint16, and labels counted from 1."""
+    """Draw bright discs on a dark ground with some noise: uint16, and labels counted from 1."""
     rng = np.random.default_rng(3)
     rows, columns = np.mgrid[:side, :side]
     labels = np.zeros((side, side), np.int32)
@@ -36,7 +36,7 @@ def draw_discs(
 
 
 def outline_disc(row: float, column: float, radius: float) -> list[dict[str, float]]:
-    """A disc's outline as an annotation's coordinates."""
+    """Return a disc's outline as an annotation's coordinates."""
     angles = np.linspace(0, 2 * np.pi, 40, endpoint=False)
     return [
         {

@@ -78,7 +78,7 @@ def read_command(stage: Stage) -> list[str]:
 
 
 def is_sent(path: str) -> bool:
-    """Whether .dockerignore lets the build see a file. The last pattern that fits it or a folder above it decides."""
+    """Whether .dockerignore lets the build see a file. The last pattern that fits decides."""
     sent = True
     for pattern in (REPOSITORY / '.dockerignore').read_text().splitlines():
         parts = [path, *(str(folder) for folder in Path(path).parents)]
@@ -92,7 +92,7 @@ def is_sent(path: str) -> bool:
 
 
 def list_code(path: Path) -> list[Path]:
-    """A file itself, or all files below a folder; files that Python writes beside its modules are ignored."""
+    """Return a file itself, or all files below a folder except Python's caches."""
     files = path.rglob('*') if path.is_dir() else [path]
     return [file for file in files if file.is_file() and '__pycache__' not in file.parts]
 
@@ -110,7 +110,7 @@ def find_imports() -> Iterator[str]:
 
 
 def read_environment() -> tuple[list[str], set[str]]:
-    """What environment.yml takes from conda, and the distributions that it takes from PyPI."""
+    """Return the packages of environment.yml from conda, and its distributions from PyPI."""
     environment = yaml.safe_load((REPOSITORY / 'environment.yml').read_text())
     *from_conda, from_pip = environment['dependencies']
     return from_conda, {canonicalize_name(name) for name in from_pip['pip']}
@@ -138,7 +138,7 @@ def copy_into(root: Path, stage: Stage) -> None:
 
 @pytest.fixture(scope='module')
 def image_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that holds of the checkout what the image's root holds."""
+    """Return a folder with those files of the checkout that the image has."""
     root = tmp_path_factory.mktemp('image')
     copy_into(root, read_stages('Dockerfile')[-1])
     return root
@@ -168,7 +168,7 @@ def find_paths(code: str) -> set[str]:
 
 
 def run_entry_command(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """The image's entry command with this Python for the image's, from a folder with no code in it."""
+    """Run the image's entry command with this Python, from a folder without code."""
     _, script = read_command(read_stages('Dockerfile')[-1])
     command = [sys.executable, str(root / script.lstrip('/')), *arguments]
     return subprocess.run(
@@ -422,7 +422,7 @@ def test_hadolint_has_nothing_to_say(dockerfile: str) -> None:
 
 
 def read_services(**environment: str) -> dict[str, dict]:
-    """The services of docker-compose.yml, with the variables that it names filled in, or their defaults."""
+    """Return the services of docker-compose.yml, with its variables or their defaults filled in."""
     text = re.sub(
         r'\$\{(\w+):-([^}]*)\}',
         lambda match: environment.get(match[1], match[2]),

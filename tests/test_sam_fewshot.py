@@ -32,9 +32,10 @@ def test_importing_the_entrypoint_loads_nothing_heavy():
 def test_answering_an_interface_request_loads_nothing_heavy():
     assert not loaded_by(
         'import sys, unittest.mock as mock, entrypoint\n'
-        'sys.argv[1:] = ["--apiUrl", "http://a", "--token", "t", "--request", "interface", "--parameters",'
-        ' \'{"image": "i"}\']\n'
-        'with mock.patch("annotation_client.workers.UPennContrastWorkerPreviewClient"): entrypoint.main()'
+        'sys.argv[1:] = ["--apiUrl", "http://a", "--token", "t", "--request", "interface",'
+        ' "--parameters", \'{"image": "i"}\']\n'
+        'with mock.patch("annotation_client.workers.UPennContrastWorkerPreviewClient"):\n'
+        '    entrypoint.main()'
     ) & {*HEAVY, 'numpy'}
 
 
@@ -74,7 +75,9 @@ def test_the_form_reaches_the_server(start_server, tmp_path):
 def test_an_interface_request_that_the_server_refuses_fails(start_server, tmp_path):
     write_dataset(tmp_path, 'cells', np.zeros((8, 8), np.uint8))
     ended = run_worker('interface', {'image': 'a'}, start_server(tmp_path).apiUrl, 'wrong-token')
-    assert ended.status != 0 and '401' in ended.log and 'wrong-token' not in ended.log
+    assert ended.status != 0
+    assert '401' in ended.log
+    assert 'wrong-token' not in ended.log
 
 
 @pytest.mark.parametrize(

@@ -21,12 +21,12 @@ class Ended:
     log: str  # stderr
 
     def of(self, kind: str) -> list[dict[str, Any]]:
-        """The messages of a kind: progress, warning or error."""
+        """Return the messages of a kind: progress, warning or error."""
         return [message for message in self.messages if kind in message]
 
 
 def make_params(**changes: Any) -> dict[str, Any]:
-    """A job's parameters as the server sends them; `changes` go into the form's values, None included."""
+    """Return a job's parameters as the server sends them. `changes` replace values of the form."""
     form = {
         'Training Tag': ['example'],
         'Batch XY': '',
@@ -63,7 +63,7 @@ def run_worker(
     datasetId: str | None = None,
     checkpoints: Path = REPOSITORY / 'models',
 ) -> Ended:
-    """Run `entrypoint.py` in a process of its own and wait for it. `parameters` may be text that is no JSON."""
+    """Run `entrypoint.py` as a process and wait. `parameters` may be text that is not JSON."""
     text = parameters if isinstance(parameters, str) else json.dumps(parameters)
     command = [
         sys.executable,

@@ -1,1 +1,1 @@
-"""The tables of the store: a class of methods for each kind of record."""
+"""The tables of the store: one class per kind of record."""

@@ -11,17 +11,17 @@ LARGEST_ID = 2**63 - 1  # SQLite's largest integer
 
 
 def object_id(number: int) -> str:
-    """Return a row's number as 24 hexadecimal digits; ids sort as their numbers do."""
+    """Return a row's number as 24 hexadecimal digits. Ids sort in the same order as numbers."""
     return f'{number:024x}'
 
 
 def row_number(object_id: str) -> int:
-    """Return the number behind an id of 24 hexadecimal digits."""
+    """Return the row's number from an id of 24 hexadecimal digits."""
     return min(int(object_id, 16), LARGEST_ID)
 
 
 class Database:
-    """One SQLite file. Methods may be called from any thread; each is one transaction."""
+    """One SQLite file. Methods may be called from any thread. Each is one transaction."""
 
     def __init__(self, path: Path, schema: str):
         self._lock = threading.Lock()
@@ -30,7 +30,7 @@ class Database:
         self._database.executescript(schema)
 
     def close(self) -> None:
-        """Close the database; the store cannot be used after it."""
+        """Close the database. The store cannot be used afterwards."""
         with self._lock:
             self._database.close()
 

@@ -1,4 +1,4 @@
-"""Datasets, and how they are shown."""
+"""Datasets, their views and their configurations."""
 
 import json
 import secrets
@@ -16,7 +16,7 @@ CREATE TABLE IF NOT EXISTS item (
     id TEXT PRIMARY KEY, dataset_id TEXT NOT NULL, name TEXT NOT NULL, UNIQUE (dataset_id, name));
 CREATE TABLE IF NOT EXISTS configuration (
     id TEXT PRIMARY KEY, name TEXT NOT NULL, meta TEXT NOT NULL);
--- Only where a user has another level than on the datasets.
+-- Only for users whose level here differs from their level on the datasets.
 CREATE TABLE IF NOT EXISTS configuration_level (
     configuration_id TEXT NOT NULL, user TEXT NOT NULL, level INTEGER NOT NULL,
     PRIMARY KEY (configuration_id, user));
@@ -29,7 +29,7 @@ CREATE TABLE IF NOT EXISTS view (
 def add_configuration(
     database: sqlite3.Connection, dataset_id: str, configuration: Mapping[str, Any]
 ) -> None:
-    """Make a configuration and the view that shows a dataset with it."""
+    """Add a configuration, and a view that shows a dataset with it."""
     configuration_id, view_id = secrets.token_hex(12), secrets.token_hex(12)
     meta = {
         'subtype': 'contrastConfiguration',
@@ -54,14 +54,15 @@ class DatasetTables(Database):
     def add_dataset(
         self, name: str, files: Sequence[str], configurations: Sequence[Mapping[str, Any]]
     ) -> str:
-        """Return the id of the dataset of that name. The first time, make it.
+        """Return the id of the dataset of this name. Add the dataset if it is new.
 
         Parameters
         ----------
-        files
-            The names of its files. Each is an item; the first is the image that the dataset shows.
-        configurations
-            As `annotation_server.layers` reads them. Each makes one configuration and one view.
+        name : str
+        files : sequence of str
+            The names of its files. Each is an item. The first is the image that is shown.
+        configurations : sequence of dict
+            As `annotation_server.layers` reads them. Each gives one configuration and one view.
         """
         with self._transaction() as database:
             found = database.execute(
@@ -82,11 +83,11 @@ class DatasetTables(Database):
             return found['id']
 
     def dataset(self, dataset_id: str) -> sqlite3.Row | None:
-        """Return id, name and item_id, which is that of the image shown, of a dataset, or None."""
+        """Return id, name and item_id of a dataset, or None. The item is the image shown."""
         return self._row('SELECT * FROM dataset WHERE id = ?', [dataset_id])
 
     def views(self, dataset_id: str, user: User) -> list[dict[str, Any]]:
-        """Return those of a dataset's views whose configuration a user may read, oldest first."""
+        """Return a dataset's views, oldest first, if the user may read their configurations."""
         rows = self._rows('SELECT * FROM view WHERE dataset_id = ? ORDER BY rowid', [dataset_id])
         rows = [
             row for row in rows if self.configuration_level(row['configuration_id'], user) >= READ
@@ -111,7 +112,7 @@ class DatasetTables(Database):
         )
 
     def configuration_level(self, configuration_id: str, user: User) -> int:
-        """Return what a user may do with a configuration."""
+        """Return the level of a user on a configuration."""
         query = 'SELECT level FROM configuration_level WHERE configuration_id = ? AND user = ?'
         row = self._row(query, [configuration_id, user.name])
         return row['level'] if row else user.level
@@ -123,7 +124,7 @@ class DatasetTables(Database):
         return {id for row in readable for id in json.loads(row['meta']).get('propertyIds', [])}
 
     def merge_configuration(self, configuration_id: str, metadata: dict[str, Any]) -> None:
-        """Put keys into a configuration's `meta`."""
+        """Put keys into the `meta` of a configuration. They replace keys of the same name."""
         with self._transaction() as database:
             row = database.execute(
                 'SELECT meta FROM configuration WHERE id = ?', (configuration_id,)

@@ -1,4 +1,4 @@
-"""Items in the datasets' folders, and the files in them."""
+"""The items of datasets, and the files in them."""
 
 import secrets
 import sqlite3
@@ -14,12 +14,12 @@ FILE_COLUMNS = 'id, item_id, name, LENGTH(content) AS size'
 
 
 class FileTables(Database):
-    """Items, and the files that were stored in them. Those of images lie in the served folder."""
+    """Items, and the files that clients stored in them. Image files are in the served folder."""
 
     def items(self, dataset_id: str, name: str | None = None) -> list[sqlite3.Row]:
         """Return id, dataset_id, name and size of a dataset's items, sorted by name.
 
-        The size is that of the files that were stored in the item. With a name, only the items of
+        The size is that of the files that clients stored in the item. With `name`, only items of
         that name are returned.
         """
         query = """SELECT item.*, IFNULL(SUM(LENGTH(content)), 0) AS size
@@ -34,7 +34,7 @@ class FileTables(Database):
         return self.items(row['dataset_id'], row['name'])[0] if row else None
 
     def add_item(self, dataset_id: str, name: str) -> None:
-        """Make an item unless the dataset has one of that name."""
+        """Add an item if the dataset has no item of that name."""
         with self._transaction() as database:
             database.execute(
                 'INSERT OR IGNORE INTO item VALUES (?, ?, ?)',
@@ -48,7 +48,7 @@ class FileTables(Database):
             database.execute('DELETE FROM item WHERE id = ?', (item_id,))
 
     def add_file(self, item_id: str, name: str, content: bytes) -> str:
-        """Store a file, also if there is one of that name, and return its id."""
+        """Store a file, even if its name exists, and return its id."""
         file_id = secrets.token_hex(12)
         with self._transaction() as database:
             database.execute(

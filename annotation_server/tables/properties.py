@@ -24,7 +24,7 @@ RECORD_COLUMNS = (
 
 
 def as_record(row: sqlite3.Row) -> dict[str, Any]:
-    """Return the values of one annotation in the form in which they are sent."""
+    """Return the values of one annotation in the form in which clients send them."""
     return {
         'datasetId': row['dataset_id'],
         'annotationId': row['annotation_id'],
@@ -33,7 +33,7 @@ def as_record(row: sqlite3.Row) -> dict[str, Any]:
 
 
 class PropertyTables(Database):
-    """Properties, the values that annotations have of them, and workers' interfaces."""
+    """Properties, their values for annotations, and workers' interfaces."""
 
     def add_property(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """Save a property and return it with its new id."""
@@ -57,7 +57,7 @@ class PropertyTables(Database):
     def add_property_values(self, entries: Sequence[Mapping[str, Any]]) -> None:
         """Save {datasetId, annotationId, values: {property id: value}} records, all or none.
 
-        What an annotation has of a property already stays.
+        Existing values stay unchanged.
         """
         rows = [
             (
@@ -77,9 +77,9 @@ class PropertyTables(Database):
     def property_values(
         self, dataset_id: str, limit: int = 0, offset: int = 0
     ) -> list[dict[str, Any]]:
-        """Return a page of a dataset's values as records of that form, by the annotations' age.
+        """Return a page of a dataset's values, one record per annotation, oldest annotation first.
 
-        `limit` is the most to return, 0 for no limit; `offset` is how many to skip.
+        A `limit` of 0 means no limit.
         """
         query = f"""SELECT {RECORD_COLUMNS} FROM property_value WHERE dataset_id = ?
             GROUP BY annotation_id ORDER BY annotation_id LIMIT ? OFFSET ?"""
@@ -88,7 +88,7 @@ class PropertyTables(Database):
     def values_of_annotations(
         self, annotation_ids: Sequence[str]
     ) -> dict[tuple[str, str], dict[str, Any]]:
-        """Return {(dataset id, annotation id): record} of the annotations that have values."""
+        """Return {(dataset id, annotation id): record} for the annotations that have values."""
         query = f"""SELECT {RECORD_COLUMNS} FROM property_value
             WHERE annotation_id IN (SELECT value FROM json_each(?))
             GROUP BY dataset_id, annotation_id"""
@@ -96,13 +96,13 @@ class PropertyTables(Database):
         return {(record['datasetId'], record['annotationId']): record for record in records}
 
     def set_worker_interface(self, image: str, interface: dict[str, Any]) -> None:
-        """Store the form of the worker that an image holds."""
+        """Store the form of the worker in an image."""
         with self._transaction() as database:
             database.execute(
                 'REPLACE INTO worker_interface VALUES (?, ?)', (image, json.dumps(interface))
             )
 
     def worker_interface(self, image: str) -> dict[str, Any] | None:
-        """Return the form of the worker that an image holds, or None."""
+        """Return the form of the worker in an image, or None."""
         row = self._row('SELECT interface FROM worker_interface WHERE image = ?', [image])
         return json.loads(row['interface']) if row else None

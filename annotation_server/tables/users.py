@@ -12,10 +12,10 @@ CREATE TABLE IF NOT EXISTS user (
 
 
 class UserTable(Database):
-    """The users."""
+    """The users and their tokens."""
 
     def make_users(self) -> None:
-        """Give every user who has none an id and a token."""
+        """Add the users that do not exist yet, each with an id and a token."""
         users = [(name, secrets.token_hex(12), secrets.token_hex(32)) for name in LEVELS]
         with self._transaction() as database:
             database.executemany('INSERT OR IGNORE INTO user VALUES (?, ?, ?)', users)
@@ -26,6 +26,6 @@ class UserTable(Database):
         return {row['name']: row['token'] for row in rows if row['name'] in LEVELS}
 
     def user_of_token(self, token: str) -> User | None:
-        """Return the user who has a token, or None."""
+        """Return the user with this token, or None."""
         row = self._row('SELECT * FROM user WHERE token = ?', [token])
         return User(row['id'], row['name'], row['token']) if row else None

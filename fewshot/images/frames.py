@@ -16,9 +16,9 @@ from fewshot.images.layers import Layer, fix_contrast, merge_channel
 if TYPE_CHECKING:
     from annotation_client.tiles import UPennContrastDataset
 
-KEPT_BYTES = 2**28  # of frames that will be needed again
+KEPT_BYTES = 2**28  # for frames that will be needed again
 SCALED_DTYPES = 'uint8', 'uint16'  # the server scales these down without changing the type
-OVERVIEW_SIDE = 1024  # pixels, at most, of a scaled frame
+MAX_OVERVIEW_PIXELS = 1024  # longest side of a scaled frame
 STRIPS, STRIP_ROWS = 32, 8  # sampled from a frame of another type
 
 
@@ -177,7 +177,10 @@ def sample_frame(image: UPennContrastDataset, dataset_id: str, frame: int) -> np
     """
     height, width = image.tiles['sizeY'], image.tiles['sizeX']
     if image.tiles.get('dtype') in SCALED_DTYPES:
-        size = {'width': min(OVERVIEW_SIDE, width), 'height': min(OVERVIEW_SIDE, height)}
+        size = {
+            'width': min(MAX_OVERVIEW_PIXELS, width),
+            'height': min(MAX_OVERVIEW_PIXELS, height),
+        }
         return image.getRegion(dataset_id, frame=frame, **size)
 
     strips = []

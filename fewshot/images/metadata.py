@@ -6,7 +6,7 @@ from fewshot import messages
 from fewshot.geometry import Location
 from fewshot.settings import show
 
-MAX_POSITIONS = 100_000  # per axis
+MAX_POSITIONS_PER_AXIS = 100_000
 
 
 def axis_length(metadata: Mapping, axis: str) -> int:
@@ -39,8 +39,9 @@ def axis_length(metadata: Mapping, axis: str) -> int:
     if lengths is None:
         return 1
     length = lengths.get(f'Index{axis}', 1) if isinstance(lengths, Mapping) else None
-    if type(length) is not int or not 1 <= length <= MAX_POSITIONS:  # True is an int, too
-        raise messages.BAD_AXES.error(axis=axis, seen=show(lengths), most=MAX_POSITIONS)
+    # True is an int, too.
+    if type(length) is not int or not 1 <= length <= MAX_POSITIONS_PER_AXIS:
+        raise messages.BAD_AXES.error(axis=axis, seen=show(lengths), most=MAX_POSITIONS_PER_AXIS)
     return length
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from fewshot import messages
 from fewshot.geometry import Box
 
-MAX_TILES = 10_000  # per frame
+MAX_TILES_PER_FRAME = 10_000
 
 
 def plan_tiles(frame_shape: Sequence[int], tile_size: int, object_side: int) -> list[Box | None]:
@@ -50,7 +50,7 @@ def plan_tiles(frame_shape: Sequence[int], tile_size: int, object_side: int) -> 
     if tile_size < smallest:
         raise messages.TILES_TOO_SMALL.error(size=tile_size, side=object_side, smallest=smallest)
     tiles = place_tiles(frame_shape, tile_size, overlap)
-    if len(tiles) > MAX_TILES:
+    if len(tiles) > MAX_TILES_PER_FRAME:
         raise messages.TOO_MANY_TILES.error(size=tile_size, count=len(tiles))
     return list(tiles)
 

@@ -14,7 +14,7 @@ from fewshot.polygons import bound_annotation, cut_annotation, location_of
 from fewshot.server import id_of
 
 NO_FRAME = 'on a frame that the dataset does not have'
-SHOWN_PLACES = 3  # in a message
+MAX_PLACES_PER_MESSAGE = 3
 
 
 class TaggedPolygon(NamedTuple):
@@ -154,7 +154,7 @@ def refuse_both_tags(
         if annotation_id and annotation_id in counter_ids:
             both[annotation_id] = one.location
     if both:
-        places = sorted(set(both.values()))[:SHOWN_PLACES]
+        places = sorted(set(both.values()))[:MAX_PLACES_PER_MESSAGE]
         seen = '; '.join(str(place) for place in places)
         raise messages.BOTH_TAGS.error(count=len(both), places=seen)
 

@@ -1,1 +1,1 @@
-"""What people are told: progress, warnings, advice, the state of a job."""
+"""Messages to the user: progress, warnings, advice, the state of a job."""

@@ -1,4 +1,4 @@
-"""Warnings about settings that do not fit the examples or the result. Each function warns, or does nothing."""
+"""Warnings about settings that do not fit the examples or the result."""
 
 import math
 from collections.abc import Sequence
@@ -10,15 +10,19 @@ from fewshot.geometry import CutMask
 from fewshot.reporting.reporter import Reporter
 from fewshot.reporting.state import JobState
 
-MIN_WHOLE_FRAME_PIXELS = 32  # of the model's input: two cells of the feature grid
-MIN_PROPOSED_PIXELS = 12  # of the model's input; SAM rarely outlines smaller objects
-COMFORTABLE_PIXELS = 24  # of the model's input, for the median example at the proposed Tile Size
-MAX_TILE_SIZE = 4096
-TILE_SIZE_STEP = 64
-MIN_SPREAD = (
-    0.02  # of the examples' similarities; a few similar examples do not make a strict threshold
-)
-NARROW_GAP = 0.1  # between threshold and examples; with a wider one every candidate passes
+# Widths of objects in pixels of the model's input. 32 are two cells of the feature grid. SAM rarely
+# outlines objects below 12. 24 is the width of the median example at the proposed Tile Size.
+MIN_WHOLE_FRAME_PIXELS = 32
+MIN_PROPOSED_PIXELS = 12
+COMFORTABLE_PIXELS = 24
+
+MAX_TILE_SIZE_PIXELS = 4096
+TILE_SIZE_STEP_PIXELS = 64
+
+# Similarities. A few examples that are alike must not make the proposed threshold strict. A
+# threshold that is at most 0.1 below the examples needs no warning.
+MIN_SPREAD = 0.02
+NARROW_GAP = 0.1
 
 
 def advise_on_source(
@@ -49,7 +53,7 @@ def advise_on_source(
 def advise_on_size(
     objects: Sequence[CutMask], scale: float, input_size: int, reporter: Reporter
 ) -> None:
-    """Warn when SAM sees the objects too small to outline them, and propose a Tile Size.
+    """Warn when the objects are too small for SAM to outline them, and propose a Tile Size.
 
     The parameters are those of `advise_on_source`.
     """
@@ -58,7 +62,8 @@ def advise_on_size(
         return
     longest = max(max(one.mask.shape) for one in objects)
     size = max(input_size * width / COMFORTABLE_PIXELS, 4 * longest)
-    size = min(TILE_SIZE_STEP * math.ceil(size / TILE_SIZE_STEP), MAX_TILE_SIZE)
+    steps = math.ceil(size / TILE_SIZE_STEP_PIXELS)
+    size = min(TILE_SIZE_STEP_PIXELS * steps, MAX_TILE_SIZE_PIXELS)
     reporter.warn(
         messages.OBJECTS_SMALL,
         width=width,
@@ -71,7 +76,15 @@ def advise_on_size(
 def advise_on_areas(
     objects: Sequence[CutMask], min_area: int, max_area: int, reporter: Reporter
 ) -> None:
-    """Warn when the area limits, in pixels, exclude the user's own examples. A `max_area` of 0 means no limit."""
+    """Warn when the area limits exclude examples.
+
+    Parameters
+    ----------
+    objects : sequence of CutMask
+        The examples.
+    min_area, max_area : int
+        Pixels. A `max_area` of 0 means no limit.
+    """
     areas = [int(one.mask.sum()) for one in objects]
     outside = [area for area in areas if area < min_area or (max_area and area > max_area)]
     if outside:
@@ -89,9 +102,9 @@ def advise_on_threshold(
 ) -> None:
     """Warn when the threshold let every candidate pass and is far below the examples.
 
-    The proposed threshold is the lowest similarity of an example less the spread of these similarities, so that
-    objects pass that differ from the examples as much as these differ from each other. Fewer than three examples tell
-    nothing about the spread.
+    The proposed threshold is the lowest similarity of an example minus the spread of the examples'
+    similarities. Objects then pass if they differ from the examples as much as the examples differ
+    from each other. At least three examples are needed to estimate the spread.
 
     Parameters
     ----------

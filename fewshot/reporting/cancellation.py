@@ -1,4 +1,4 @@
-"""The end that the user asks for: a signal, and a job that says where it stands before it ends."""
+"""Cancellation: when SIGTERM comes, the job reports its state and ends."""
 
 import os
 import signal
@@ -16,15 +16,15 @@ POLL_INTERVAL_SECONDS = 0.1
 def ending_on_sigterm(say: Callable[[], None], uploading: threading.Lock) -> Iterator[None]:
     """End the process with status 143 when SIGTERM comes while the block runs.
 
-    A thread waits for the signal, so the end does not wait for a long computation. Threads that were started
-    before the block must not exist, because the signal would end them at once.
+    A thread waits for the signal, so the process ends even during a long computation. No other
+    thread may run when the block begins, because the signal would then end the process at once.
 
     Parameters
     ----------
     say : callable
-        Called before the end.
+        Called before the process ends.
     uploading : threading.Lock
-        Held during an upload. The end waits for it, at most UPLOAD_PATIENCE_SECONDS.
+        Held during an upload. The process waits for it, at most UPLOAD_PATIENCE_SECONDS.
     """
     signals = {signal.SIGTERM}
     mask_before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
@@ -39,7 +39,7 @@ def ending_on_sigterm(say: Callable[[], None], uploading: threading.Lock) -> Ite
                     sys.stdout.flush()
                     sys.stderr.flush()
                 finally:
-                    os._exit(EXIT_STATUS)  # also where nobody reads stdout any more
+                    os._exit(EXIT_STATUS)  # even if nobody reads stdout any more
 
     watcher = threading.Thread(target=wait_for_signal, name='waits for SIGTERM', daemon=True)
     watcher.start()

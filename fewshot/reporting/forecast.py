@@ -2,8 +2,8 @@
 
 import math
 
-LIMIT_SECONDS = 24 * 3600  # after which the server ends a job
-PLANNED_SECONDS = 20 * 3600  # of a job, which leaves room for frames that take longer
+SERVER_LIMIT_SECONDS = 24 * 3600  # the server ends a job after this time
+PLANNED_SECONDS = 20 * 3600  # per job, which leaves room for frames that take longer
 MAX_JOBS = 64
 
 
@@ -22,33 +22,36 @@ class Forecast:
         self.seconds = 0.0
 
     def note_frame(self, seconds: float) -> None:
-        """Count a frame that was searched in so many seconds."""
+        """Count a frame that was searched, with the seconds that it took."""
         self.searched += 1
         self.seconds += seconds
 
     def seconds_left(self, done: float) -> float | None:
-        """Return the seconds left when `done` frames are done; None before the first was searched."""
+        """Return the seconds left when `done` frames are done.
+
+        None if no frame has been searched yet.
+        """
         if not self.searched:
             return None
         return self.seconds / self.searched * (self.frames - done)
 
     def describe_left(self, done: float) -> str:
-        """Return the time left in words, after a comma; '' before the first frame was searched."""
+        """Return the time left in words, after a comma. '' if no frame has been searched yet."""
         left = self.seconds_left(done)
         return '' if left is None else f', about {describe_seconds(left)} left'
 
     def exceeds_limit(self) -> bool:
         """Return whether the batch will take longer than the server lets a job run."""
         whole = self.seconds_left(0)
-        return whole is not None and whole > LIMIT_SECONDS
+        return whole is not None and whole > SERVER_LIMIT_SECONDS
 
     def propose_jobs(self, jobs: int) -> tuple[int, float]:
-        """Return the number of jobs in which the batch fits, and the seconds of each.
+        """Return how many jobs the batch needs, and the seconds per job.
 
         Parameters
         ----------
         jobs : int
-            The number of jobs into which the batch was split.
+            The number of jobs into which the batch is split now.
         """
         whole = (self.seconds_left(0) or 0.0) * jobs
         wanted = min(MAX_JOBS, math.ceil(whole / PLANNED_SECONDS))
@@ -56,7 +59,7 @@ class Forecast:
 
 
 def describe_seconds(seconds: float) -> str:
-    """Return a time in words, to be read at a glance.
+    """Return a time in words, rounded for reading.
 
     Examples
     --------

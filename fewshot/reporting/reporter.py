@@ -1,4 +1,4 @@
-"""The job as the user sees it on the page: a bar that moves, and a few warnings."""
+"""Messages to the page: a progress bar, and a few warnings."""
 
 import logging
 import time
@@ -10,7 +10,7 @@ from fewshot.messages import Message
 
 PROGRESS_INTERVAL_SECONDS = 0.25
 MAX_WARNINGS = 20  # the page opens a notice for each
-MAX_STATE_CHARACTERS = 500  # of a progress line
+MAX_STATE_CHARACTERS = 500  # in a progress line
 TITLE = 'SAM few-shot segmentation'
 
 log = logging.getLogger('sam_fewshot')
@@ -47,7 +47,10 @@ class Reporter:
         self.state = ''
 
     def progress(self, share: float, title: str, info: str) -> None:
-        """Move the bar to `share`, 0 to 1. What follows too soon is ignored, except for the end."""
+        """Move the bar to `share`, 0 to 1.
+
+        A call within PROGRESS_INTERVAL_SECONDS of the last one is ignored, unless `share` is 1.
+        """
         now = self.clock()
         if share < 1 and now - self.last_progress < PROGRESS_INTERVAL_SECONDS:
             return
@@ -55,7 +58,7 @@ class Reporter:
         self.send_progress(round(share, 4), title, info)
 
     def warn(self, message: Message, **values: object) -> None:
-        """Show a warning until the user dismisses it. From the twenty-first on it goes to the log only."""
+        """Show a warning until the user dismisses it. After MAX_WARNINGS, only log it."""
         text, hint = message.fill(**values)
         self.warnings += 1
         log.warning('%s %s', text, hint)
@@ -63,16 +66,17 @@ class Reporter:
             self.send_warning(text, title='Warning', info=hint)
 
     def note_state(self, state: str) -> None:
-        """Keep what is on the server and what remains, and write it to the log.
+        """Keep the text that says what is on the server and what remains, and write it to the log.
 
-        The last lines of a cancelled job do not reach the page, so progress lines and errors show this text.
+        The last lines of a cancelled job do not reach the page. So progress lines and errors show
+        this text.
         """
         self.state = state
         log.info('%s', state)
 
     @property
     def state_line(self) -> str:
-        """The state for a progress line."""
+        """The state, if it is short enough for a progress line."""
         if len(self.state) <= MAX_STATE_CHARACTERS:
             return self.state
         return 'The log of the job lists what remains.'
@@ -94,6 +98,5 @@ def describe_error(error: BaseException) -> tuple[str, str]:
     """Return what happened and what to do, for the user."""
     if isinstance(error, JobError):
         return error.message, error.hint
-    return str(error) or type(
-        error
-    ).__name__, f'{type(error).__name__}: the log of the job has the details.'
+    name = type(error).__name__
+    return str(error) or name, f'{name}: the log of the job has the details.'

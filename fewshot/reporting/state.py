@@ -1,4 +1,4 @@
-"""What changes while a job runs: counts, seconds, and the outcome of each frame. Nothing else in a job changes."""
+"""The state of a running job: counts, seconds, and the outcome of each frame."""
 
 import json
 import logging
@@ -15,26 +15,36 @@ from fewshot.reporting.forecast import Forecast
 from fewshot.reporting.reporter import describe_error
 from fewshot.server import LOGGED_OUT_STATUS
 
-MAX_FAILURES_IN_A_ROW = 3  # frames that fail in the same way, after which no other is tried
+MAX_FAILURES_IN_A_ROW = 3  # frames that fail in the same way; then no other frame is tried
 
 log = logging.getLogger('sam_fewshot')
 
 
 @dataclass
 class Counts:
-    """Numbers of a job, or of a part of it.
+    """Counts of a job, or of a part of it.
 
     Attributes
     ----------
-    candidates : masks that SAM proposed
-    in_area : candidates inside the area limits
-    below_threshold : of those, less similar than the threshold
-    like_counter_examples : of the others, more similar to a counter-example than to the prototype
-    kept : the others
-    duplicates : of those kept, duplicates of a more similar one
-    known : of the others, already on the server
-    uploaded : annotations created
-    frames : frames that are complete on the server
+    candidates : int
+        Masks that SAM proposed.
+    in_area : int
+        Candidates inside the area limits.
+    below_threshold : int
+        Candidates in these limits that are less similar than the threshold.
+    like_counter_examples : int
+        Candidates above the threshold that are more similar to a counter-example than to the
+        prototype.
+    kept : int
+        Candidates that passed these three checks.
+    duplicates : int
+        Kept candidates that are duplicates of a more similar one.
+    known : int
+        Kept candidates that are no duplicates but are already on the server.
+    uploaded : int
+        Annotations created.
+    frames : int
+        Frames that are complete on the server.
     """
 
     candidates: int = 0
@@ -55,7 +65,7 @@ class Counts:
 
 @dataclass
 class Range:
-    """The lowest and the highest of some similarities; None before the first."""
+    """The lowest and the highest of the similarities so far. None before the first."""
 
     lowest: float | None = None
     highest: float | None = None
@@ -76,7 +86,7 @@ class Stopwatch:
 
     @contextmanager
     def time(self, step: str) -> Iterator[None]:
-        """Count the seconds of the block under a step's name, also where it fails."""
+        """Count the seconds of the block under a step's name, even if it fails."""
         start = self.clock()
         try:
             yield
@@ -85,9 +95,9 @@ class Stopwatch:
 
 
 class JobState:
-    """The state of a job from the moment on in which its frames are known.
+    """The state of a job. It exists as soon as the frames of the job are known.
 
-    It is changed by the thread that computes and by the one that uploads.
+    The thread that computes and the thread that uploads both change it.
 
     Parameters
     ----------
@@ -116,25 +126,29 @@ class JobState:
     # Changes
 
     def note_searched(self, counts: Counts, similarities: Sequence[float]) -> None:
-        """Add what a search has counted."""
+        """Add the counts and the similarities of a search."""
         with self._lock:
             self.counts.add(counts)
             self.similarities.add(similarities)
 
     def note_uploaded(self, counts: Counts, similarities: Sequence[float]) -> None:
-        """Add what an upload has counted, with the similarities of the new annotations."""
+        """Add the counts of an upload, and the similarities of the new annotations."""
         with self._lock:
             self.counts.add(counts)
             self.uploaded_similarities.add(similarities)
 
     def note_complete(self, location: Location) -> None:
-        """Note that all of a frame is on the server."""
+        """Note that all objects of a frame are on the server."""
         with self._lock:
             self.done.add(location)
             self.counts.frames += 1
 
     def note_failure(self, location: Location, error: Exception) -> None:
-        """Note that a frame failed. `ended` is set where the next frame would fail too, or there is no next one."""
+        """Note that a frame failed.
+
+        Set `ended` if MAX_FAILURES_IN_A_ROW frames, or all frames, failed in the same way, or if
+        the login has expired.
+        """
         with self._lock:
             self.failures[location] = error
             in_a_row = self._count_failures_in_a_row(location)
@@ -148,7 +162,7 @@ class JobState:
             self.ended.__cause__ = error
 
     def _count_failures_in_a_row(self, location: Location) -> int:
-        """Return how many neighbours in the batch, with this one, failed in the same way."""
+        """Return the length of the run of frames around this one that failed in the same way."""
         kind = kind_of(self.failures[location])
         number = self.locations.index(location)
         before = self._count_alike(reversed(self.locations[:number]), kind)
@@ -156,7 +170,7 @@ class JobState:
         return before + 1 + after
 
     def _count_alike(self, locations, kind: tuple) -> int:
-        """Return how many of the locations, from the first on without a gap, failed in this way."""
+        """Return how many of the first locations, without a gap, failed in this way."""
         count = 0
         for location in locations:
             error = self.failures.get(location)
@@ -169,24 +183,25 @@ class JobState:
 
     @property
     def remaining(self) -> list[Location]:
-        """The frames that are not complete, failed ones among them."""
+        """The frames that are not complete, including those that failed."""
         return [location for location in self.locations if location not in self.done]
 
     def raise_if_ended(self) -> None:
-        """Raise the BatchEndedError of a frame that the other frames would share."""
+        """Raise the BatchEndedError that ended the batch, if there is one."""
         if self.ended is not None:
             raise self.ended
 
     def raise_failures(self) -> None:
-        """Raise a JobError that counts the frames that failed, if any did."""
+        """Raise a JobError with the number of failed frames, if any failed."""
         if self.failures:
             raise messages.FRAMES_FAILED.error(
                 failed=len(self.failures), frames=count(len(self.locations), 'frame')
             )
 
     def describe(self) -> str:
-        """Return what is on the server and what remains, as sentences that can be pasted."""
-        text = f'On the server: {count(self.counts.uploaded, "object")}; {count(self.counts.frames, "frame")} complete.'
+        """Return what is on the server and what remains, with batch fields to paste."""
+        objects, frames = count(self.counts.uploaded, 'object'), count(self.counts.frames, 'frame')
+        text = f'On the server: {objects}; {frames} complete.'
         remaining = self.remaining
         if remaining:
             text += (
@@ -196,7 +211,7 @@ class JobState:
         return text
 
     def describe_result(self, example_similarities: Sequence[float]) -> str:
-        """Return what was done, as sentences.
+        """Return the result of the job, as sentences.
 
         Parameters
         ----------
@@ -221,17 +236,17 @@ class JobState:
         text += '.'
         if self.other_jobs:
             text += (
-                f' The rest of the batch is searched by {", ".join(self.other_jobs)}. This page shows neither '
-                'their progress nor their errors: look for them in the list of jobs.'
+                f' The rest of the batch is searched by {", ".join(self.other_jobs)}. This page '
+                'shows neither their progress nor their errors: look for them in the list of jobs.'
             )
         return text
 
     def explain_nothing(self, threshold: float) -> str:
-        """Return which limit removed how many candidates, as sentences."""
+        """Return how many candidates each limit removed, as sentences."""
         counts = self.counts
         text = (
-            f'Of {counts.candidates} candidates {counts.candidates - counts.in_area} were outside the area limits '
-            f'and {counts.below_threshold} less similar than {threshold:g}'
+            f'Of {counts.candidates} candidates {counts.candidates - counts.in_area} were outside '
+            f'the area limits and {counts.below_threshold} less similar than {threshold:g}'
         )
         if counts.like_counter_examples:
             text += f'; {counts.like_counter_examples} were more like a counter-example'
@@ -255,7 +270,7 @@ class JobState:
 
 
 def kind_of(error: Exception) -> tuple:
-    """Return what two errors share that count as the same failure: their type and the server's status."""
+    """Return the type of an error and the server's status. Errors with both in common are alike."""
     return type(error), getattr(error, 'status', None)
 
 

@@ -1,1 +1,1 @@
-"""What goes back to the server: outlines, scores, connections."""
+"""The results that go to the server: outlines, scores, connections."""

@@ -1,4 +1,4 @@
-"""The outlines on the server that are not to be found again."""
+"""The outlines that are already on the server and must not be added again."""
 
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
@@ -20,10 +20,17 @@ def list_existing(
     output_tags: Sequence[str],
     training_tags: Sequence[str],
 ) -> Outlines:
-    """Return the outlines that count as found already, by location.
+    """Return the outlines of objects that were found or tagged before, by location.
 
-    They have an output tag or a training tag. If the tool has no output tags, outlines without tags count that have a
-    score of an earlier run.
+    An outline counts if it has an output tag or a training tag. If the tool has no output tags, an
+    outline without tags counts too, if it has a score of an earlier run.
+
+    Parameters
+    ----------
+    server : Server
+    locations : collection of Location
+        Outlines at other locations are ignored.
+    output_tags, training_tags : sequence of str
 
     Returns
     -------
@@ -48,7 +55,7 @@ def list_existing(
 
 
 def group_outlines(annotations: Iterable[Any], locations: Collection[Location]) -> Outlines:
-    """Return the outlines of the annotations at these locations. Those that cannot be read are ignored."""
+    """Return the outlines of the annotations at these locations. Ignore those that are unusable."""
     wanted = set(locations)
     outlines: Outlines = {}
     for annotation in annotations:

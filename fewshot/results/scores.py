@@ -1,4 +1,4 @@
-"""The property that holds the scores of found objects: the user sorts and filters by it."""
+"""The property that holds the scores of found objects. The user sorts and filters by it."""
 
 import logging
 from collections.abc import Iterable, Mapping
@@ -8,27 +8,28 @@ from girder_client import HttpError
 from fewshot.server import FORBIDDEN_STATUS, WRITE, Server
 
 NAME = 'SAM few-shot'
-IMAGE = 'properties/none:latest'  # of a property that no worker computes
+IMAGE = 'properties/none:latest'  # for a property that no worker computes
 
 log = logging.getLogger('sam_fewshot')
 
 
 class ScoresNotSavedError(RuntimeError):
-    """The scores have no property to go to. The text is the reason and what to do."""
+    """There is no property for the scores. The text is the reason and what to do."""
 
 
 def prepare_property(server: Server) -> str:
-    """Return the id of the scores' property. Create it where no configuration of the dataset names it.
+    """Return the id of the scores' property. Create it if no configuration of the dataset names it.
 
-    The server shows a property only to users who can read a configuration that names it. So the property is
-    looked up in the configurations of this dataset, and created only if one of them can name it.
+    The server shows a property only to users who can read a configuration that names it. So the
+    property is looked up in the configurations of this dataset, and created only if the user can
+    change one of them.
 
     Raises
     ------
     ScoresNotSavedError
         The property does not exist and no configuration can name a new one.
     girder_client.HttpError
-        A request failed for another reason than missing rights.
+        A request failed, and not because of missing rights.
     """
     configurations = read_configurations(server)
     writable = [one for one in configurations if one.get('_accessLevel', WRITE) >= WRITE]
@@ -42,19 +43,20 @@ def prepare_property(server: Server) -> str:
         )
     if not writable:
         raise ScoresNotSavedError(
-            'You cannot change any configuration of the dataset, so it cannot list a new property. Ask its owner '
-            'for the right to edit, or ask the owner to run this tool once.'
+            'You cannot change any configuration of the dataset, so it cannot list a new property. '
+            'Ask its owner for the right to edit, or ask the owner to run this tool once.'
         )
     property_id = server.create_property(NAME, IMAGE)
     if not name_property(server, property_id, writable):
         raise ScoresNotSavedError(
-            'The server refused to change the configurations of the dataset. The log of the job has its answer.'
+            'The server refused to change the configurations of the dataset. The log of the job '
+            'has its answer.'
         )
     return property_id
 
 
 def find_property(server: Server) -> str | None:
-    """Return the id of the scores' property, None where no readable configuration of the dataset names it."""
+    """Return the id of the scores' property. None if no readable configuration names it."""
     return look_up_property(server, read_configurations(server))
 
 
@@ -72,7 +74,7 @@ def read_configurations(server: Server) -> list[Mapping]:
 
 
 def look_up_property(server: Server, configurations: Iterable[Mapping]) -> str | None:
-    """Return the id of the scores' property among those that the configurations name, None if it is not there."""
+    """Return the id of the scores' property. None if none of these configurations names it."""
     named_ids = [property_id for one in configurations for property_id in list_named(one)]
     if not named_ids:
         return None
@@ -85,7 +87,13 @@ def look_up_property(server: Server, configurations: Iterable[Mapping]) -> str |
 
 
 def name_property(server: Server, property_id: str, configurations: Iterable[Mapping]) -> bool:
-    """Add a property to the configurations that do not name it. Return whether any of them names it now."""
+    """Add a property to the configurations that do not name it.
+
+    Returns
+    -------
+    bool
+        Whether any of the configurations names the property now.
+    """
     is_named = False
     for configuration in configurations:
         named_ids = list_named(configuration)

@@ -1,4 +1,4 @@
-"""New annotations on their way to the server: each once, whatever becomes of a request or its answer."""
+"""Upload new annotations: each exactly once, even if a request or its answer is lost."""
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,14 +24,15 @@ from fewshot.server import (
 
 ANNOTATIONS_PER_REQUEST = 1_000
 MAX_REQUESTS_PER_BATCH = 5
-MAX_REFUSED = 10  # annotations of one batch; with more, the fault is not theirs
+# Annotations of one batch. If the server refuses more, the annotations are not the cause.
+MAX_REFUSED = 10
 
 log = logging.getLogger('sam_fewshot')
 
 
 @dataclass(frozen=True)
 class UploadOptions:
-    """How the annotations of a job look, and what else is saved of them.
+    """How the annotations of a job are made, and what is saved with them.
 
     Attributes
     ----------
@@ -40,9 +41,9 @@ class UploadOptions:
     smoothing : float
         Largest distance between an outline and its simplification, pixels.
     skip_duplicates : bool
-        Otherwise only duplicates of different tiles are ignored.
+        Whether all duplicates are ignored. If not, only duplicates from different tiles are.
     property_id : str or None
-        Of the scores, None where they are not saved.
+        The property of the scores. None if scores are not saved.
     connect_to : Mapping or None
         The annotations to connect with, None for no connections.
     """
@@ -57,21 +58,21 @@ class UploadOptions:
 
 @dataclass
 class UploadResult:
-    """What became of the objects of a frame."""
+    """The result of uploading the objects of a frame."""
 
     counts: Counts = field(default_factory=Counts)
     similarities: list[float] = field(default_factory=list)  # of the new annotations
 
 
 class Uploader:
-    """Uploads the objects of one frame after the other.
+    """Uploads the objects of the frames, one frame at a time.
 
     Parameters
     ----------
     server : Server
     options : UploadOptions
     reporter : Reporter
-        Gets a warning for what the server refuses.
+        Gets a warning for each object that the server refuses.
     """
 
     def __init__(self, server: Server, options: UploadOptions, reporter: Reporter):
@@ -92,9 +93,9 @@ class Uploader:
         location : Location
         found : sequence of Found
         known : sequence of (N, 2) float ndarray
-            The outlines at this location that are on the server, x and y.
+            The outlines that the server already has at this location, x and y.
         result : UploadResult
-            Gets what was created, also when an error is raised.
+            Gets the counts of the new annotations, even if an error is raised.
 
         Raises
         ------
@@ -110,7 +111,10 @@ class Uploader:
     def select(
         self, found: Sequence[Found], known: Sequence[np.ndarray]
     ) -> tuple[list[tuple[Found, np.ndarray]], Counts]:
-        """Return the objects that are not duplicates and not known, with their outlines, and the counts."""
+        """Return the objects to upload, each with its outline, and the counts of the others.
+
+        The others are duplicates, or the server already has them.
+        """
         is_duplicate = find_duplicates(found, across_tiles_only=not self.options.skip_duplicates)
         single = [one for one, duplicate in zip(found, is_duplicate, strict=True) if not duplicate]
         outlines = [
@@ -126,7 +130,7 @@ class Uploader:
     def upload_batch(
         self, location: Location, batch: Sequence[tuple[Found, np.ndarray]], result: UploadResult
     ) -> None:
-        """Create the annotations of some objects, save their scores and connect them. Add to the result."""
+        """Create annotations, save their scores and connect them. Add the counts to the result."""
         options = self.options
         annotations = [
             make_annotation(
@@ -152,7 +156,7 @@ class Uploader:
     def save_scores(
         self, location: Location, scores: Mapping[str, Mapping[str, float]], property_id: str
     ) -> None:
-        """Save the scores of new annotations. Warn where the server refuses, as the annotations are there."""
+        """Save the scores of new annotations. Only warn if it fails, as the annotations exist."""
         try:
             self.server.save_scores(property_id, scores)
         except HttpError as error:
@@ -161,7 +165,7 @@ class Uploader:
             self.reporter.warn(messages.SCORES_LOST, location=location, reason=error)
 
     def connect(self, location: Location, ids: Sequence[str], connect_to: Mapping) -> None:
-        """Connect new annotations. Warn where the server refuses, as the annotations are there."""
+        """Connect new annotations. Only warn if it fails, as the annotations exist."""
         try:
             self.server.connect(connect_to, ids)
         except HttpError as error:
@@ -171,7 +175,9 @@ class Uploader:
 
 
 class NewAnnotations:
-    """The annotations that this job creates. Other users and other jobs create annotations at the same time.
+    """The annotations that this job creates.
+
+    Other users and other jobs may create annotations at the same time.
 
     Parameters
     ----------
@@ -183,25 +189,25 @@ class NewAnnotations:
     def __init__(self, server: Server, tags: Sequence[str]):
         self.server = server
         self.tags = list(tags)
-        self.cursor = server.newest_annotation_id()  # this job created nothing up to this id
-        self.created: list[list[str]] = []  # ids since then, per frame
+        self.cursor = server.newest_annotation_id()  # this job created no annotation up to this id
+        self.created: list[list[str]] = []  # ids after the cursor, per frame
 
     def begin_frame(self) -> None:
-        """Begin another frame: a search for lost annotations then begins later.
+        """Begin another frame. A search for lost annotations then starts at a later id.
 
-        It begins one frame earlier than necessary, because ids of the same second need not ascend.
+        It starts one frame earlier than necessary, because ids of the same second need not ascend.
         """
         if len(self.created) == 2:
             self.cursor = max([self.cursor, *self.created.pop(0)])
         self.created.append([])
 
     def send(self, annotations: Sequence[Mapping]) -> tuple[list[str | None], list[HttpError]]:
-        """Create annotations with one request. Halve a refused request until the refused annotations are alone.
+        """Create annotations with one request. If it is refused, halve it to find the bad ones.
 
         Returns
         -------
         ids : list of str or None
-            In order; None for an annotation that the server refuses.
+            In the order of the annotations. None for an annotation that the server refuses.
         refusals : list of HttpError
             One per refused annotation.
 
@@ -229,9 +235,19 @@ class NewAnnotations:
         return ids, refusals
 
     def create(self, batch: list[Mapping]) -> list[str | None]:
-        """Create all annotations of a batch or none. Return their ids in order. Raises HttpError.
+        """Create all annotations of a batch or none.
 
-        When no answer comes, the batch is looked for on the server, and sent again only if it is not there.
+        If no answer comes, look for the batch on the server. Send it again only if it is not there.
+
+        Returns
+        -------
+        list of str or None
+            Ids in the order of the batch.
+
+        Raises
+        ------
+        girder_client.HttpError
+            The server refuses the batch, or no answer came to MAX_REQUESTS_PER_BATCH requests.
         """
         for _ in range(MAX_REQUESTS_PER_BATCH):
             ids: list[str | None] = []
@@ -253,7 +269,7 @@ class NewAnnotations:
         raise lost
 
     def look_for(self, batch: Sequence[Mapping]) -> list[str | None]:
-        """Return the ids of a batch that may have arrived, None for each annotation that is not there."""
+        """Look for a batch that may have arrived. Return the ids, None for missing annotations."""
         found: list[str | None] = [None] * len(batch)
         for pause in RETRY_PAUSES_SECONDS:
             self.server.sleep(pause)
@@ -264,7 +280,14 @@ class NewAnnotations:
         return found
 
     def match(self, batch: Sequence[Mapping]) -> Iterator[tuple[int, str]]:
-        """Yield (number in the batch, id) for annotations on the server that equal those of the batch, each once."""
+        """Find annotations on the server that equal those of a batch, each once.
+
+        Yields
+        ------
+        number : int
+            Number of the annotation in the batch, from 0.
+        annotation_id : str
+        """
         own_ids = {annotation_id for frame in self.created for annotation_id in frame}
         numbers: dict[tuple, list[int]] = {}
         for number, annotation in enumerate(batch):
@@ -276,7 +299,7 @@ class NewAnnotations:
 
 
 def content_of(annotation: Mapping) -> tuple:
-    """Return what two annotations share that are the same: location, channel, tags and outline, as a key."""
+    """Return location, channel, tags and outline of an annotation, to compare it with others."""
     location = annotation['location']
     indices = tuple(location.get(axis) for axis in ('XY', 'Z', 'Time'))
     outline = tuple((point['x'], point['y']) for point in annotation['coordinates'])

@@ -42,7 +42,7 @@ def run_in_batches(
     batch : list of items
         In the order of `items`.
     result
-        What `work` returned for this batch.
+        The value that `work` returned for this batch.
 
     Raises
     ------

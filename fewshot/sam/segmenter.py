@@ -1,4 +1,4 @@
-"""What the job needs of SAM: masks proposed for a frame, and a vector for each object."""
+"""SAM as the job uses it: it proposes masks for a frame and describes each object by a vector."""
 
 from collections.abc import Sequence
 from typing import Protocol

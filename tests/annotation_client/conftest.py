@@ -56,7 +56,7 @@ FakeServerStarter = Callable[..., FakeServer]
 
 @pytest.fixture
 def fake_server() -> Iterator[FakeServerStarter]:
-    """A function that starts a server, which gives its answers in this order to any request."""
+    """Yield a function that starts a server. It gives its answers in order to any request."""
     is_over = threading.Event()
     with ExitStack() as stack:
 
@@ -105,11 +105,11 @@ def fake_server() -> Iterator[FakeServerStarter]:
 
 @pytest.fixture
 def pauses() -> list[float]:
-    """The pauses between attempts, in seconds, that `patience` would have waited."""
+    """Return the pauses between attempts, in seconds, that `patience` would have waited."""
     return []
 
 
 @pytest.fixture
 def patience(pauses: list[float]) -> Patience:
-    """A patience that notes its pauses and does not wait."""
+    """Return a patience that records its pauses and does not wait."""
     return Patience(sleep=pauses.append)

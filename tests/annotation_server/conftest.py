@@ -17,7 +17,7 @@ ABSENT_ID = 'f' * 24
 
 
 def make_pixels(shape: tuple[int, ...], dtype: str) -> np.ndarray:
-    """Return pixels that use the whole range of their type; floats are signed, with NaN and infinities."""
+    """Return pixels with the whole range of their type. Floats have signs, NaN and infinities."""
     random = np.random.default_rng(0)
     if dtype != 'float32':
         return random.integers(0, np.iinfo(dtype).max, shape, endpoint=True).astype(dtype)
@@ -58,7 +58,7 @@ def server(start_module_server: StartServer, tmp_path_factory: pytest.TempPathFa
 
 @pytest.fixture
 def expired(server: Server) -> girder_client.GirderClient:
-    """A client whose token the server does not know."""
+    """Return a client whose token the server does not know."""
     client = girder_client.GirderClient(apiUrl=server.apiUrl)
     client.setToken('no such token')
     return client
@@ -81,7 +81,7 @@ def item_id(server: Server, name: str) -> str:
 
 
 def refusal(call: Callable[..., Any], *arguments: Any, **named: Any) -> tuple[int, str, str]:
-    """Make a call that the server must refuse and return its status, message and type, ids replaced by 'ID'."""
+    """Return status, message and type of a refused call, with ids replaced by 'ID'."""
     with pytest.raises(girder_client.HttpError) as caught:
         call(*arguments, **named)
     body = caught.value.response.json()

@@ -27,7 +27,7 @@ def unused_ids(server) -> Iterator[str]:
 
 @pytest.fixture
 def dataset_id(unused_ids) -> str:
-    """A dataset without annotations."""
+    """Return a dataset without annotations."""
     return next(unused_ids)
 
 
@@ -120,7 +120,7 @@ def test_one_bad_annotation_has_the_whole_batch_refused(server, bad):
 
 
 @pytest.mark.parametrize(
-    'body, expected',
+    ('body', 'expected'),
     [
         ('{}', (500, 'internal')),
         ('null', (500, 'internal')),
@@ -241,7 +241,7 @@ def test_a_tag_is_found_by_all_of_its_characters_and_by_no_part_of_it(server, da
 
 
 @pytest.mark.parametrize(
-    'tags, needed',
+    ('tags', 'needed'),
     [
         *((tags, 'valid JSON') for tags in ('cell', '["cell"', '')),
         *((tags, 'a JSON array of strings') for tags in ('"cell"', '[1]', '[null]')),
@@ -372,7 +372,7 @@ def test_batches_sent_at_once_all_arrive_and_stay_together(server, dataset_id):
         assert int(batch[-1], 16) - int(batch[0], 16) == len(batch) - 1
 
 
-@pytest.mark.parametrize('channel, expected', [(None, 'near'), (1, 'other channel'), (2, None)])
+@pytest.mark.parametrize(('channel', 'expected'), [(None, 'near'), (1, 'other channel'), (2, None)])
 def test_an_annotation_is_connected_to_the_nearest_of_its_place_that_has_the_tags(
     server, dataset_id, channel, expected
 ):

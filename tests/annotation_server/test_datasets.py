@@ -53,7 +53,7 @@ def test_the_last_interface_posted_for_an_image_is_kept(server):
 
 
 @pytest.mark.parametrize(
-    'path, parameters, expected',
+    ('path', 'parameters', 'expected'),
     [
         (f'folder/{ABSENT_ID}', {}, (400, 'Invalid folder id (ID).', 'rest')),
         ('folder/abc', {}, (400, 'Invalid ObjectId: abc', 'validation')),
@@ -69,7 +69,7 @@ def test_what_does_not_exist_is_refused(server, path, parameters, expected):
 
 
 @pytest.mark.parametrize(
-    'path, name',
+    ('path', 'name'),
     [('item', 'folderId'), ('dataset_view', 'datasetId'), ('upenn_annotation', 'datasetId')],
 )
 def test_a_malformed_dataset_id_is_an_internal_error_outside_folder(server, path, name):

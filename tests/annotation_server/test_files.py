@@ -39,7 +39,7 @@ def find_items(server: Server, **parameters: Any) -> list[dict[str, Any]]:
 
 @pytest.fixture
 def item(server):
-    """An empty item."""
+    """Return an empty item."""
     made = make_item(server)
     yield made
     server.client.delete(f'item/{made["_id"]}')

@@ -70,7 +70,7 @@ def test_without_a_frame_the_region_is_of_frame_0(server):
 
 
 @pytest.mark.parametrize(
-    'box, rows, columns',
+    ('box', 'rows', 'columns'),
     [
         ({'left': 3, 'top': 5, 'right': 13, 'bottom': 8}, slice(5, 8), slice(3, 13)),
         ({'left': 3}, slice(None), slice(3, None)),
@@ -85,7 +85,8 @@ def test_a_region_is_cut_to_the_image(server, box, rows, columns):
 
 def test_a_region_is_made_to_fit_width_and_height(server):
     small = get_array(server, 'stack uint16', frame=3, width=WIDTH // 2, height=HEIGHT)
-    assert small.shape == (HEIGHT // 2, WIDTH // 2, 1) and small.dtype == np.uint16
+    assert small.shape == (HEIGHT // 2, WIDTH // 2, 1)
+    assert small.dtype == np.uint16
     whole = get_array(server, 'stack uint16', frame=3)
     assert abs(float(small.mean()) - float(whole.mean())) < 0.1 * float(whole.std())
     assert get_array(server, 'stack uint16', frame=3, width=2 * WIDTH).shape == (
@@ -100,7 +101,7 @@ def test_a_region_outside_the_image_is_empty(server):
 
 
 @pytest.mark.parametrize(
-    'parameters, message',
+    ('parameters', 'message'),
     [
         ({'frame': 16}, 'Frame does not exist'),
         ({'frame': -1}, 'Frame does not exist'),

@@ -149,7 +149,7 @@ def test_a_subfolder_is_a_dataset_of_several_files_or_none(start_server, tmp_pat
 def test_a_signal_ends_the_server_cleanly(start_server, tmp_path, stop):
     server = start_server(tmp_path)
     server.process.send_signal(stop)
-    assert server.process.wait(20) == 0
+    assert server.process.wait() == 0
     assert server.process.stdout.read() == ''  # the one line of JSON was read before
 
 
@@ -177,7 +177,7 @@ def test_a_port_in_use_is_refused(start_server, tmp_path):
 
 
 @pytest.mark.parametrize(
-    'files, message',
+    ('files', 'message'),
     [
         ({'a.layers.json': '['}, 'a.layers.json is not JSON'),
         ({'a.layers.json': '[]'}, 'a.layers.json: the file: Input should be an object'),

@@ -34,7 +34,7 @@ def unused_ids(server) -> Iterator[str]:
 
 @pytest.fixture
 def dataset_id(unused_ids) -> str:
-    """A dataset without values."""
+    """Return a dataset without values."""
     return next(unused_ids)
 
 

@@ -26,7 +26,7 @@ def server(start_module_server, tmp_path_factory) -> Server:
 
 @pytest.fixture(scope='module')
 def paths(server) -> list[str]:
-    """The paths to the configurations, in the order of NAMES."""
+    """Return the paths to the configurations, in the order of NAMES."""
     views = server.client_of('admin').get('dataset_view', {'datasetId': server.datasets['cells']})
     return [f'upenn_collection/{view["configurationId"]}' for view in views]
 
@@ -39,7 +39,7 @@ def test_each_configuration_of_the_sidecar_has_a_view(server, paths):
 
 
 @pytest.mark.parametrize(
-    'user, levels',
+    ('user', 'levels'),
     [
         ('owner', [2, 0, -1]),
         ('admin', [2, 2, 2]),
@@ -67,7 +67,9 @@ def test_users_do_what_their_level_on_a_configuration_says(server, paths, user, 
             assert (answer['meta']['mine'], answer['_accessLevel']) == (user, level)
 
 
-@pytest.mark.parametrize('user, level', [('owner', 2), ('admin', 2), ('writer', 1), ('reader', 0)])
+@pytest.mark.parametrize(
+    ('user', 'level'), [('owner', 2), ('admin', 2), ('writer', 1), ('reader', 0)]
+)
 def test_a_folder_tells_what_the_user_may_do(server, user, level):
     folder = server.client_of(user).get(f'folder/{server.datasets["cells"]}')
     assert folder['_accessLevel'] == level

@@ -10,7 +10,8 @@ from benchmarks.frames import EXAMPLES, draw_frame, outline_examples
 @pytest.mark.parametrize('side', [128, 384, 1024])
 def test_the_examples_lie_around_bright_nuclei_at_every_size(side):
     image = draw_frame(side)
-    assert image.shape == (side, side) and image.dtype == np.uint16
+    assert image.shape == (side, side)
+    assert image.dtype == np.uint16
     examples = outline_examples(side)
     assert len(examples) == EXAMPLES
     for example in examples:

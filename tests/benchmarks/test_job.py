@@ -1,7 +1,6 @@
 """What a job's measurements mean."""
 
 import numpy as np
-import pytest
 
 from annotation_client.connection import DEFAULT_PATIENCE, keep_alive_session
 from benchmarks.frames import draw_frame, running_lab
@@ -16,7 +15,8 @@ def test_seconds_in_all_leave_out_loading_the_model():
         0,
         0,
     )
-    assert costs.total == 53.5 and costs.other == 3.5
+    assert costs.total == 53.5
+    assert costs.other == 3.5
 
 
 def test_the_most_memory_counts_from_when_it_was_forgotten():
@@ -39,8 +39,3 @@ def test_every_request_is_counted_with_its_answer_until_the_block_ends(tmp_path)
             answer = session.post(f'{lab.apiUrl}/nowhere', data=b'x' * 100_000)
         session.get(f'{lab.apiUrl}/nowhere')
     assert sizes == [100_000 + len(answer.content)]
-
-
-@pytest.mark.parametrize('name', ['VmRSS', 'VmHWM'])
-def test_memory_is_in_megabytes(name):
-    assert 20 < read_memory(name) < 50_000

@@ -39,11 +39,14 @@ def test_the_worker_agrees_with_the_method_as_specified():
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout.endswith('The worker agrees with the method as specified.\n')
     candidates = re.search(r'256×256, 16 points per side, pair 1: (\d+) candidates', ended.stdout)
-    assert candidates and int(candidates[1]) > 20
+    assert candidates
+    assert int(candidates[1]) > 20
     share = re.search(r'Feature Source whole frame: .*, ([0-9.]+)% of object crops', ended.stdout)
-    assert share and float(share[1]) < 50
+    assert share
+    assert float(share[1]) < 50
     (row,) = re.findall(r'^\| 256×256 \| 16 \|.*$', ended.stdout, re.MULTILINE)
-    assert row.count('|') == benchmarks.HEADER.count('|') and row.count(' → ') == 7
+    assert row.count('|') == benchmarks.HEADER.count('|')
+    assert row.count(' → ') == 7
 
 
 @pytest.mark.parametrize(
@@ -83,8 +86,8 @@ def test_a_row_holds_medians_and_the_median_of_the_ratios():
         for propose, memory in ((9.5, 100), (19.5, 300), (3.5, 200))
     ]  # ratios 5, 10 and 2
     assert benchmarks.write_row(512, 32, 41, pairs) == (
-        '| 512×512 | 32 | 41 | 9.5 → 1.5 | 0.0 → 0.0 | 0.5 → 0.5 | 10.0 → 2.0 | 5.0× | 1,000 → 200 | 9 → 9 | '
-        '1.2 → 1.2 |'
+        '| 512×512 | 32 | 41 | 9.5 → 1.5 | 0.0 → 0.0 | 0.5 → 0.5 | 10.0 → 2.0 | 5.0× | '
+        '1,000 → 200 | 9 → 9 | 1.2 → 1.2 |'
     )
 
 
@@ -94,6 +97,5 @@ def test_a_job_that_fails_ends_the_measurement_with_the_end_of_its_log(tmp_path)
         benchmarks.run_job(
             'worker', lab, lab.describe_job(16, 'found', Model='unheard of'), tmp_path
         )
-    assert 'The job (worker) failed' in str(ended.value) and 'does not know the model' in str(
-        ended.value
-    )
+    assert 'The job (worker) failed' in str(ended.value)
+    assert 'does not know the model' in str(ended.value)

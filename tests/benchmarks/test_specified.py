@@ -38,7 +38,7 @@ from tests.small_model import CENTRES, CHECKPOINT, draw_discs
 
 @pytest.fixture
 def names_are_put_back(monkeypatch):
-    """What a test patches for good is as before after it."""
+    """Restore the functions that `patch_nms` replaces."""
     for module in (torchvision.ops.boxes, automatic_mask_generator):
         monkeypatch.setattr(module, 'batched_nms', module.batched_nms)
 
@@ -86,7 +86,7 @@ def test_every_disc_is_proposed_within_the_area_limits():
 
 @pytest.fixture(scope='module')
 def open_dataset(start_module_server, tmp_path_factory):
-    """A function that opens a dataset of two positions and three channels, by its name."""
+    """Return a function that opens a dataset of two positions and three channels, by its name."""
     folder = tmp_path_factory.mktemp('specified')
     image = np.random.default_rng(1).integers(0, 5000, (2, 1, 1, 3, 20, 30)).astype(np.uint16)
     image[0, 0, 0, :2, 0, :3] = [(100, 1100, 2100), (0, 3000, 0)]
@@ -133,7 +133,8 @@ def test_frame_is_that_of_the_worker(open_dataset, name, xy):
         loader = FrameLoader(dataset, server.dataset_id, layers, background)
         expected = loader.load(Tile(Location(xy, 0, 0)))
     rgb = load_frame(dataset, read_layers(dataset), (xy, 0, 0))
-    assert problem is None and np.ptp(rgb) == 255
+    assert problem is None
+    assert np.ptp(rgb) == 255
     np.testing.assert_allclose(rgb, expected, atol=1)  # the worker rounds float32
 
 
@@ -218,4 +219,5 @@ def test_a_mask_is_cut_to_the_smallest_box_around_it():
     mask = np.zeros((20, 30), bool)
     mask[4:7, 9], mask[5, 9:12] = True, True
     cut = cut_mask(mask)
-    assert cut.box == (4, 9, 7, 12) and cut.mask.tolist() == [[1, 0, 0], [1, 1, 1], [1, 0, 0]]
+    assert cut.box == (4, 9, 7, 12)
+    assert cut.mask.tolist() == [[1, 0, 0], [1, 1, 1], [1, 0, 0]]

@@ -58,7 +58,7 @@ def find_exchange(chapter: str, note: str, who: str = 'owner') -> dict[str, Any]
 
 
 def id_of(name: str) -> str:
-    """Return the id used for a name in angle brackets: 24 hexadecimal digits that sort as numbered names do."""
+    """Return the id for a name in angle brackets: 24 hexadecimal digits, sorted as the names."""
     stem, number = re.fullmatch(r'<(.*?)(\d*)>', name).groups()  # type: ignore[union-attr]
     return hashlib.sha256(stem.encode()).hexdigest()[:16] + f'{int(number or 0):08x}'
 

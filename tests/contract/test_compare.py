@@ -4,7 +4,7 @@ from tests.contract.compare import Comparison, Names
 
 
 @pytest.mark.parametrize(
-    'recorded, answered, difference',
+    ('recorded', 'answered', 'difference'),
     [
         ({'a': 1}, {'a': 1, 'b': 2}, 'answer.b was not recorded'),
         ({'a': 1, 'b': 2}, {'a': 1}, 'answer.b is missing'),
@@ -34,7 +34,7 @@ def test_a_difference_is_found(recorded, answered, difference):
 
 
 @pytest.mark.parametrize(
-    'recorded, answered',
+    ('recorded', 'answered'),
     [
         ({'a': 1, 'optional': 2}, {'a': 1.0}),
         ([1, '… 3 in all'], [1, 5, 6]),

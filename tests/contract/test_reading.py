@@ -101,7 +101,7 @@ class RecordedServer:
 
 @pytest.fixture
 def server() -> Iterator[RecordedServer]:
-    """A server without answers yet."""
+    """Yield a server without answers yet."""
     recorded = RecordedServer()
     yield recorded
     recorded.server.shutdown()

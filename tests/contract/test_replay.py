@@ -75,7 +75,7 @@ def write_multi(folder: Path) -> None:
 
 @pytest.fixture(scope='module')
 def server(start_module_server: StartServer, tmp_path_factory: pytest.TempPathFactory) -> Server:
-    """The annotation server with the datasets of the recordings."""
+    """Return the annotation server with the datasets of the recordings."""
     folder = tmp_path_factory.mktemp('datasets')
     write_plane(folder / 'plain.tif', (100 * Y + X).astype(np.uint16))
     write_plane(folder / 'rgb.tif', np.stack([4 * X, 5 * Y, X + Y], axis=-1).astype(np.uint8))

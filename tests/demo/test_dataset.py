@@ -97,7 +97,8 @@ def test_examples_are_whole_typical_nuclei_of_the_first_positions():
         numbers = positions[example.position]
         inside = rasterise(example.outline, numbers.shape)
         covered = np.unique(numbers[inside])
-        assert len(covered) == 1 and covered[0] > 0
+        assert len(covered) == 1
+        assert covered[0] > 0
         assert (
             inside.sum() == example.area == (labels == covered[0]).sum()
         )  # nothing of it lies in another position

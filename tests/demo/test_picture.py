@@ -38,7 +38,6 @@ def test_the_picture_shows_each_outcome_in_its_colour_and_place():
             (pixels[ABOVE : ABOVE + 128 * ZOOM] == ImageColor.getrgb(colour)).all(axis=-1)
         )
         assert len(rows) > 50
-        assert (
-            abs(columns.mean() / ZOOM - centre[0]) < 1 and abs(rows.mean() / ZOOM - centre[1]) < 1
-        )
+        assert abs(columns.mean() / ZOOM - centre[0]) < 1
+        assert abs(rows.mean() / ZOOM - centre[1]) < 1
         assert np.ptp(columns) / ZOOM / 2 <= reach

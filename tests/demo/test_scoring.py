@@ -72,7 +72,8 @@ def test_precision_recall_and_f1_come_from_all_positions():
     labels = np.concatenate([number(NUCLEUS, OTHER), number(NUCLEUS, OTHER)])
     found = [[outline(NUCLEUS), outline(OTHER)], [outline(NUCLEUS), outline(square(0, 30, 8))]]
     result = score(found, labels, smallest=30)
-    assert result.wrong == [(1, 1)] and result.missed == [(1, 2)]
+    assert result.wrong == [(1, 1)]
+    assert result.missed == [(1, 2)]
     assert result.precision == result.recall == result.f1 == 0.75
 
 

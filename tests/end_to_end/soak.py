@@ -1,8 +1,10 @@
-"""A job with a tiny model that counts what is alive: `python -m tests.end_to_end.soak URL TOKEN ID`.
+"""A job with a tiny model that counts kept objects.
+
+Run it with `python -m tests.end_to_end.soak URL TOKEN ID`.
 
 The weights are random, and half of the masks are good enough, so that frames have candidates to
-describe and objects to upload, in a tenth of a second. The last line is JSON: what is alive when
-each frame begins.
+describe and objects to upload. The last line of the output is JSON: the counts at the start of
+each frame.
 """
 
 import gc

@@ -1,4 +1,4 @@
-"""What a job downloads and uploads, and when: jobs in this process, whose requests can be watched."""
+"""The downloads and uploads of a job, and their order: jobs in this process."""
 
 import json
 import re
@@ -41,7 +41,7 @@ def lab(start_server, tmp_path, monkeypatch) -> Lab:
 
 @pytest.fixture
 def patience() -> Patience:
-    """A patience that equals no other one, so that its session is of this test alone."""
+    """Return a patience that equals no other, so that this test has its own session."""
     return Patience(sleep=lambda seconds: time.sleep(seconds))
 
 

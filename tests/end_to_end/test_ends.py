@@ -26,7 +26,7 @@ WORKER = [sys.executable, 'entrypoint.py']
 
 @pytest.fixture
 def start_job(start_server, tmp_path) -> Iterator[Callable[..., tuple[Lab, subprocess.Popen]]]:
-    """A function that starts a worker process on a server with faults."""
+    """Yield a function that starts a worker process on a server with faults."""
     frame = draw_discs(CENTRES, RADIUS)[0]
     frames = np.stack([frame] * FRAMES)[:, None, None, None]
     write_dataset(tmp_path, 'cells', frames, [make_layer(0)])
@@ -105,8 +105,8 @@ def handles_sigterm(pid: int) -> bool:
 
 @pytest.mark.parametrize('request_name', ['interface', 'compute'])
 def test_first_moments_of_a_process_end_on_sigterm(request_name):
-    # The first process of a container ignores SIGTERM if it has no handler. The status shows that it
-    # has one.
+    # The first process of a container ignores SIGTERM if it has no handler. The status shows
+    # that it has one.
     command = [
         *WORKER,
         '--apiUrl',

@@ -92,7 +92,7 @@ def wait_for_server(apiUrl: str) -> Callable[[float], None]:
 
 @pytest.fixture
 def run(start_server, tmp_path, capsys, monkeypatch) -> Callable[..., Outcome]:
-    """A function that runs a job on a server with faults."""
+    """Return a function that runs a job on a server with faults."""
     monkeypatch.setenv('SAM_CHECKPOINT_DIR', str(REPOSITORY / 'models'))
     write_batch(tmp_path)
 

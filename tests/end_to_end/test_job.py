@@ -27,7 +27,7 @@ SETTINGS = {
 def tag_disc(
     dataset_id: str, centre, location=(0, 0, 0), tags=('example',), **changes: Any
 ) -> dict:
-    """An annotation around a disc of `draw_discs`."""
+    """Return an annotation around a disc of `draw_discs`."""
     row, column = centre
     return {
         'coordinates': outline_disc(row, column, RADIUS),
@@ -77,7 +77,7 @@ def best_iou(annotations: list[dict], disc: np.ndarray) -> float:
 
 @pytest.fixture(scope='module')
 def grid(start_module_server, tmp_path_factory) -> Lab:
-    """Two XY positions, two Z, two times, two channels of uint16; the discs lie elsewhere in each XY position."""
+    """Return two positions of XY, Z and time, two channels, uint16. The discs move with XY."""
     folder: Path = tmp_path_factory.mktemp('grid')
     image = np.zeros((2, 2, 2, 2, 128, 128), np.uint16)  # XY, T, Z, C
     for xy in range(2):
@@ -106,7 +106,8 @@ def test_a_batch_gives_annotations_in_exactly_the_right_frames(grid):
         }
     )
     assert ended.status == 0, ended.log
-    assert not ended.of('error') and not ended.of('warning')
+    assert not ended.of('error')
+    assert not ended.of('warning')
     made = grid.annotations('batched')
     assert set(locations_of(made)) == {(0, 0, 1), (0, 1, 1), (1, 0, 1), (1, 1, 1)}
     for one in made:
@@ -114,14 +115,18 @@ def test_a_batch_gives_annotations_in_exactly_the_right_frames(grid):
         same_frame = [other for other in made if other['location'] == one['location']]
         for number in (1, 2, 3):
             assert best_iou(same_frame, disc_image == number) > 0.6
-        assert one['tags'] == ['batched'] and one['channel'] == 1 and one['shape'] == 'polygon'
+        assert one['tags'] == ['batched']
+        assert one['channel'] == 1
+        assert one['shape'] == 'polygon'
     assert f'{len(made)} objects in 4 frames' in ended.of('progress')[-1]['info']
 
 
 def test_progress_only_grows_and_moves_within_a_frame(grid):
     ended = grid.run({**make_params(**{**SETTINGS, 'Points per side': 40}), 'tags': ['progress']})
     shares = [message['progress'] for message in ended.of('progress')]
-    assert shares == sorted(shares) and shares[0] == 0 and shares[-1] == 1
+    assert shares == sorted(shares)
+    assert shares[0] == 0
+    assert shares[-1] == 1
     assert len({share for share in shares if 0.05 < share < 0.5}) >= 5
     assert all(set(message) == {'progress', 'title', 'info'} for message in ended.of('progress'))
 
@@ -130,7 +135,8 @@ def test_blank_batch_fields_mean_where_the_user_stands(grid):
     ended = grid.run(
         {**make_params(**SETTINGS), 'tags': ['here'], 'tile': {'XY': 1, 'Z': 0, 'Time': 1}}
     )
-    assert ended.status == 0 and set(locations_of(grid.annotations('here'))) == {(1, 0, 1)}
+    assert ended.status == 0
+    assert set(locations_of(grid.annotations('here'))) == {(1, 0, 1)}
 
 
 def test_when_nothing_is_found_a_warning_says_what_removed_it(grid):
@@ -143,14 +149,17 @@ def test_when_nothing_is_found_a_warning_says_what_removed_it(grid):
             'tags': ['none'],
         }
     )
-    assert by_threshold.status == by_area.status == 0 and not grid.annotations('none')
+    assert by_threshold.status == by_area.status == 0
+    assert not grid.annotations('none')
     (warning,) = by_threshold.of('warning')
     counts = re.match(
         r'Of (\d+) candidates (\d+) were outside the area limits and (\d+) less similar than 1\. '
         r'The highest similarity was ([01]\.\d+)\.',
         warning['info'],
     )
-    assert counts and int(counts[1]) == int(counts[2]) + int(counts[3]) and int(counts[3]) >= 3
+    assert counts
+    assert int(counts[1]) == int(counts[2]) + int(counts[3])
+    assert int(counts[3]) >= 3
     assert 0.8 < float(counts[4]) <= 1
     examples, warning = by_area.of('warning')
     assert '2 of 2 examples are outside Min and Max Mask Area' in examples['warning']
@@ -158,7 +167,9 @@ def test_when_nothing_is_found_a_warning_says_what_removed_it(grid):
         r'Of (\d+) candidates (\d+) were outside the area limits and 0 less similar',
         warning['info'],
     )
-    assert counts and counts[1] == counts[2] and 'highest' not in warning['info']
+    assert counts
+    assert counts[1] == counts[2]
+    assert 'highest' not in warning['info']
 
 
 @pytest.fixture
@@ -202,10 +213,8 @@ def test_a_job_whose_examples_are_all_useless_fails(single):
     single.annotate(tag_disc(single.id, (400, 400)))
     ended = single.run({**make_params(**SETTINGS), 'tags': ['found']})
     (error,) = ended.of('error')
-    assert (
-        ended.status != 0
-        and 'None of the examples can be used: 1 outside the image' in error['error']
-    )
+    assert ended.status != 0
+    assert 'None of the examples can be used: 1 outside the image' in error['error']
 
 
 def test_any_of_several_training_tags_counts_and_each_example_once(single):
@@ -218,7 +227,8 @@ def test_any_of_several_training_tags_counts_and_each_example_once(single):
         {**make_params(**SETTINGS, **{'Training Tag': ['a', 'b']}), 'tags': ['found']}
     )
     summary = json.loads(re.search(r'job summary (.*)', ended.log)[1])
-    assert summary['examples'] == 2 and summary['uploaded'] == len(single.annotations('found')) >= 3
+    assert summary['examples'] == 2
+    assert summary['uploaded'] == len(single.annotations('found')) >= 3
 
 
 def test_what_is_found_is_connected_where_the_tool_says_so(single):

@@ -1,4 +1,4 @@
-"""A batch that is split over jobs, which the server starts: every object once, for any number of jobs."""
+"""A batch that is split over jobs of the server: each object once, for any number of jobs."""
 
 import json
 import sys
@@ -78,7 +78,7 @@ class Bench:
 
 @pytest.fixture
 def serve(start_server, tmp_path, monkeypatch, capsys) -> Callable[..., Bench]:
-    """A function that starts a server with the batch, whose jobs need no model."""
+    """Return a function that starts a server with the batch, whose jobs need no model."""
     monkeypatch.setenv('SAM_CHECKPOINT_DIR', str(REPOSITORY / 'models'))
     write_batch(tmp_path)
     return lambda *options: Bench(

@@ -1,4 +1,4 @@
-"""Jobs that cannot run: the worker as a process prints one error line for the page and exits with a failure."""
+"""Jobs that cannot run: the worker prints one error for the page and exits with a failure."""
 
 import json
 from copy import deepcopy
@@ -96,7 +96,9 @@ def test_a_bad_setting_ends_the_job_with_one_error_before_any_request(params, me
     assert ended.status != 0
     assert len(ended.messages) == 1
     (error,) = ended.of('error')
-    assert message in error['error'] and info in error['info'] and error['type'] == 'error'
+    assert message in error['error']
+    assert info in error['info']
+    assert error['type'] == 'error'
     assert len(error['error']) < 200
 
 
@@ -142,7 +144,8 @@ def test_a_job_that_does_not_fit_its_dataset_ends_with_one_error(
     )
     assert ended.status != 0
     (error,) = ended.of('error')
-    assert message in error['error'] and info in error['info']
+    assert message in error['error']
+    assert info in error['info']
     assert not ended.of('progress')
 
 
@@ -166,7 +169,8 @@ def test_a_dataset_that_cannot_be_read_ends_the_job_with_one_error(
     )
     assert ended.status != 0
     (error,) = ended.of('error')
-    assert words in error['error'] and 'wrong-token' not in json.dumps(ended.messages) + ended.log
+    assert words in error['error']
+    assert 'wrong-token' not in json.dumps(ended.messages) + ended.log
 
 
 def test_user_who_may_only_read_is_refused_first(plain_server):
@@ -187,4 +191,5 @@ def test_user_who_may_only_read_is_refused_first(plain_server):
 def test_parameters_that_are_no_json_end_the_job_with_one_error(text):
     ended = run_worker('compute', text, NOWHERE, 'no-token', NO_ID)
     (error,) = ended.of('error')
-    assert ended.status != 0 and 'not JSON' in error['error']
+    assert ended.status != 0
+    assert 'not JSON' in error['error']

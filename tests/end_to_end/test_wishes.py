@@ -1,4 +1,4 @@
-"""What the user meant: no doubles, counter-examples, scores, small objects in large frames. Jobs over HTTP."""
+"""Options of a job: duplicates, counter-examples, scores, small objects in large frames."""
 
 import json
 import re
@@ -23,7 +23,7 @@ DIM_RADIUS = 11
 
 
 def draw_two_kinds() -> tuple[np.ndarray, np.ndarray]:
-    """Bright discs, labels 1 to 3, and smaller dim ones, labels 4 and 5: image uint16 and labels, (128, 128)."""
+    """Draw bright discs, labels 1 to 3, and smaller dim discs, labels 4 and 5."""
     rng = np.random.default_rng(5)
     labels = draw_discs(CENTRES, RADIUS)[1]
     rows, columns = np.mgrid[:128, :128]
@@ -61,7 +61,7 @@ class Bench(Lab):
         return self.of('progress')[-1]['info']
 
     def values(self) -> dict[str, dict[str, dict[str, float]]]:
-        """The property values of each annotation."""
+        """Return the property values of each annotation."""
         found = self.server.client.get(
             'annotation_property_values', parameters={'datasetId': self.id, 'limit': 0}
         )
@@ -70,7 +70,7 @@ class Bench(Lab):
 
 @pytest.fixture
 def bench(start_server, tmp_path, monkeypatch) -> Bench:
-    """One position with two kinds of objects, one disc an example, and the same once more as a second position."""
+    """Return a lab with two equal positions. Two bright discs of the first are examples."""
     monkeypatch.setenv('SAM_CHECKPOINT_DIR', str(REPOSITORY / 'models'))
     image = np.stack([draw_two_kinds()[0]] * 2)[:, None, None, None]
     write_dataset(tmp_path, 'cells', image, [make_layer(0, black=1, white=99.9)])
@@ -95,10 +95,8 @@ def test_a_second_run_adds_nothing_and_says_so(bench, capsys):
     assert '2 already there' in bench.last
     bench.run_here(capsys)
     assert len(bench.annotations('found')) == len(first)
-    assert (
-        bench.last.startswith('0 objects in 1 frame')
-        and f'{len(first) + 2} already there' in bench.last
-    )
+    assert bench.last.startswith('0 objects in 1 frame')
+    assert f'{len(first) + 2} already there' in bench.last
     assert not bench.of('error')
 
 
@@ -133,7 +131,8 @@ def test_who_wants_duplicates_gets_them(bench, capsys):
     bench.run_here(capsys, Duplicates='keep')
     first = len(bench.annotations('found'))
     bench.run_here(capsys, Duplicates='keep')
-    assert len(bench.annotations('found')) == 2 * first and 'already there' not in bench.last
+    assert len(bench.annotations('found')) == 2 * first
+    assert 'already there' not in bench.last
     bench.run_here(capsys, tags=['others'], Duplicates='skip')
     assert (
         len(bench.annotations('others')) < first
@@ -176,7 +175,8 @@ def test_an_annotation_that_is_example_and_counter_example_is_refused(bench, cap
     with pytest.raises(JobError, match='both the Training Tag and the Negative Tag'):
         bench.run_here(capsys, **{'Negative Tag': ['bad']})
     (error,) = bench.of('error')
-    assert 'XY 1, Z 1, Time 1' in error['error'] and not bench.annotations('found')
+    assert 'XY 1, Z 1, Time 1' in error['error']
+    assert not bench.annotations('found')
 
 
 def test_scores_are_values_of_one_property_that_the_configuration_shows(bench, capsys):
@@ -190,23 +190,25 @@ def test_scores_are_values_of_one_property_that_the_configuration_shows(bench, c
     )
     (view,) = bench.server.client.get('dataset_view', parameters={'datasetId': bench.id})
     meta = bench.server.client.get(f'upenn_collection/{view["configurationId"]}')['meta']
-    assert meta['propertyIds'] == [scores['_id']] and meta['layers']
+    assert meta['propertyIds'] == [scores['_id']]
+    assert meta['layers']
     made = {one['_id'] for tag in ('found', 'again') for one in bench.annotations(tag)}
     values = bench.values()
-    assert len(made) >= 3 and values.keys() == made
+    assert len(made) >= 3
+    assert values.keys() == made
     for value in values.values():
         score = value[scores['_id']]
         assert score.keys() == {'Similarity', 'Predicted IoU'}
-        assert (
-            SETTINGS['Similarity Threshold'] <= score['Similarity'] <= 1
-            and 0 < score['Predicted IoU'] < 1.5
-        )
+        assert SETTINGS['Similarity Threshold'] <= score['Similarity'] <= 1
+        assert 0 < score['Predicted IoU'] < 1.5
 
 
 def test_scores_are_not_saved_where_the_user_does_not_want_them(bench, capsys):
     bench.run_here(capsys, **{'Save Scores': False})
-    assert bench.annotations('found') and not bench.values()
-    assert not bench.server.client.get('annotation_property') and not bench.of('warning')
+    assert bench.annotations('found')
+    assert not bench.values()
+    assert not bench.server.client.get('annotation_property')
+    assert not bench.of('warning')
 
 
 def test_scores_without_a_place_bring_one_warning_and_every_outline(
@@ -232,9 +234,9 @@ def test_the_last_message_sets_what_was_kept_beside_the_examples(bench, capsys):
         r'similarity ([01]\.\d\d) to ([01]\.\d\d); the examples among themselves ([01]\.\d\d) to',
         bench.last,
     )
-    assert (
-        numbers and 0.7 <= float(numbers[1]) <= float(numbers[2]) <= 1 and float(numbers[3]) > 0.7
-    )
+    assert numbers
+    assert 0.7 <= float(numbers[1]) <= float(numbers[2]) <= 1
+    assert float(numbers[3]) > 0.7
 
 
 def test_a_threshold_that_lets_everything_pass_brings_a_proposal(bench, capsys):
@@ -260,7 +262,7 @@ SMALL = [
 
 @pytest.fixture
 def wide(start_server, tmp_path, monkeypatch) -> Bench:
-    """A frame of 400 × 400 with 81 discs of 14 pixels, of which the model sees 9."""
+    """Return a frame of 400 × 400 with 81 discs of 14 pixels. The model sees 9 of them."""
     monkeypatch.setenv('SAM_CHECKPOINT_DIR', str(REPOSITORY / 'models'))
     write_dataset(
         tmp_path, 'cells', draw_discs(SMALL, 7, 400)[0], [make_layer(0, black=1, white=99.9)]
@@ -284,7 +286,8 @@ def test_tiles_find_small_objects_of_a_large_frame_each_once(wide, capsys):
     wide.run_here(capsys, tags=['tiled'], **AREAS, **{'Tile Size': 128})
     tiled = wide.annotations('tiled')
     found = sum(hits(tiled, labels, range(1, 82)))
-    assert found >= 2 * whole and found >= 60
+    assert found >= 2 * whole
+    assert found >= 60
     for one in tiled:  # no two on one disc
         row, column = (
             np.mean([point[axis] for point in one['coordinates']]) for axis in ('y', 'x')
@@ -335,4 +338,5 @@ def test_tiles_that_are_too_small_for_the_examples_are_refused(wide, capsys):
     with pytest.raises(JobError, match='Tile Size 40 is too small'):
         wide.run_here(capsys, **{'Tile Size': 40})
     (error,) = wide.of('error')
-    assert 'the largest is' in error['error'] and 'Enter ' in error['info']
+    assert 'the largest is' in error['error']
+    assert 'Enter ' in error['info']

@@ -19,9 +19,9 @@ def test_three_wrong_outlines_of_the_first_run_make_the_second_better(capsys, tm
     counts = [tuple(map(int, re.findall(r'\d+', line))) for line in lines]
     (none, right, wrong, _), (three, right_now, wrong_now, _) = counts
     assert (none, three) == (0, 3)
-    assert (
-        wrong_now <= wrong - 3 and right_now * wrong > right * wrong_now and right_now > right / 2
-    )
+    assert wrong_now <= wrong - 3
+    assert right_now * wrong > right * wrong_now
+    assert right_now > right / 2
 
     pixels = np.array(Image.open(tmp_path / 'pair.png').convert('RGB')).astype(int)
     assert pixels.shape[1] == 2 * 256 * 3 // 2 + counter_examples.GAP

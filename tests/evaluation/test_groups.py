@@ -14,7 +14,7 @@ make_once = functools.cache(make_group)
 
 
 def contrast(name: str) -> float:
-    """How far the dimmest object of a group stands out of the background, by the background's noise."""
+    """Return the contrast of a group's dimmest object, in units of the background's noise."""
     dimmest = []
     for image, labels in zip(
         make_once(name).images.astype(float), make_once(name).labels, strict=True
@@ -62,10 +62,8 @@ def test_of_two_kinds_one_is_wanted_and_the_other_is_dimmer_and_longer():
         ]
         length = np.array([(large / small) ** 0.5 for small, large in spreads])
         assert light[wanted[1:]].min() > light[~wanted[1:]].max()
-        assert (
-            length[wanted[1:]].max() < 1.5
-            and length[wanted[1:]].mean() + 0.3 < length[~wanted[1:]].mean()
-        )
+        assert length[wanted[1:]].max() < 1.5
+        assert length[wanted[1:]].mean() + 0.3 < length[~wanted[1:]].mean()
 
 
 def test_only_the_low_contrast_is_low():
@@ -75,12 +73,14 @@ def test_only_the_low_contrast_is_low():
 
 def test_the_large_frame_holds_objects_of_about_twenty_pixels():
     group = make_once('large frame')
-    assert group.images.shape == (1, 4096, 4096) and group.tile_size
+    assert group.images.shape == (1, 4096, 4096)
+    assert group.tile_size
     widths = [
         min(part.stop - part.start for part in window)
         for window in ndimage.find_objects(group.labels[0])
     ]
-    assert len(widths) >= 300 and 17 <= np.median(widths) <= 22
+    assert len(widths) >= 300
+    assert 17 <= np.median(widths) <= 22
 
 
 @pytest.mark.parametrize('name', NAMES)
@@ -102,7 +102,8 @@ def test_only_two_kinds_has_objects_that_are_not_wanted():
 
 def test_the_demos_image_comes_in_its_sixteen_positions_with_all_nuclei_wanted():
     group = make_once(DEMO)
-    assert group.images.shape == group.labels.shape == (16, 128, 128) and not group.tile_size
+    assert group.images.shape == group.labels.shape == (16, 128, 128)
+    assert not group.tile_size
     assert sum(wanted.sum() for wanted in group.wanted) == sum(
         len(np.unique(one[one > 0])) for one in group.labels
     )

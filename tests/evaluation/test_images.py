@@ -13,7 +13,7 @@ DIM = Kind(radius=(8, 10), stretch=(1, 1.2), brightness=(0.2, 0.3), grain=0.1)
 
 
 def distances(labels: np.ndarray) -> list[int]:
-    """From each object to the nearest other one, in steps from pixel to pixel; a step of one joins neighbours."""
+    """Return the pixels from each object to its nearest other one. Objects that touch have 1."""
     return [
         int(
             ndimage.distance_transform_cdt((labels == number) | (labels == 0), 'taxicab')[
@@ -28,10 +28,13 @@ def distances(labels: np.ndarray) -> list[int]:
 @given(seed=st.integers(0, 2**32), gap=st.integers(0, 4), crowded=st.booleans())
 def test_objects_lie_whole_in_the_picture_and_apart(seed, gap, crowded):
     image, labels, kinds = draw_image(Scene(96, (BRIGHT, DIM), (4, 4), gap, crowded), seed)
-    assert image.shape == labels.shape == (96, 96) and image.dtype == np.uint16
+    assert image.shape == labels.shape == (96, 96)
+    assert image.dtype == np.uint16
     areas = np.bincount(labels.ravel())
-    assert len(areas) == len(kinds) >= 5 and kinds[0] == -1
-    assert (areas[1:] > np.pi * 8**2 * 0.7).all() and (areas[1:] < np.pi * 10**2 * 1.4).all()
+    assert len(areas) == len(kinds) >= 5
+    assert kinds[0] == -1
+    assert (areas[1:] > np.pi * 8**2 * 0.7).all()
+    assert (areas[1:] < np.pi * 10**2 * 1.4).all()
     assert all(ndimage.label(labels == number)[1] == 1 for number in range(1, len(areas)))
     assert min(distances(labels)) > gap
 
@@ -53,7 +56,8 @@ def test_in_a_crowd_each_object_touches_another():
 def test_a_seed_gives_its_picture_and_no_other():
     scene = Scene(64, (BRIGHT,), (4,), 2)
     first, again, other = (draw_image(scene, seed)[0] for seed in (1, 1, 2))
-    assert (first == again).all() and (first != other).mean() > 0.9
+    assert (first == again).all()
+    assert (first != other).mean() > 0.9
 
 
 def test_where_there_is_no_room_fewer_objects_are_drawn():

@@ -76,10 +76,8 @@ def test_the_ways_differ_in_what_their_names_say_and_in_nothing_else(group, tmp_
         counter = store.getAnnotationsByDatasetId(
             lab.datasetId, shape='polygon', tags=[COUNTER_TAG]
         )
-    assert (
-        list(ways) == [SPECIFIED, SKIPPED, OWN_NMS, DEFAULTS, COUNTERED, TILED]
-        and page.getvalue() == ''
-    )
+    assert list(ways) == [SPECIFIED, SKIPPED, OWN_NMS, DEFAULTS, COUNTERED, TILED]
+    assert page.getvalue() == ''
     assert [job['tags'] for job in asked] == [[way] for way in ways]
     assert box_nms == [0.7, 0.7, 0.2, 0.2, 0.2, 0.2]  # 0.7 is that of SAM's generator
     assert len(counter) == len(ways[COUNTERED][1]) == (~group.wanted[1][1:]).sum()
@@ -99,7 +97,8 @@ def test_the_ways_differ_in_what_their_names_say_and_in_nothing_else(group, tmp_
         min(areas) // 2,
         2 * max(areas),
     )
-    assert forms[1]['Points per side'] == jobs.LARGE_POINTS and forms[1]['Batch XY'] == 'all'
+    assert forms[1]['Points per side'] == jobs.LARGE_POINTS
+    assert forms[1]['Batch XY'] == 'all'
     assert all(form[name] == forms[1][name] for form in forms for name in SAME)
 
 

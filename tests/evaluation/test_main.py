@@ -19,16 +19,18 @@ def draw_small(name: str) -> Group:
 
 
 def read_rows(text: str) -> list[list[str]]:
-    """The cells of each row of the table."""
+    """Return the cells of each row of the table."""
     head, line, *rows = text.splitlines()
-    assert head == HEADER and re.fullmatch(r'(\|---)+\|', line)
+    assert head == HEADER
+    assert re.fullmatch(r'(\|---)+\|', line)
     return [[cell.strip() for cell in row.split('|')[1:-1]] for row in rows]
 
 
 def test_a_group_gets_a_row_for_each_way(capsys):
     main(['--groups', 'two kinds', '--points', '16'], draw_small)
     rows = read_rows(capsys.readouterr().out)
-    assert {row[0] for row in rows} == {'two kinds'} and {row[1] for row in rows} == {'2'}
+    assert {row[0] for row in rows} == {'two kinds'}
+    assert {row[1] for row in rows} == {'2'}
     assert [row[3] for row in rows] == [
         'as specified',
         'as specified, duplicates skipped',
@@ -40,7 +42,8 @@ def test_a_group_gets_a_row_for_each_way(capsys):
     assert all(0 <= float(cell) <= 1 for row in rows for cell in row[4:8])
     specified, skipped, own_nms, defaults, countered = rows
     duplicates = [int(row[8]) for row in rows]
-    assert duplicates[0] > max(duplicates[1:3]) and duplicates[3:] == [0, 0]
+    assert duplicates[0] > max(duplicates[1:3])
+    assert duplicates[3:] == [0, 0]
     assert float(defaults[5]) > 0.5  # recall
     assert float(skipped[6]) > float(specified[6]) < float(own_nms[6])  # F1
     assert float(countered[4]) > float(defaults[4])  # precision

@@ -20,14 +20,14 @@ SIDE = 60
 
 
 def square(top: int, left: int, side: int) -> np.ndarray:
-    """The outline of a square, as x and y."""
+    """Return the outline of a square, as x and y."""
     return np.array(
         [(left, top), (left + side, top), (left + side, top + side), (left, top + side)], float
     )
 
 
 def make_labels(*squares: tuple[int, int, int]) -> np.ndarray:
-    """A picture of squares (top, left, side), numbered in their order."""
+    """Return a picture of squares (top, left, side), numbered in their order."""
     labels = np.zeros((SIDE, SIDE), np.int32)
     for number, (top, left, side) in enumerate(squares, start=1):
         labels[top : top + side, left : left + side] = number

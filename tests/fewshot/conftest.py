@@ -56,7 +56,7 @@ class Page:
 
 @pytest.fixture
 def page() -> Page:
-    """A page that was sent nothing yet."""
+    """Return a page without messages."""
     return Page()
 
 
@@ -166,13 +166,13 @@ def open_lab(
 
 @pytest.fixture
 def start_lab(start_server: conftest.StartServer, tmp_path: Path) -> Callable[..., Lab]:
-    """A function that starts an annotation server, as `open_lab`."""
+    """Return a function that starts an annotation server, as `open_lab` does."""
     return lambda *faults, **options: open_lab(start_server, tmp_path, *faults, **options)
 
 
 @pytest.fixture
 def lab(start_lab: Callable[..., Lab]) -> Lab:
-    """An annotation server without faults, whose dataset has one configuration."""
+    """Return an annotation server without faults, whose dataset has one configuration."""
     return start_lab(levels=({},))
 
 

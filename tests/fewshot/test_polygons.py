@@ -139,7 +139,7 @@ def test_polygon_without_a_pixel_is_refused(points, reason):
 
 
 def star(side: int, corners: int) -> np.ndarray:
-    """A polygon with a rough outline that fills a square from 0 to `side`."""
+    """Return a polygon with a rough outline that fills a square from 0 to `side`."""
     angles = np.linspace(0, 2 * math.pi, corners, endpoint=False)
     radii = side / 2 * np.random.default_rng(0).uniform(0.8, 1, corners)
     return side / 2 + radii[:, None] * np.stack([np.cos(angles), np.sin(angles)], axis=1)
@@ -193,7 +193,7 @@ def test_bad_coordinates_are_refused(coordinates, reason):
     ],
 )
 def test_bad_location_is_refused(location):
-    with pytest.raises(UnusablePolygonError, match='^without a location$'):
+    with pytest.raises(UnusablePolygonError, match=r'^without a location$'):
         location_of({'location': location})
 
 
@@ -202,14 +202,16 @@ def test_bad_location_is_refused(location):
 def test_any_annotation_is_read_or_refused(annotation):
     try:
         location = location_of(annotation)
-    except UnusablePolygonError as error:
-        assert str(error) == 'without a location'
+    except UnusablePolygonError as refused:
+        reason = str(refused)
+        assert reason == 'without a location'
     else:
         assert {type(location.xy), type(location.z), type(location.time)} == {int}
     try:
         box = bound_annotation(annotation, (30, 40))
-    except UnusablePolygonError as error:
-        assert str(error)
+    except UnusablePolygonError as refused:
+        reason = str(refused)
+        assert reason
     else:
         assert box is None or (0 <= box.top < box.bottom <= 30 and 0 <= box.left < box.right <= 40)
 

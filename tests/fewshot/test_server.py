@@ -62,7 +62,7 @@ def test_failure_is_raised(error, requests):
 
 @pytest.fixture(scope='module')
 def shared_lab(start_module_server, tmp_path_factory):
-    """A server with polygons of several tags and locations, and one line."""
+    """Return a server with polygons of several tags and locations, and one line."""
     folder = tmp_path_factory.mktemp('lab')
     lab = open_lab(start_module_server, folder, levels=({'reader': 0},))
     lab.create(

@@ -12,13 +12,16 @@ def images():
 
 def test_an_image_has_the_shape_and_type_that_sam_takes(images):
     for rgb, labels in images:
-        assert rgb.shape == (SIDE, SIDE, 3) and rgb.dtype == np.uint8
-        assert labels.shape == (SIDE, SIDE) and labels.dtype == np.int32
+        assert rgb.shape == (SIDE, SIDE, 3)
+        assert rgb.dtype == np.uint8
+        assert labels.shape == (SIDE, SIDE)
+        assert labels.dtype == np.int32
 
 
 def test_every_image_holds_objects_and_background(images):
     for _, labels in images:
-        assert (labels == 0).any() and len(np.unique(labels)) > 3
+        assert (labels == 0).any()
+        assert len(np.unique(labels)) > 3
 
 
 def test_objects_can_be_told_from_their_background(images):

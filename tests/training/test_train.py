@@ -38,7 +38,8 @@ def test_an_image_full_of_objects_gives_no_point_on_the_background():
 
 def test_a_crop_has_the_size_of_the_models_input():
     rgb, labels = draw_crop([], np.random.default_rng(2))
-    assert rgb.shape == (SIDE, SIDE, 3) and labels.shape == (SIDE, SIDE)
+    assert rgb.shape == (SIDE, SIDE, 3)
+    assert labels.shape == (SIDE, SIDE)
 
 
 def test_the_loss_is_smallest_for_the_right_mask_with_the_right_predicted_iou(labels):
@@ -47,7 +48,8 @@ def test_the_loss_is_smallest_for_the_right_mask_with_the_right_predicted_iou(la
     right = (small.expand(-1, 3, -1, -1) - 0.5) * 20
     sure, unsure = torch.ones(len(masks), 3), torch.zeros(len(masks), 3)
     good, best, preferred = measure_loss(right, sure, masks)
-    assert best == pytest.approx(1, abs=1e-3) and preferred == pytest.approx(1, abs=1e-3)
+    assert best == pytest.approx(1, abs=1e-3)
+    assert preferred == pytest.approx(1, abs=1e-3)
     assert good < measure_loss(right, unsure, masks)[0] < measure_loss(-right, unsure, masks)[0]
 
 
@@ -74,4 +76,5 @@ def test_points_are_decoded_to_three_masks_and_their_predicted_iou():
         logits, predicted = decode(
             model, torch.zeros(1, VIT_MINI.channels, 16, 16), torch.full((5, 1, 2), 40.0)
         )
-    assert logits.shape == (5, 3, SIDE // 4, SIDE // 4) and predicted.shape == (5, 3)
+    assert logits.shape == (5, 3, SIDE // 4, SIDE // 4)
+    assert predicted.shape == (5, 3)

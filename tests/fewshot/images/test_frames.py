@@ -2,7 +2,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -151,7 +151,7 @@ def test_unwanted_tiles_are_left_out():
 class GradientImage(GreyImage):
     """A frame of 60 x 100 pixels that gets brighter to the right."""
 
-    tiles = {'sizeX': 100, 'sizeY': 60, 'dtype': 'uint8'}
+    tiles: ClassVar = {'sizeX': 100, 'sizeY': 60, 'dtype': 'uint8'}
     pixels = np.broadcast_to(np.arange(100, dtype=np.uint8)[:, None], (60, 100, 1))
 
     def getRegion(self, dataset_id, frame, left=0, top=0, right=100, bottom=60, **region):
@@ -337,7 +337,7 @@ def test_odd_pixels_are_black(shown):
 
 
 def test_bad_layer_is_named(shown):
-    with pytest.raises(JobError, match="'Channel 0' .*'rot'"):
+    with pytest.raises(JobError, match=r"'Channel 0' .*'rot'"):
         shown.get('bad_colour').load()
 
 

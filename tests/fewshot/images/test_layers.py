@@ -184,9 +184,10 @@ def test_any_view_is_shown_or_refused(views, configuration):
     )
     try:
         layers, problem = choose_layers(server, channels=2)
-    except JobError as error:
-        assert error.message.startswith(('The view', 'The layer'))
-        assert error.hint
+    except JobError as refused:
+        message, hint = refused.message, refused.hint
+        assert message.startswith(('The view', 'The layer'))
+        assert hint
         return
     assert problem or views
     assert {layer.channel for layer in layers} <= {0, 1}

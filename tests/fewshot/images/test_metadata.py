@@ -29,9 +29,10 @@ def test_has_location(metadata, place, has):
 def test_axis_has_a_length_or_is_refused(lengths):
     try:
         assert axis_length({'IndexRange': lengths}, 'Z') == 1
-    except JobError as error:
-        assert 'positions of Z' in error.message
-        assert error.hint
+    except JobError as refused:
+        message, hint = refused.message, refused.hint
+        assert 'positions of Z' in message
+        assert hint
     else:
         assert lengths is None or isinstance(lengths, dict)
 

@@ -19,7 +19,7 @@ from fewshot.sam.proposals import Candidate
 
 
 def make_candidate(mask: np.ndarray) -> Candidate:
-    """A candidate of a full-size mask."""
+    """Return a candidate of a full-size mask."""
     box = bound_mask(mask)
     assert box is not None
     bits = pack_mask(mask[box.slices])
@@ -33,7 +33,7 @@ def rectangle(top: int, left: int, height: int = 10, width: int = 10) -> Candida
 
 
 def outline(left: float, top: float, side: float = 10) -> np.ndarray:
-    """The corners of a square."""
+    """Return the corners of a square."""
     right, bottom = left + side, top + side
     return np.array([(left, top), (right, top), (right, bottom), (left, bottom)])
 

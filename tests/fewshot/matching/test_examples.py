@@ -16,7 +16,7 @@ ids = count()
 
 
 def outline(xy: int, left: float, side: float = 5, top: float = 2) -> dict:
-    """A square of `side` pixels as the server sends it."""
+    """Return a square of `side` pixels as the server sends it."""
     right, bottom = left + side, top + side
     corners = [(left, top), (right, top), (right, bottom), (left, bottom)]
     return {
@@ -113,9 +113,10 @@ def test_outline_outside_the_image_does_not_enlarge_the_tiles():
 def test_any_annotation_is_used_or_counted(tagged, counter):
     try:
         examples = sort_examples([GOOD, *tagged], counter, METADATA, 0)
-    except JobError as error:
-        assert 'both the Training Tag' in error.message
-        assert error.hint
+    except JobError as refused:
+        message, hint = refused.message, refused.hint
+        assert 'both the Training Tag' in message
+        assert hint
         return
     objects = []
     skipped = Counter(examples.skipped)

@@ -27,7 +27,7 @@ READY = "print('ready', flush=True)"
 
 @pytest.fixture
 def start() -> Iterator:
-    """A function that starts a program with these lines in the block and waits until it runs."""
+    """Yield a function that starts a program with these lines in the block and waits for it."""
     with ExitStack() as stack:
 
         def start_program(body: str, say: str = 'pass') -> subprocess.Popen[str]:

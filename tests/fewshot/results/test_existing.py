@@ -22,7 +22,7 @@ def at(xy: int) -> dict:
 
 @pytest.fixture(scope='module')
 def shared_lab(start_module_server, tmp_path_factory):
-    """A server with triangles of several tags and locations, some of them with scores."""
+    """Return a server with triangles of several tags and locations, some of them with scores."""
     lab = open_lab(start_module_server, tmp_path_factory.mktemp('lab'), levels=({},))
     for number in range(12):
         lab.create(*lab.make_triangles(number, **at(number % 3)))

@@ -12,7 +12,7 @@ from tests.small_model import CHECKPOINT
 
 @pytest.fixture
 def path(tmp_path) -> str:
-    """A copy of the small model's file, in a folder of its own."""
+    """Return a copy of the small model's file, in a folder of its own."""
     return shutil.copy(CHECKPOINT, tmp_path)
 
 

@@ -30,7 +30,7 @@ def frame() -> Frame:
 
 @pytest.fixture
 def encoded() -> Iterator[list[int]]:
-    """The number of images in each run of the small model's encoder."""
+    """Yield the number of images in each run of the small model's encoder."""
     counts: list[int] = []
     encoder = small_predictor().model.image_encoder
     hook = encoder.register_forward_hook(lambda _, images, __: counts.append(len(images[0])))
