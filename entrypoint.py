@@ -2,6 +2,7 @@
 
 The annotation server starts it once per job. `fewshot/job.py` is the job itself.
 """
+
 import os
 import signal
 
@@ -43,9 +44,20 @@ CONTRACT_HOMES = {
     'encode_image_with_sam1': 'fewshot.sam.features',
     'pool_features_with_mask': 'fewshot.sam.features',
 }
-__all__ = ['MODELS', 'annotation_to_mask', 'compute', 'encode_image_with_sam1', 'ensure_rgb',
-           'extract_crop_with_context', 'interface', 'os', 'pool_features_with_mask', 'sendError', 'sendProgress',
-           'sendWarning']
+__all__ = [
+    'MODELS',
+    'annotation_to_mask',
+    'compute',
+    'encode_image_with_sam1',
+    'ensure_rgb',
+    'extract_crop_with_context',
+    'interface',
+    'os',
+    'pool_features_with_mask',
+    'sendError',
+    'sendProgress',
+    'sendWarning',
+]
 MIN_SECRET_CHARACTERS = 12  # of an argument that might be the token
 
 
@@ -65,18 +77,30 @@ def interface(image: str, apiUrl: str, token: str) -> None:
 def load_segmenter(settings: Settings, reporter: Reporter) -> 'Segmenter':
     """Return SAM as the settings want it. Warn where a large model runs on a CPU."""
     from fewshot.sam import segmenter  # imports torch
+
     loaded = segmenter.load_segmenter(
-        settings.checkpoint, checkpoint_path(settings.checkpoint), settings.precision,
-        points_per_side=settings.points_per_side, min_area=settings.min_area, occupancy=settings.occupancy,
-        whole_frame=settings.whole_frame)
+        settings.checkpoint,
+        checkpoint_path(settings.checkpoint),
+        settings.precision,
+        points_per_side=settings.points_per_side,
+        min_area=settings.min_area,
+        occupancy=settings.occupancy,
+        whole_frame=settings.whole_frame,
+    )
     if not loaded.uses_gpu and settings.checkpoint.name in MODELS:
         reporter.warn(messages.NO_GPU, model=settings.checkpoint.name)
     return loaded
 
 
-def compute(datasetId: str, apiUrl: str, token: str, params: dict, *,
-            load_segmenter: Callable[[Settings, Reporter], 'Segmenter'] = load_segmenter,
-            make_server: Callable[[str, str, str], Server] = Server) -> None:
+def compute(
+    datasetId: str,
+    apiUrl: str,
+    token: str,
+    params: dict,
+    *,
+    load_segmenter: Callable[[Settings, Reporter], 'Segmenter'] = load_segmenter,
+    make_server: Callable[[str, str, str], Server] = Server,
+) -> None:
     """Run one job. An error is sent to the user's page once and then raised.
 
     Parameters
@@ -100,9 +124,17 @@ def compute(datasetId: str, apiUrl: str, token: str, params: dict, *,
             # these import numpy, which an interface request does not need
             from fewshot.job import run_job
             from fewshot.reporting.state import Stopwatch
+
             server = make_server(apiUrl, token, datasetId)
-            run_job(server, partial(load_segmenter, settings, reporter), reporter, settings, params,
-                    Stopwatch(time.monotonic), uploading)
+            run_job(
+                server,
+                partial(load_segmenter, settings, reporter),
+                reporter,
+                settings,
+                params,
+                Stopwatch(time.monotonic),
+                uploading,
+            )
     except Exception as error:
         reporter.fail(error)
         raise
@@ -126,20 +158,32 @@ def main(load_segmenter: Callable[[Settings, Reporter], 'Segmenter'] = load_segm
     parser.add_argument('--apiUrl', required=True, help="address of the server's REST interface")
     parser.add_argument('--token', required=True, help='the token of the job')
     parser.add_argument('--request', required=True, choices=['interface', 'compute'])
-    parser.add_argument('--parameters', required=True, help='JSON; for an interface request the name of the image')
+    parser.add_argument(
+        '--parameters', required=True, help='JSON; for an interface request the name of the image'
+    )
     arguments = parser.parse_args()
-    setproctitle('sam_fewshot')  # every user of the machine can read the arguments, and they hold the token
+    setproctitle(
+        'sam_fewshot'
+    )  # every user of the machine can read the arguments, and they hold the token
     logging.basicConfig(level=logging.INFO, format='%(asctime)s %(levelname)s %(message)s')
     logging.captureWarnings(True)
     try:
         params = json.loads(arguments.parameters)
     except (ValueError, RecursionError) as error:
-        Reporter(sendProgress, sendWarning, sendError).fail(messages.PARAMETERS_NOT_JSON.error(problem=error))
+        Reporter(sendProgress, sendWarning, sendError).fail(
+            messages.PARAMETERS_NOT_JSON.error(problem=error)
+        )
         raise
     if arguments.request == 'interface':
         interface(params['image'], arguments.apiUrl, arguments.token)
     else:
-        compute(arguments.datasetId, arguments.apiUrl, arguments.token, params, load_segmenter=load_segmenter)
+        compute(
+            arguments.datasetId,
+            arguments.apiUrl,
+            arguments.token,
+            params,
+            load_segmenter=load_segmenter,
+        )
 
 
 if __name__ == '__main__':

@@ -3,6 +3,7 @@
 Each run is a process of its own, the two in turn, on the same frame with the small model. Prints a Markdown table,
 each cell the method as specified → the worker, medians over the pairs. Ends with status 1 when the results disagree.
 """
+
 import argparse
 import json
 import os
@@ -21,8 +22,10 @@ from demo.processes import ROOT, last_lines
 from fewshot.settings import WHOLE_FRAME
 
 SIDES = ('specified', 'worker')
-HEADER = '| Frame | Points per side | Candidates | Propose, s | Describe, s | Other, s | In all, s | Faster | ' \
+HEADER = (
+    '| Frame | Points per side | Candidates | Propose, s | Describe, s | Other, s | In all, s | Faster | '
     'Memory, MB | Requests | Traffic, MB |'
+)
 
 
 def run_job(side: str, lab: Lab, params: dict, folder: Path) -> tuple[Findings, Costs]:
@@ -31,11 +34,22 @@ def run_job(side: str, lab: Lab, params: dict, folder: Path) -> tuple[Findings, 
     log = folder / 'job.log'
     with log.open('w') as output:
         ended = subprocess.run(
-            [sys.executable, '-m', 'benchmarks.job', side, str(folder)], input=json.dumps(job), text=True, cwd=ROOT,
-            stdout=output, stderr=output, check=False, env={**os.environ, 'SAM_CHECKPOINT_DIR': str(ROOT / 'models')})
+            [sys.executable, '-m', 'benchmarks.job', side, str(folder)],
+            input=json.dumps(job),
+            text=True,
+            cwd=ROOT,
+            stdout=output,
+            stderr=output,
+            check=False,
+            env={**os.environ, 'SAM_CHECKPOINT_DIR': str(ROOT / 'models')},
+        )
     if ended.returncode:
-        sys.exit(f'The job ({side}) failed with status {ended.returncode}. The end of its log:\n{last_lines(log)}')
-    return load_findings(folder / 'findings.npz'), Costs(**json.loads((folder / 'costs.json').read_text()))
+        sys.exit(
+            f'The job ({side}) failed with status {ended.returncode}. The end of its log:\n{last_lines(log)}'
+        )
+    return load_findings(folder / 'findings.npz'), Costs(
+        **json.loads((folder / 'costs.json').read_text())
+    )
 
 
 def run_pair(lab: Lab, points: int, pair: int, folder: Path) -> tuple[dict[str, Costs], Agreement]:
@@ -45,8 +59,13 @@ def run_pair(lab: Lab, points: int, pair: int, folder: Path) -> tuple[dict[str, 
         tag = f'{side}, {points} points, pair {pair}'
         findings[side], costs[side] = run_job(side, lab, lab.describe_job(points, tag), folder)
         outlines[side] = lab.read_outlines(tag)
-    return costs, compare(findings['specified'], findings['worker'], lab.settings['Similarity Threshold'],
-                          outlines['specified'], outlines['worker'])
+    return costs, compare(
+        findings['specified'],
+        findings['worker'],
+        lab.settings['Similarity Threshold'],
+        outlines['specified'],
+        outlines['worker'],
+    )
 
 
 def compare_sources(lab: Lab, points: int, describing: float, folder: Path) -> str:
@@ -58,12 +77,26 @@ def compare_sources(lab: Lab, points: int, describing: float, folder: Path) -> s
 
 def write_row(side: int, points: int, candidates: int, pairs: Sequence[dict[str, Costs]]) -> str:
     """One row of the table, under HEADER."""
+
     def cell(name: str, digits: int) -> str:
-        return ' → '.join(f'{median(read_cost(pair[one], name) for pair in pairs):,.{digits}f}' for one in SIDES)
+        return ' → '.join(
+            f'{median(read_cost(pair[one], name) for pair in pairs):,.{digits}f}' for one in SIDES
+        )
 
     faster = median(pair['specified'].total / pair['worker'].total for pair in pairs)
-    cells = [f'{side}×{side}', str(points), str(candidates), cell('propose', 1), cell('describe', 1), cell('other', 1),
-             cell('total', 1), f'{faster:.1f}×', cell('memory', 0), cell('requests', 0), cell('traffic', 1)]
+    cells = [
+        f'{side}×{side}',
+        str(points),
+        str(candidates),
+        cell('propose', 1),
+        cell('describe', 1),
+        cell('other', 1),
+        cell('total', 1),
+        f'{faster:.1f}×',
+        cell('memory', 0),
+        cell('requests', 0),
+        cell('traffic', 1),
+    ]
     return f'| {" | ".join(cells)} |'
 
 
@@ -72,7 +105,9 @@ def read_cost(costs: Costs, name: str) -> float:
     return costs.seconds[name] if name in costs.seconds else getattr(costs, name)
 
 
-def measure(sides: Sequence[int], points: Sequence[int], pairs: int, whole_frame: bool) -> list[Agreement]:
+def measure(
+    sides: Sequence[int], points: Sequence[int], pairs: int, whole_frame: bool
+) -> list[Agreement]:
     """Measure every size of frame at every number of points per side, and print the table."""
     rows, agreements = [HEADER, '|---' * (HEADER.count('|') - 1) + '|'], []
     for side in sides:
@@ -84,7 +119,10 @@ def measure(sides: Sequence[int], points: Sequence[int], pairs: int, whole_frame
                     costs = []
                     for pair in range(pairs):
                         cost, agreement = run_pair(lab, count, pair, folder)
-                        print(f'{side}×{side}, {count} points per side, pair {pair + 1}: {agreement}', flush=True)
+                        print(
+                            f'{side}×{side}, {count} points per side, pair {pair + 1}: {agreement}',
+                            flush=True,
+                        )
                         costs.append(cost)
                         agreements.append(agreement)
                     if whole_frame:
@@ -92,25 +130,41 @@ def measure(sides: Sequence[int], points: Sequence[int], pairs: int, whole_frame
                         print(compare_sources(lab, count, describing, folder), flush=True)
                     rows.append(write_row(side, count, agreement.candidates, costs))
     print('\n' + '\n'.join(rows) + '\n')
-    print('As specified → the worker; seconds without loading the model, memory above the loaded model at most.')
+    print(
+        'As specified → the worker; seconds without loading the model, memory above the loaded model at most.'
+    )
     return agreements
 
 
-def main(arguments: Sequence[str] | None = None, measure: Callable[..., list[Agreement]] = measure) -> None:
+def main(
+    arguments: Sequence[str] | None = None, measure: Callable[..., list[Agreement]] = measure
+) -> None:
     """Read the options, measure, and end with status 1 where the results disagree. Tests pass their own `measure`."""
-    parser = argparse.ArgumentParser(prog='python -m benchmarks', description=(__doc__ or '').splitlines()[0])
-    parser.add_argument('--sizes', type=int, nargs='+', default=[512, 1024], help='sides of the frames, pixels')
-    parser.add_argument('--points', type=int, nargs='+', default=[32, 64, 128], help='points per side')
+    parser = argparse.ArgumentParser(
+        prog='python -m benchmarks', description=(__doc__ or '').splitlines()[0]
+    )
+    parser.add_argument(
+        '--sizes', type=int, nargs='+', default=[512, 1024], help='sides of the frames, pixels'
+    )
+    parser.add_argument(
+        '--points', type=int, nargs='+', default=[32, 64, 128], help='points per side'
+    )
     parser.add_argument('--pairs', type=int, default=3, help='runs of each side (default: 3)')
-    parser.add_argument('--quick', action='store_true', help='one pair on one small frame, 32 points per side')
-    parser.add_argument('--whole-frame', action='store_true', help='try the Feature Source whole frame too')
+    parser.add_argument(
+        '--quick', action='store_true', help='one pair on one small frame, 32 points per side'
+    )
+    parser.add_argument(
+        '--whole-frame', action='store_true', help='try the Feature Source whole frame too'
+    )
     options = parser.parse_args(arguments)
     if options.quick:
         options.sizes, options.points, options.pairs = [512], [32], 1
     agreements = measure(options.sizes, options.points, options.pairs, options.whole_frame)
     problems = {problem for agreement in agreements for problem in agreement.problems}
     if problems:
-        sys.exit('The worker does not agree with the method as specified. ' + ' '.join(sorted(problems)))
+        sys.exit(
+            'The worker does not agree with the method as specified. ' + ' '.join(sorted(problems))
+        )
     print('The worker agrees with the method as specified.')
 
 

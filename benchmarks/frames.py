@@ -1,4 +1,5 @@
 """The frames to measure on: nuclei of the demo's image at any size, and their examples, on an annotation server."""
+
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,15 +29,25 @@ class Lab(NamedTuple):
     def describe_job(self, points: int, tag: str, **changes: Any) -> dict:
         """The parameters of a job on the first frame that gives a tag to what it finds; `changes` go into the form."""
         # the method as specified knows neither of the two
-        settings = {**self.settings, 'Batch XY': '', 'Points per side': points, 'Duplicates': 'keep',
-                    'Save Scores': False, **changes}
+        settings = {
+            **self.settings,
+            'Batch XY': '',
+            'Points per side': points,
+            'Duplicates': 'keep',
+            'Save Scores': False,
+            **changes,
+        }
         return {**describe_job(self.datasetId, settings), 'tags': [tag]}
 
     def read_outlines(self, tag: str) -> list[np.ndarray]:
         """The polygons with a tag, oldest first: (N, 2) each, x and y."""
         store = UPennContrastAnnotationClient(self.apiUrl, self.token)
-        return [to_outline(annotation)
-                for annotation in store.getAnnotationsByDatasetId(self.datasetId, shape='polygon', tags=[tag])]
+        return [
+            to_outline(annotation)
+            for annotation in store.getAnnotationsByDatasetId(
+                self.datasetId, shape='polygon', tags=[tag]
+            )
+        ]
 
 
 def draw_frame(side: int) -> np.ndarray:
@@ -48,7 +59,7 @@ def outline_examples(side: int) -> list[Example]:
     """Nuclei that a user would outline in `draw_frame(side)`."""
     scale = side / PART
     chosen = choose_examples(read_image()[1][None, :PART, :PART], EXAMPLES, EXAMPLES)
-    return [Example(0, round(one.area * scale ** 2), one.outline * scale) for one in chosen]
+    return [Example(0, round(one.area * scale**2), one.outline * scale) for one in chosen]
 
 
 @contextlib.contextmanager
@@ -66,5 +77,7 @@ def running_lab(data: Path, side: int) -> Iterator[Lab]:
     with running_server(data, data.parent / 'server.log') as server:
         lab = Lab(server['apiUrl'], server['token'], server['datasets'][NAME], settings)
         store = UPennContrastAnnotationClient(lab.apiUrl, lab.token)
-        store.createMultipleAnnotations([to_annotation(one, lab.datasetId, EXAMPLE_TAG) for one in examples])
+        store.createMultipleAnnotations(
+            [to_annotation(one, lab.datasetId, EXAMPLE_TAG) for one in examples]
+        )
         yield lab

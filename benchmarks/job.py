@@ -2,6 +2,7 @@
 
 The job is JSON: apiUrl, token, datasetId and params. FOLDER gets findings.npz and costs.json.
 """
+
 import contextlib
 import importlib
 import json
@@ -59,6 +60,7 @@ def forget_most_memory() -> None:
 @contextlib.contextmanager
 def counting(sizes: list[int]) -> Iterator[None]:
     """Within the block, append the size in bytes of each request to the server, with that of its answer."""
+
     def count(response: requests.Response, *_: object, **__: object) -> None:
         sent = response.request.body or b''
         assert isinstance(sent, str | bytes)
@@ -96,5 +98,6 @@ if __name__ == '__main__':
     side, folder = sys.argv[1], Path(sys.argv[2])
     findings, costs = run(side, json.load(sys.stdin))
     from benchmarks.findings import save_findings
+
     save_findings(findings, folder / 'findings.npz')
     (folder / 'costs.json').write_text(json.dumps(asdict(costs)))

@@ -3,6 +3,7 @@
 Large frames at once and in tiles, a job each, then many small ones in a job, through the worker's own log. Ends with
 status 1 above a limit.
 """
+
 import json
 import re
 import sys
@@ -25,7 +26,9 @@ POINTS = 64  # per side
 TILED_SIDE, TILE_SIZE, TILE_POINTS = 20 * PART, 2 * PART, 16
 BATCH, BATCH_SIDE, BATCH_POINTS = 100, 128, 16
 GROWTH = 50  # MB that a batch may add after its second frame
-TILED_GROWTH = 150  # MB that tiles may add to a frame of their size: one is loaded while another is searched
+TILED_GROWTH = (
+    150  # MB that tiles may add to a frame of their size: one is loaded while another is searched
+)
 
 
 def measure(draw: Callable[[], np.ndarray], part: int, points: int, **changes: Any) -> list[int]:
@@ -39,13 +42,32 @@ def measure(draw: Callable[[], np.ndarray], part: int, points: int, **changes: A
     """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        with ProcessPoolExecutor(1) as other:  # the system counts what this process ever held as the worker's
+        with ProcessPoolExecutor(
+            1
+        ) as other:  # the system counts what this process ever held as the worker's
             other.submit(write_frames, folder / 'data', draw).result()
         with running_lab(folder / 'data', part) as lab:
             job = lab.describe_job(points, 'found', **{'Batch XY': 'all', **changes})
-            run_worker(['--apiUrl', lab.apiUrl, '--token', lab.token, '--request', 'compute', '--datasetId',
-                        lab.datasetId, '--parameters', json.dumps(job)], ROOT / 'models', folder / 'worker.log')
-        return [int(memory) for memory in re.findall(r'(\d+) MB at most', (folder / 'worker.log').read_text())]
+            run_worker(
+                [
+                    '--apiUrl',
+                    lab.apiUrl,
+                    '--token',
+                    lab.token,
+                    '--request',
+                    'compute',
+                    '--datasetId',
+                    lab.datasetId,
+                    '--parameters',
+                    json.dumps(job),
+                ],
+                ROOT / 'models',
+                folder / 'worker.log',
+            )
+        return [
+            int(memory)
+            for memory in re.findall(r'(\d+) MB at most', (folder / 'worker.log').read_text())
+        ]
 
 
 def write_frames(data: Path, draw: Callable[[], np.ndarray]) -> None:
@@ -69,17 +91,28 @@ def main() -> None:
     problems = []
     for side, limit in LIMITS.items():
         most = measure(partial(draw_large, side), PART, POINTS)[-1]
-        print(f'{side}×{side}, {POINTS} points per side: {most} MB at most, limit {limit}', flush=True)
+        print(
+            f'{side}×{side}, {POINTS} points per side: {most} MB at most, limit {limit}', flush=True
+        )
         problems += [f'A frame of {side}×{side} takes {most} MB.'] if most > limit else []
-    whole, tiled = (measure(partial(draw_large, side), PART, TILE_POINTS, **{'Tile Size': TILE_SIZE})[-1]
-                    for side in (TILE_SIZE, TILED_SIDE))
-    print(f'{TILE_SIZE}×{TILE_SIZE}, {TILE_POINTS} points per side: {whole} MB at most; {TILED_SIDE}×{TILED_SIDE} in '
-          f'tiles of that size: {tiled} MB', flush=True)
+    whole, tiled = (
+        measure(partial(draw_large, side), PART, TILE_POINTS, **{'Tile Size': TILE_SIZE})[-1]
+        for side in (TILE_SIZE, TILED_SIDE)
+    )
+    print(
+        f'{TILE_SIZE}×{TILE_SIZE}, {TILE_POINTS} points per side: {whole} MB at most; {TILED_SIDE}×{TILED_SIDE} in '
+        f'tiles of that size: {tiled} MB',
+        flush=True,
+    )
     problems += [f'Tiles add {tiled - whole} MB.'] if tiled - whole > TILED_GROWTH else []
     after = measure(partial(draw_batch, BATCH, BATCH_SIDE), BATCH_SIDE, BATCH_POINTS)
-    print(f'{BATCH} frames of {BATCH_SIDE}×{BATCH_SIDE}, {BATCH_POINTS} points per side: {after[1]} MB at most after '
-          f'frame 2, {after[-1]} MB after frame {len(after)}')
-    problems += [f'A batch grows by {after[-1] - after[1]} MB.'] if after[-1] - after[1] > GROWTH else []
+    print(
+        f'{BATCH} frames of {BATCH_SIDE}×{BATCH_SIDE}, {BATCH_POINTS} points per side: {after[1]} MB at most after '
+        f'frame 2, {after[-1]} MB after frame {len(after)}'
+    )
+    problems += (
+        [f'A batch grows by {after[-1] - after[1]} MB.'] if after[-1] - after[1] > GROWTH else []
+    )
     sys.exit(' '.join(problems) or None)
 
 

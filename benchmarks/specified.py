@@ -18,6 +18,7 @@ can be compared exactly:
 
 Duplicates and scores are not in the specification. The comparison turns them off in the worker.
 """
+
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -42,7 +43,11 @@ from fewshot.sam.model import build_sam
 
 
 def run(
-    apiUrl: str, token: str, datasetId: str, params: Mapping, stopwatch: Stopwatch,
+    apiUrl: str,
+    token: str,
+    datasetId: str,
+    params: Mapping,
+    stopwatch: Stopwatch,
     loaded: Callable[[], None],
 ) -> Findings:
     """Run one job on the frame where the user stands.
@@ -67,7 +72,8 @@ def run(
     # Phase 1: training feature extraction
     with stopwatch.time('prototype'):
         examples = store.getAnnotationsByDatasetId(
-            datasetId, shape='polygon', tags=form['Training Tag'])
+            datasetId, shape='polygon', tags=form['Training Tag']
+        )
         frames: dict[tuple, np.ndarray] = {}
         vectors = []
         for example in examples:
@@ -82,24 +88,38 @@ def run(
     with stopwatch.time('download'):
         rgb = load_frame(dataset, layers, place_of(params['tile']))
     with stopwatch.time('propose'):
-        records = propose(predictor.model, rgb, checkpoint, form['Points per side'],
-                          form['Min Mask Area'], form['Max Mask Area'])
+        records = propose(
+            predictor.model,
+            rgb,
+            checkpoint,
+            form['Points per side'],
+            form['Min Mask Area'],
+            form['Max Mask Area'],
+        )
     masks = [record['segmentation'] for record in records]
     with stopwatch.time('describe'):
         vectors = [describe(predictor, rgb, mask, occupancy) for mask in masks]
         similarities = [F.cosine_similarity(vector, prototype, dim=0).item() for vector in vectors]
     with stopwatch.time('upload'):
-        kept = [mask for mask, similarity in zip(masks, similarities, strict=True)
-                if similarity >= form['Similarity Threshold']]
+        kept = [
+            mask
+            for mask, similarity in zip(masks, similarities, strict=True)
+            if similarity >= form['Similarity Threshold']
+        ]
         outlines = [outline_mask(mask, form['Smoothing']) for mask in kept]
-        store.createMultipleAnnotations([
-            {
-                'datasetId': datasetId, 'shape': 'polygon', 'tags': params['tags'],
-                'channel': params['channel'], 'location': params['tile'],
-                'coordinates': [{'x': x, 'y': y} for x, y in outline.tolist()],
-            }
-            for outline in outlines
-        ])
+        store.createMultipleAnnotations(
+            [
+                {
+                    'datasetId': datasetId,
+                    'shape': 'polygon',
+                    'tags': params['tags'],
+                    'channel': params['channel'],
+                    'location': params['tile'],
+                    'coordinates': [{'x': x, 'y': y} for x, y in outline.tolist()],
+                }
+                for outline in outlines
+            ]
+        )
     predicted_iou = [record['predicted_iou'] for record in records]
     objects = [cut_mask(mask) for mask in masks]
     return Findings(objects, np.array(predicted_iou), np.array(similarities))
@@ -136,7 +156,7 @@ def load_frame(
         if contrast['mode'] == 'percentile':
             black, white = np.percentile(image, [black, white])
         stretched = np.clip((image - black) / (white - black), 0, 1)
-        color = [int(layer['color'][start:start + 2], 16) for start in (1, 3, 5)]  # #RRGGBB
+        color = [int(layer['color'][start : start + 2], 16) for start in (1, 3, 5)]  # #RRGGBB
         merged = np.maximum(merged, stretched * color)
     return np.rint(merged).astype(np.uint8)
 
@@ -174,12 +194,17 @@ def patch_nms() -> None:
     for module in (torchvision.ops.boxes, automatic_mask_generator):
         if not hasattr(module, 'batched_nms'):
             raise AttributeError(
-                f'{module.__name__}.batched_nms is gone: this version needs another fix')
+                f'{module.__name__}.batched_nms is gone: this version needs another fix'
+            )
         module.batched_nms = torchvision.ops.boxes._batched_nms_coordinate_trick
 
 
 def propose(
-    model: Any, rgb: np.ndarray, checkpoint: Checkpoint, points_per_side: int, min_area: int,
+    model: Any,
+    rgb: np.ndarray,
+    checkpoint: Checkpoint,
+    points_per_side: int,
+    min_area: int,
     max_area: int,
 ) -> list[dict]:
     """The records of SAM's generator for a frame, those within the area limits.

@@ -1,4 +1,5 @@
 """The worker's own job, with a segmenter that remembers what it was asked."""
+
 import threading
 from collections.abc import Callable, Sequence
 
@@ -31,16 +32,26 @@ class WatchedSegmenter:
         """See `Segmenter.propose`."""
         return self.segmenter.propose(rgb, report)
 
-    def describe(self, rgb: np.ndarray, objects: Sequence[CutMask | Candidate],
-                 report: Callable[[float], None]) -> np.ndarray:
+    def describe(
+        self,
+        rgb: np.ndarray,
+        objects: Sequence[CutMask | Candidate],
+        report: Callable[[float], None],
+    ) -> np.ndarray:
         """See `Segmenter.describe`."""
         vectors = self.segmenter.describe(rgb, objects, report)
         self.described.append((objects, vectors))
         return vectors
 
 
-def run(apiUrl: str, token: str, datasetId: str, params: dict, stopwatch: Stopwatch,
-        loaded: Callable[[], None]) -> Findings:
+def run(
+    apiUrl: str,
+    token: str,
+    datasetId: str,
+    params: dict,
+    stopwatch: Stopwatch,
+    loaded: Callable[[], None],
+) -> Findings:
     """Run one job of one frame, as `entrypoint.compute` does.
 
     Parameters
@@ -59,12 +70,21 @@ def run(apiUrl: str, token: str, datasetId: str, params: dict, stopwatch: Stopwa
         loaded()
         return watched[0]
 
-    run_job(Server(apiUrl, token, datasetId), load, reporter, settings, params, stopwatch, threading.Lock())
+    run_job(
+        Server(apiUrl, token, datasetId),
+        load,
+        reporter,
+        settings,
+        params,
+        stopwatch,
+        threading.Lock(),
+    )
     *examples, (found, vectors) = watched[0].described  # the last call was for the candidates
     example_vectors = np.concatenate([one for _, one in examples])
     prototype = learn_prototype(example_vectors, [False] * len(example_vectors))
     similarities = measure_similarities(vectors, prototype.vector)
-    return Findings([CutMask(one.box, one.mask) for one in found],
-                    np.array([one.predicted_iou for one in found if isinstance(one, Candidate)]),
-                    similarities.astype(float))
-
+    return Findings(
+        [CutMask(one.box, one.mask) for one in found],
+        np.array([one.predicted_iou for one in found if isinstance(one, Candidate)]),
+        similarities.astype(float),
+    )

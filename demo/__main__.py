@@ -3,6 +3,7 @@
 Nuclei that a user outlined go to an annotation server; the worker finds the others; the result is measured against the
 labels, printed as a table and drawn as demo/out/overlay.png.
 """
+
 import argparse
 import json
 import shutil
@@ -34,29 +35,52 @@ EXAMPLES_PER_POSITION = 4
 SMALL_MODEL = 'sam_vit_mini'
 SMALLEST = 30  # Min Mask Area: the default, for positions cut many nuclei and leave small parts
 POINTS_PER_SIDE = 32  # one every 4 pixels; half as many find fewer, in half the time
-THRESHOLDS = {SMALL_MODEL: 0.85}  # to the small model most things look alike; else the field's default
+THRESHOLDS = {
+    SMALL_MODEL: 0.85
+}  # to the small model most things look alike; else the field's default
 
 
 def choose_settings(examples: list[Example], model: str) -> dict:
     """The tool's fields as a user would fill them in who has looked at the areas of the examples."""
     return {
-        'Training Tag': [EXAMPLE_TAG], 'Batch XY': 'all', 'Batch Z': '', 'Batch Time': '', 'Model': model,
-        'Similarity Threshold': THRESHOLDS.get(model, 0.5), 'Target Occupancy': 0.20,
+        'Training Tag': [EXAMPLE_TAG],
+        'Batch XY': 'all',
+        'Batch Z': '',
+        'Batch Time': '',
+        'Model': model,
+        'Similarity Threshold': THRESHOLDS.get(model, 0.5),
+        'Target Occupancy': 0.20,
         'Points per side': POINTS_PER_SIDE,
-        'Min Mask Area': SMALLEST, 'Max Mask Area': 2 * max(example.area for example in examples), 'Smoothing': 0.3}
+        'Min Mask Area': SMALLEST,
+        'Max Mask Area': 2 * max(example.area for example in examples),
+        'Smoothing': 0.3,
+    }
 
 
 def describe_job(dataset_id: str, settings: dict) -> dict:
     """The parameters that the server hands to a worker for one job."""
     here = {'XY': 0, 'Z': 0, 'Time': 0}
     return {
-        'datasetId': dataset_id, 'type': 'segmentation', 'id': 'demo', 'name': 'Nuclei like these', 'image': IMAGE,
-        'channel': 0, 'assignment': here, 'tile': here, 'tags': [FOUND_TAG], 'workerInterface': settings,
-        'connectTo': {'tags': [], 'layer': None, 'channel': None}, 'scales': {}}
+        'datasetId': dataset_id,
+        'type': 'segmentation',
+        'id': 'demo',
+        'name': 'Nuclei like these',
+        'image': IMAGE,
+        'channel': 0,
+        'assignment': here,
+        'tile': here,
+        'tags': [FOUND_TAG],
+        'workerInterface': settings,
+        'connectTo': {'tags': [], 'layer': None, 'channel': None},
+        'scales': {},
+    }
 
 
 def download_polygons(
-    client: UPennContrastAnnotationClient, dataset_id: str, tag: str, positions: int,
+    client: UPennContrastAnnotationClient,
+    dataset_id: str,
+    tag: str,
+    positions: int,
 ) -> list[list[dict]]:
     """Of each position the polygons that carry a tag, as the server has them."""
     found: list[list[dict]] = [[] for _ in range(positions)]
@@ -69,10 +93,15 @@ def print_table(summary: dict, result: Score, seconds: float) -> None:
     """Print what the worker did, how long each step took, and how good the result is."""
     rows = [(name, summary[name]) for name in ('examples', 'candidates', 'kept', 'uploaded')]
     rows += [(f'seconds to {step}', f'{spent:.1f}') for step, spent in summary['seconds'].items()]
-    rows += [('seconds in all', f'{seconds:.1f}'), ('found nuclei', len(result.right)),
-             ('found, but no nuclei', len(result.wrong)), ('missed nuclei', len(result.missed)),
-             ('precision at IoU 0.5', f'{result.precision:.2f}'), ('recall at IoU 0.5', f'{result.recall:.2f}'),
-             ('F1 at IoU 0.5', f'{result.f1:.2f}')]
+    rows += [
+        ('seconds in all', f'{seconds:.1f}'),
+        ('found nuclei', len(result.right)),
+        ('found, but no nuclei', len(result.wrong)),
+        ('missed nuclei', len(result.missed)),
+        ('precision at IoU 0.5', f'{result.precision:.2f}'),
+        ('recall at IoU 0.5', f'{result.recall:.2f}'),
+        ('F1 at IoU 0.5', f'{result.f1:.2f}'),
+    ]
     print('\n' + '\n'.join(f'  {name:<22}{value:>8}' for name, value in rows))
 
 
@@ -90,34 +119,62 @@ def run(model: str, checkpoints: Path) -> None:
         dataset_id = server['datasets'][NAME]
         access = ['--apiUrl', server['apiUrl'], '--token', server['token']]
         client = UPennContrastAnnotationClient(server['apiUrl'], server['token'])
-        client.createMultipleAnnotations([to_annotation(example, dataset_id, EXAMPLE_TAG) for example in examples])
+        client.createMultipleAnnotations(
+            [to_annotation(example, dataset_id, EXAMPLE_TAG) for example in examples]
+        )
         used = len({example.position for example in examples})
-        print(f'{len(examples)} nuclei of the first {used} of {len(positions)} positions are outlined')
+        print(
+            f'{len(examples)} nuclei of the first {used} of {len(positions)} positions are outlined'
+        )
 
-        run_worker([*access, '--request', 'interface', '--parameters', json.dumps({'image': IMAGE})],
-                   checkpoints, OUT / 'interface.log')
+        run_worker(
+            [*access, '--request', 'interface', '--parameters', json.dumps({'image': IMAGE})],
+            checkpoints,
+            OUT / 'interface.log',
+        )
         fields = client.client.get('worker_interface', parameters={'image': IMAGE})
-        print(f'The worker described its interface: {len(fields)} fields. Now it looks for more nuclei:')
+        print(
+            f'The worker described its interface: {len(fields)} fields. Now it looks for more nuclei:'
+        )
 
         job = describe_job(dataset_id, choose_settings(examples, model))
-        run_worker([*access, '--request', 'compute', '--parameters', json.dumps(job), '--datasetId', dataset_id],
-                   checkpoints, OUT / 'worker.log')
+        run_worker(
+            [
+                *access,
+                '--request',
+                'compute',
+                '--parameters',
+                json.dumps(job),
+                '--datasetId',
+                dataset_id,
+            ],
+            checkpoints,
+            OUT / 'worker.log',
+        )
         polygons = download_polygons(client, dataset_id, FOUND_TAG, len(positions))
 
     found = [[to_outline(one) for one in here] for here in polygons]
     result = score(found, forget_examples(labels_cut, examples), SMALLEST)
     print_table(read_summary(OUT / 'worker.log'), result, time.monotonic() - start)
-    draw_picture(image, labels_cut, examples, found, result, model).save(OUT / 'overlay.png', optimize=True)
+    draw_picture(image, labels_cut, examples, found, result, model).save(
+        OUT / 'overlay.png', optimize=True
+    )
     print(f'\nThe picture: {(OUT / "overlay.png").relative_to(ROOT)}')
 
 
 if __name__ == '__main__':
-    parser = argparse.ArgumentParser(prog='python -m demo', description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = argparse.ArgumentParser(
+        prog='python -m demo', description=__doc__.splitlines()[0] if __doc__ else None
+    )
     parser.add_argument('--model', default=SMALL_MODEL, help='name of the checkpoint')
-    parser.add_argument('--checkpoints', type=Path, default=ROOT / 'models', help='folder with the checkpoint file')
+    parser.add_argument(
+        '--checkpoints', type=Path, default=ROOT / 'models', help='folder with the checkpoint file'
+    )
     arguments = parser.parse_args()
     run(arguments.model, arguments.checkpoints.resolve())
     if arguments.model == SMALL_MODEL:
-        print('\nThis was the small model, which is for trying the worker, not for results. With SAM ViT-H, on a GPU:'
-              '\n  .venv/bin/python -m demo --model sam_vit_h_4b8939 --checkpoints FOLDER'
-              '\nwhere FOLDER holds sam_vit_h_4b8939.pth. The Docker image has that file and uses it.')
+        print(
+            '\nThis was the small model, which is for trying the worker, not for results. With SAM ViT-H, on a GPU:'
+            '\n  .venv/bin/python -m demo --model sam_vit_h_4b8939 --checkpoints FOLDER'
+            '\nwhere FOLDER holds sam_vit_h_4b8939.pth. The Docker image has that file and uses it.'
+        )

@@ -1,4 +1,5 @@
 """The labelled image as a dataset of several positions, and the nuclei that a user would outline in it."""
+
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +31,11 @@ def read_image() -> tuple[np.ndarray, np.ndarray]:
 def cut(image: np.ndarray, side: int) -> np.ndarray:
     """An (H, W) image as its positions, row by row: (H / side * W / side, side, side)."""
     height, width = image.shape
-    return image.reshape(height // side, side, width // side, side).swapaxes(1, 2).reshape(-1, side, side)
+    return (
+        image.reshape(height // side, side, width // side, side)
+        .swapaxes(1, 2)
+        .reshape(-1, side, side)
+    )
 
 
 def write_dataset(folder: Path, positions: np.ndarray) -> None:
@@ -43,8 +48,13 @@ def write_dataset(folder: Path, positions: np.ndarray) -> None:
         lines += [f'  - path: {file}', f'    xy: {number}']
     (folder / f'{NAME}.yml').write_text('\n'.join(lines) + '\n')
     layer = {
-        'id': 'dna', 'name': 'DNA', 'channel': 0, 'color': '#FFFFFF', 'visible': True,
-        'contrast': {'mode': 'percentile', 'blackPoint': BLACK, 'whitePoint': WHITE}}
+        'id': 'dna',
+        'name': 'DNA',
+        'channel': 0,
+        'color': '#FFFFFF',
+        'visible': True,
+        'contrast': {'mode': 'percentile', 'blackPoint': BLACK, 'whitePoint': WHITE},
+    }
     (folder / f'{NAME}.layers.json').write_text(json.dumps({'layers': [layer]}))
 
 
@@ -96,9 +106,13 @@ def forget_examples(labels: np.ndarray, examples: list[Example]) -> np.ndarray:
 def to_annotation(example: Example, dataset_id: str, tag: str) -> dict:
     """The example as the server takes it."""
     return {
-        'datasetId': dataset_id, 'shape': 'polygon', 'tags': [tag], 'channel': 0,
+        'datasetId': dataset_id,
+        'shape': 'polygon',
+        'tags': [tag],
+        'channel': 0,
         'location': {'XY': example.position, 'Z': 0, 'Time': 0},
-        'coordinates': [{'x': float(x), 'y': float(y)} for x, y in example.outline]}
+        'coordinates': [{'x': float(x), 'y': float(y)} for x, y in example.outline],
+    }
 
 
 def to_outline(annotation: dict) -> np.ndarray:

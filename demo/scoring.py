@@ -1,4 +1,5 @@
 """How many of the labelled nuclei were found: one-to-one matching at IoU 0.5."""
+
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,7 +32,9 @@ class Score:
     @property
     def f1(self) -> float:
         """The harmonic mean of precision and recall."""
-        return 2 * len(self.right) / max(1, 2 * len(self.right) + len(self.wrong) + len(self.missed))
+        return (
+            2 * len(self.right) / max(1, 2 * len(self.right) + len(self.wrong) + len(self.missed))
+        )
 
 
 def rasterise(outline: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
@@ -43,7 +46,9 @@ def match(found: list[np.ndarray], truth: list[np.ndarray]) -> list[tuple[int, i
     """Pairs (found, truth) of masks with an IoU of at least 0.5, as many as can be, each mask at most once."""
     if not found or not truth:
         return []
-    return match_iou(np.array([[(a & b).sum() / max(1, (a | b).sum()) for b in truth] for a in found]))
+    return match_iou(
+        np.array([[(a & b).sum() / max(1, (a | b).sum()) for b in truth] for a in found])
+    )
 
 
 def match_iou(iou: np.ndarray) -> list[tuple[int, int]]:
@@ -64,13 +69,18 @@ def score(outlines: list[list[np.ndarray]], labels: np.ndarray, smallest: int) -
     for position, (numbers, drawn) in enumerate(zip(labels, outlines, strict=True)):
         found = [rasterise(outline, numbers.shape) for outline in drawn]
         objects = {int(number): numbers == number for number in np.unique(numbers[numbers > 0])}
-        fragments = [n for n, mask in objects.items() if mask.sum() < smallest and touches_border(mask)]
+        fragments = [
+            n for n, mask in objects.items() if mask.sum() < smallest and touches_border(mask)
+        ]
         on_fragment = np.isin(numbers, fragments)
         required = [n for n in objects if n not in fragments]
         pairs = match(found, [objects[n] for n in required])
         matched_found, matched_truth = {i for i, _ in pairs}, {j for _, j in pairs}
         right += [(position, i) for i in sorted(matched_found)]
-        wrong += [(position, i) for i, mask in enumerate(found)
-                  if i not in matched_found and (mask & on_fragment).sum() * 2 <= mask.sum()]
+        wrong += [
+            (position, i)
+            for i, mask in enumerate(found)
+            if i not in matched_found and (mask & on_fragment).sum() * 2 <= mask.sum()
+        ]
         missed += [(position, n) for j, n in enumerate(required) if j not in matched_truth]
     return Score(right, wrong, missed)

@@ -1,4 +1,5 @@
 """The groups of pictures that are measured: drawn ones, each with a difficulty of its own, and the demo's image."""
+
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,13 +37,18 @@ class Group:
     name: str
     images: np.ndarray  # (n, side, side) uint16
     labels: np.ndarray  # (n, side, side), each object counted from 1, 0 for background
-    wanted: tuple[np.ndarray, ...]  # of each picture, by label: whether it is there and the user wants it, bool
+    wanted: tuple[
+        np.ndarray, ...
+    ]  # of each picture, by label: whether it is there and the user wants it, bool
     tile_size: int  # pixels, 0 where the frame is small
 
     @property
     def has_others(self) -> bool:
         """Whether there are objects that the user does not want."""
-        return any((labels[~wanted[labels]] > 0).any() for labels, wanted in zip(self.labels, self.wanted, strict=True))
+        return any(
+            (labels[~wanted[labels]] > 0).any()
+            for labels, wanted in zip(self.labels, self.wanted, strict=True)
+        )
 
 
 def make_group(name: str) -> Group:
@@ -62,12 +68,25 @@ def cut_group(image: np.ndarray, labels: np.ndarray) -> Group:
 
 def draw_group(name: str, scene: Scene, count: int, seed: int) -> Group:
     """So many pictures of a scene, of which the first kind is wanted, from a seed and those that follow it."""
-    images, labels, kinds = zip(*(draw_image(scene, seed + number) for number in range(count)), strict=True)
-    return Group(name, np.stack(images), np.stack(labels), tuple(one == 0 for one in kinds), TILE_SIZES.get(name, 0))
+    images, labels, kinds = zip(
+        *(draw_image(scene, seed + number) for number in range(count)), strict=True
+    )
+    return Group(
+        name,
+        np.stack(images),
+        np.stack(labels),
+        tuple(one == 0 for one in kinds),
+        TILE_SIZES.get(name, 0),
+    )
 
 
 def outline_examples(group: Group) -> list[Example]:
     """Wanted objects that a user would outline: whole ones of typical size in the first pictures of a group."""
     part = group.labels[:, :CORNER, :CORNER]
-    wanted = np.stack([np.where(mine[numbers], numbers, 0) for mine, numbers in zip(group.wanted, part, strict=True)])
+    wanted = np.stack(
+        [
+            np.where(mine[numbers], numbers, 0)
+            for mine, numbers in zip(group.wanted, part, strict=True)
+        ]
+    )
     return choose_examples(wanted, EXAMPLES, max(A_PICTURE, EXAMPLES // len(part)))

@@ -4,6 +4,7 @@ An outline is a sum of waves around an ellipse, objects are put where there is r
 light under a lamp that is brighter in the middle; training draws ellipses with one wave, in clumps, with noise of one
 width everywhere.
 """
+
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,37 +64,56 @@ def draw_shape(kind: Kind, rng: np.random.Generator) -> np.ndarray:
     """The mask of one object, cut to its box: (h, w) bool."""
     radius, root = rng.uniform(*kind.radius), rng.uniform(*kind.stretch) ** 0.5
     reach = int(radius * root * 1.5) + 2
-    rows, columns = np.mgrid[-reach:reach + 1, -reach:reach + 1]
+    rows, columns = np.mgrid[-reach : reach + 1, -reach : reach + 1]
     angle = rng.uniform(0, np.pi)
     along = (columns * np.cos(angle) + rows * np.sin(angle)) / root
     across = (rows * np.cos(angle) - columns * np.sin(angle)) * root
-    heights = 0.04 * rng.standard_normal(len(WAVES)) / WAVES ** 0.5
+    heights = 0.04 * rng.standard_normal(len(WAVES)) / WAVES**0.5
     phases = rng.uniform(0, 2 * np.pi, len(WAVES))
     wave = (heights * np.cos(WAVES * np.arctan2(across, along)[..., None] + phases)).sum(-1)
     mask = np.hypot(along, across) < radius * (1 + wave)
     return mask[np.ix_(mask.any(1), mask.any(0))]
 
 
-def find_place(labels: np.ndarray, shape: np.ndarray, scene: Scene, rng: np.random.Generator) -> np.ndarray | None:
+def find_place(
+    labels: np.ndarray, shape: np.ndarray, scene: Scene, rng: np.random.Generator
+) -> np.ndarray | None:
     """The upper left corner, row and column, at which an object fits with its gap; None where none was found."""
-    grown = ndimage.binary_dilation(np.pad(shape, scene.gap), iterations=scene.gap) if scene.gap else shape
+    grown = (
+        ndimage.binary_dilation(np.pad(shape, scene.gap), iterations=scene.gap)
+        if scene.gap
+        else shape
+    )
     size = np.array(shape.shape)
     taken = np.argwhere(labels) if scene.crowded else np.empty((0, 2), int)
     for _ in range(TRIES):
         if len(taken):
-            place = push_out(labels, grown, taken[rng.integers(len(taken))] - size // 2 - scene.gap, rng) + scene.gap
+            place = (
+                push_out(
+                    labels, grown, taken[rng.integers(len(taken))] - size // 2 - scene.gap, rng
+                )
+                + scene.gap
+            )
         else:
             place = rng.integers(0, scene.side - size + 1)
-        if (place >= 0).all() and (place + size <= scene.side).all() and is_free(labels, grown, place - scene.gap):
+        if (
+            (place >= 0).all()
+            and (place + size <= scene.side).all()
+            and is_free(labels, grown, place - scene.gap)
+        ):
             return place
     return None
 
 
-def push_out(labels: np.ndarray, shape: np.ndarray, place: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def push_out(
+    labels: np.ndarray, shape: np.ndarray, place: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
     """From a corner where a shape lies on an object, in some direction, to the first where it lies on none."""
     angle = rng.uniform(0, 2 * np.pi)
     direction = np.array([np.sin(angle), np.cos(angle)])
-    steps = (np.rint(place + length * direction).astype(int) for length in range(2 * max(labels.shape)))
+    steps = (
+        np.rint(place + length * direction).astype(int) for length in range(2 * max(labels.shape))
+    )
     return next(corner for corner in steps if is_free(labels, shape, corner))
 
 
@@ -102,7 +122,9 @@ def is_free(labels: np.ndarray, shape: np.ndarray, place: np.ndarray) -> bool:
     start, end = np.maximum(place, 0), np.minimum(place + shape.shape, labels.shape)
     if (start >= end).any():
         return True
-    return not labels[slices_at(start, end - start)][shape[slices_at(start - place, end - start)]].any()
+    return not labels[slices_at(start, end - start)][
+        shape[slices_at(start - place, end - start)]
+    ].any()
 
 
 def slices_at(corner: np.ndarray, size: np.ndarray | tuple[int, ...]) -> tuple[slice, ...]:
@@ -115,14 +137,16 @@ def paint(shape: np.ndarray, kind: Kind, rng: np.random.Generator) -> np.ndarray
     depth = ndimage.distance_transform_edt(np.pad(shape, 1))[1:-1, 1:-1]
     grain = ndimage.gaussian_filter(rng.standard_normal(shape.shape), 1.5)
     grain = np.clip(1 + kind.grain * grain / grain.std(), 0.1, None)
-    return (rng.uniform(*kind.brightness) * (0.6 + 0.4 * np.sqrt(depth / depth.max())) * grain).astype(np.float32)
+    return (
+        rng.uniform(*kind.brightness) * (0.6 + 0.4 * np.sqrt(depth / depth.max())) * grain
+    ).astype(np.float32)
 
 
 def expose(light: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """What a camera makes of it: blur, light that fades towards the corners, noise. (H, W) uint16."""
     counts = GROUND + LIGHT * ndimage.gaussian_filter(light, 0.8)
     rows, columns = (np.linspace(-1, 1, length, dtype=np.float32) for length in light.shape)
-    counts *= 1 - 0.1 * (rows[:, None] ** 2 + columns ** 2)
+    counts *= 1 - 0.1 * (rows[:, None] ** 2 + columns**2)
     # with so many counts a normal distribution is that of Poisson
     counts += np.sqrt(counts) * rng.standard_normal(counts.shape, np.float32)
     return np.clip(np.rint(counts), 0, 65535).astype(np.uint16)

@@ -1,4 +1,5 @@
 """The worker's jobs on a group of pictures, over HTTP, one for each way."""
+
 import contextlib
 import io
 import os
@@ -27,8 +28,15 @@ if TYPE_CHECKING:
 
 COUNTER_TAG = 'counter-example'
 COUNTER_EXAMPLES = 3
-POINTS, LARGE_POINTS = 32, 16  # per side of a picture; of a large one, or of a tile of it, for the sake of time
-SPECIFIED, SKIPPED, OWN_NMS = 'as specified', 'as specified, duplicates skipped', 'as specified, own box NMS'
+POINTS, LARGE_POINTS = (
+    32,
+    16,
+)  # per side of a picture; of a large one, or of a tile of it, for the sake of time
+SPECIFIED, SKIPPED, OWN_NMS = (
+    'as specified',
+    'as specified, duplicates skipped',
+    'as specified, own box NMS',
+)
 DEFAULTS, COUNTERED, TILED = 'defaults', 'counter-examples', 'tiles'
 
 
@@ -55,9 +63,13 @@ class Lab(NamedTuple):
 
     def upload(self, objects: list[Example], tag: str) -> None:
         """Give the server outlines with a tag, as a user would."""
-        self.store.createMultipleAnnotations([to_annotation(one, self.datasetId, tag) for one in objects])
+        self.store.createMultipleAnnotations(
+            [to_annotation(one, self.datasetId, tag) for one in objects]
+        )
 
-    def run(self, way: str, checkpoint: Checkpoint = VIT_MINI, /, **changes: Any) -> list[list[np.ndarray]]:
+    def run(
+        self, way: str, checkpoint: Checkpoint = VIT_MINI, /, **changes: Any
+    ) -> list[list[np.ndarray]]:
         """Run a job on all pictures and return the outlines that it uploaded for each, (N, 2) as x, y.
 
         Parameters
@@ -69,13 +81,24 @@ class Lab(NamedTuple):
         changes
             Values of the form.
         """
-        settings = {**choose_settings(self.examples, SMALL_MODEL), 'Min Mask Area': self.smallest,
-                    'Points per side': self.points, **changes}
+        settings = {
+            **choose_settings(self.examples, SMALL_MODEL),
+            'Min Mask Area': self.smallest,
+            'Points per side': self.points,
+            **changes,
+        }
         job = {**describe_job(self.datasetId, settings), 'tags': [way]}
-        with patch.dict(os.environ, SAM_CHECKPOINT_DIR=str(ROOT / 'models')), \
-                contextlib.redirect_stdout(io.StringIO()):  # where the messages for the page go
-            self.compute(self.datasetId, self.apiUrl, self.token, job, load_segmenter=partial(
-                load_with_thresholds, checkpoint))
+        with (
+            patch.dict(os.environ, SAM_CHECKPOINT_DIR=str(ROOT / 'models')),
+            contextlib.redirect_stdout(io.StringIO()),
+        ):  # where the messages for the page go
+            self.compute(
+                self.datasetId,
+                self.apiUrl,
+                self.token,
+                job,
+                load_segmenter=partial(load_with_thresholds, checkpoint),
+            )
         return [[to_outline(one) for one in here] for here in self.polygons(way)]
 
     def polygons(self, tag: str) -> list[list[dict]]:
@@ -83,19 +106,32 @@ class Lab(NamedTuple):
         return download_polygons(self.store, self.datasetId, tag, self.pictures)
 
 
-def load_with_thresholds(checkpoint: Checkpoint, settings: Settings, reporter: Reporter) -> 'Segmenter':
+def load_with_thresholds(
+    checkpoint: Checkpoint, settings: Settings, reporter: Reporter
+) -> 'Segmenter':
     """Load the model of the settings with the thresholds of another checkpoint of the same file."""
     return entrypoint.load_segmenter(replace(settings, checkpoint=checkpoint), reporter)
 
 
 @contextlib.contextmanager
-def running_lab(folder: Path, group: Group, compute: Callable[..., None] = entrypoint.compute,
-                points: int = POINTS) -> Iterator[Lab]:
+def running_lab(
+    folder: Path,
+    group: Group,
+    compute: Callable[..., None] = entrypoint.compute,
+    points: int = POINTS,
+) -> Iterator[Lab]:
     """Serve the pictures of a group, with examples outlined, from a new folder. Jobs are run by `compute`."""
     write_dataset(folder / 'data', group.images)
     with running_server(folder / 'data', folder / 'server.log') as server:
-        lab = Lab(server['apiUrl'], server['token'], server['datasets'][NAME], len(group.images),
-                  LARGE_POINTS if group.tile_size else points, outline_examples(group), compute)
+        lab = Lab(
+            server['apiUrl'],
+            server['token'],
+            server['datasets'][NAME],
+            len(group.images),
+            LARGE_POINTS if group.tile_size else points,
+            outline_examples(group),
+            compute,
+        )
         lab.upload(lab.examples, EXAMPLE_TAG)
         yield lab
 

@@ -1,4 +1,5 @@
 """Found objects matched with true objects, one to one, and the duplicates among them."""
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -28,7 +29,9 @@ class Result:
         return len(self.score.right) + len(self.score.missed)
 
 
-def measure_iou(outlines: Sequence[np.ndarray], labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def measure_iou(
+    outlines: Sequence[np.ndarray], labels: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """How outlines, (N, 2) each as x and y, lie on the objects of a picture.
 
     Returns
@@ -68,7 +71,9 @@ def count_duplicates(outlines: Sequence[np.ndarray], iou: np.ndarray) -> int:
     return count - len(np.unique(connected_components(bonds, directed=False)[1][:count]))
 
 
-def score_group(group: Group, found: Sequence[Sequence[np.ndarray]], shown: list[Example], smallest: int) -> Result:
+def score_group(
+    group: Group, found: Sequence[Sequence[np.ndarray]], shown: list[Example], smallest: int
+) -> Result:
     """Compare the outlines found in each picture of a group with its wanted objects.
 
     What the user has outlined, `shown`, examples and counter-examples, counts neither way; nor do wanted objects that
@@ -76,10 +81,14 @@ def score_group(group: Group, found: Sequence[Sequence[np.ndarray]], shown: list
     """
     score, strict, duplicates = Score([], [], []), Score([], [], []), 0
     unseen = forget_examples(group.labels, shown)
-    for position, (labels, wanted, outlines) in enumerate(zip(group.labels, group.wanted, found, strict=True)):
+    for position, (labels, wanted, outlines) in enumerate(
+        zip(group.labels, group.wanted, found, strict=True)
+    ):
         iou, shares = measure_iou(outlines, labels)
         duplicates += count_duplicates(outlines, iou)
-        passed = ~np.isin(np.arange(len(wanted)), unseen[position]) | wanted & find_fragments(labels, smallest)
+        passed = ~np.isin(np.arange(len(wanted)), unseen[position]) | wanted & find_fragments(
+            labels, smallest
+        )
         counted = np.flatnonzero(shares[:, passed].sum(axis=1) <= 0.5)
         required = np.flatnonzero(wanted & ~passed)
         add_outcome(score, position, iou, counted, required, IOU)
@@ -87,8 +96,14 @@ def score_group(group: Group, found: Sequence[Sequence[np.ndarray]], shown: list
     return Result(score, strict, duplicates)
 
 
-def add_outcome(score: Score, position: int, iou: np.ndarray, counted: np.ndarray, required: np.ndarray,
-                least: float) -> None:
+def add_outcome(
+    score: Score,
+    position: int,
+    iou: np.ndarray,
+    counted: np.ndarray,
+    required: np.ndarray,
+    least: float,
+) -> None:
     """Match the outlines that count with the objects to be found, at an IoU of `least` or more, and add what comes out.
 
     Parameters
@@ -101,7 +116,11 @@ def add_outcome(score: Score, position: int, iou: np.ndarray, counted: np.ndarra
     rows, columns = {row for row, _ in pairs}, {column for _, column in pairs}
     for row, number in enumerate(counted.tolist()):
         (score.right if row in rows else score.wrong).append((position, number))
-    score.missed.extend((position, number) for column, number in enumerate(required.tolist()) if column not in columns)
+    score.missed.extend(
+        (position, number)
+        for column, number in enumerate(required.tolist())
+        if column not in columns
+    )
 
 
 def find_fragments(labels: np.ndarray, smallest: int) -> np.ndarray:
@@ -112,10 +131,14 @@ def find_fragments(labels: np.ndarray, smallest: int) -> np.ndarray:
     return fragments
 
 
-def outline_wrong_kind(group: Group, found: Sequence[Sequence[np.ndarray]], most: int) -> list[Example]:
+def outline_wrong_kind(
+    group: Group, found: Sequence[Sequence[np.ndarray]], most: int
+) -> list[Example]:
     """The true outlines of the first objects that are not wanted and were found: a user's counter-examples."""
     wrong: list[Example] = []
-    for position, (labels, wanted, outlines) in enumerate(zip(group.labels, group.wanted, found, strict=True)):
+    for position, (labels, wanted, outlines) in enumerate(
+        zip(group.labels, group.wanted, found, strict=True)
+    ):
         iou, _ = measure_iou(outlines, labels)
         for number in np.flatnonzero((iou >= IOU).any(axis=0) & ~wanted):
             mask = labels == number

@@ -1,4 +1,5 @@
 """The batch: which locations a job searches, their words for the batch fields, and how it is split."""
+
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import product
@@ -38,7 +39,9 @@ class Block(NamedTuple):
 # The locations of a job
 
 
-def list_locations(batches: Mapping[str, str], current: Location, metadata: Mapping) -> list[Location]:
+def list_locations(
+    batches: Mapping[str, str], current: Location, metadata: Mapping
+) -> list[Location]:
     """Return the locations to search, XY by XY, then Z, then Time.
 
     Parameters
@@ -73,9 +76,14 @@ def list_indices(name: str, text: str, current: int, length: int) -> tuple[int, 
     wanted = ranges or [(current + 1, current + 1)]
     outside = [(first, last) for first, last in wanted if first < 1 or last > length]
     if outside:
-        texts = [f'{first}-{last}' if first < last else f'{first}' for first, last in outside[:MAX_LISTED_RANGES]]
+        texts = [
+            f'{first}-{last}' if first < last else f'{first}'
+            for first, last in outside[:MAX_LISTED_RANGES]
+        ]
         more = ', ...' if len(outside) > MAX_LISTED_RANGES else ''
-        raise messages.LOCATIONS_OUTSIDE.error(field=name, outside=', '.join(texts) + more, length=length)
+        raise messages.LOCATIONS_OUTSIDE.error(
+            field=name, outside=', '.join(texts) + more, length=length
+        )
     indices: list[int] = []
     for first, last in sorted(wanted):
         start = max(first - 1, indices[-1] + 1) if indices else first - 1  # ranges may overlap
@@ -127,7 +135,9 @@ def join_numbers(indices: Iterable[int]) -> str:
             ranges[-1][1] = index
         else:
             ranges.append([index, index])
-    texts = [f'{first + 1}-{last + 1}' if first < last else f'{first + 1}' for first, last in ranges]
+    texts = [
+        f'{first + 1}-{last + 1}' if first < last else f'{first + 1}' for first, last in ranges
+    ]
     return ', '.join(texts)
 
 

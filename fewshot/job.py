@@ -1,8 +1,9 @@
 """One job, from the rights of its user to its last message. Read it from top to bottom.
 
-    settings ─▶ frames ─┬─▶ tagged polygons ─▶ masks ─▶ crops ─▶ features ─▶ prototype
-                        └─▶ each frame ─▶ candidates ─▶ crops ─▶ features ─▶ similarity ─▶ polygons ─▶ upload
+settings ─▶ frames ─┬─▶ tagged polygons ─▶ masks ─▶ crops ─▶ features ─▶ prototype
+                    └─▶ each frame ─▶ candidates ─▶ crops ─▶ features ─▶ similarity ─▶ polygons ─▶ upload
 """
+
 from __future__ import annotations
 
 import threading
@@ -38,8 +39,15 @@ if TYPE_CHECKING:  # a job loads torch when its settings and its examples are ch
     from fewshot.sam.segmenter import Segmenter
 
 
-def run_job(server: Server, load_segmenter: Callable[[], Segmenter], reporter: Reporter, settings: Settings,
-            params: Mapping[str, Any], stopwatch: Stopwatch, uploading: threading.Lock) -> None:
+def run_job(
+    server: Server,
+    load_segmenter: Callable[[], Segmenter],
+    reporter: Reporter,
+    settings: Settings,
+    params: Mapping[str, Any],
+    stopwatch: Stopwatch,
+    uploading: threading.Lock,
+) -> None:
     """Find objects like the tagged examples in every frame of the batch, and upload their outlines.
 
     A frame that fails costs no other frame: it is listed at the end, and the job fails.
@@ -74,7 +82,9 @@ def run_job(server: Server, load_segmenter: Callable[[], Segmenter], reporter: R
     if problem is not None:
         reporter.warn(problem)
     tagged = fetch_tagged(server, settings)
-    examples = sort_examples(tagged.examples, tagged.counter_examples, image.tiles, settings.tile_size)
+    examples = sort_examples(
+        tagged.examples, tagged.counter_examples, image.tiles, settings.tile_size
+    )
     reporter.progress(0.0, 'Loading the model', settings.checkpoint.title)
     with stopwatch.time('load'):
         segmenter = load_segmenter()
@@ -91,14 +101,18 @@ def run_job(server: Server, load_segmenter: Callable[[], Segmenter], reporter: R
 
     with ThreadPoolExecutor(1) as background:  # one thread: one connection to the server is enough
         tiles = [Tile(location, box) for location in state.locations for box in examples.boxes]
-        loader = FrameLoader(image, server.dataset_id, layers, background, planned=[*examples.by_tile, *tiles])
+        loader = FrameLoader(
+            image, server.dataset_id, layers, background, planned=[*examples.by_tile, *tiles]
+        )
 
         # 2. Learn
         with stopwatch.time('prototype'):
             lesson = learn(loader, examples, segmenter, settings, reporter)
 
         # 3. Search, and upload what was found in the background
-        search = FrameSearch(segmenter, lesson.prototype, settings.threshold, settings.min_area, settings.max_area)
+        search = FrameSearch(
+            segmenter, lesson.prototype, settings.threshold, settings.min_area, settings.max_area
+        )
         delivery = Delivery(uploader, existing, state, reporter, background, uploading)
         frame_shape = image.tiles['sizeY'], image.tiles['sizeX']
         search_batch(loader, tiles, frame_shape, search, delivery, state, reporter)
@@ -134,12 +148,16 @@ def fetch_tagged(server: Server, settings: Settings) -> Tagged:
     """Return the tagged polygons. Raises JobError when no polygon has a training tag."""
     examples = server.list_polygons_with_any(settings.training_tags)
     if not examples:
-        raise messages.NO_EXAMPLE.error(tags=' or '.join(repr(tag) for tag in settings.training_tags))
+        raise messages.NO_EXAMPLE.error(
+            tags=' or '.join(repr(tag) for tag in settings.training_tags)
+        )
     counter_examples = server.list_polygons_with_any(settings.negative_tags)
     if settings.share_examples is None:
         return Tagged(examples, counter_examples)
     kept = keep_shared_examples([*examples, *counter_examples], settings.share_examples)
-    return Tagged([one for one in examples if one in kept], [one for one in counter_examples if one in kept])
+    return Tagged(
+        [one for one in examples if one in kept], [one for one in counter_examples if one in kept]
+    )
 
 
 def choose_upload_options(server: Server, settings: Settings, reporter: Reporter) -> UploadOptions:
@@ -153,8 +171,13 @@ def choose_upload_options(server: Server, settings: Settings, reporter: Reporter
     if settings.skip_duplicates and not settings.tags and property_id is None:
         reporter.warn(messages.NO_TAGS)
     return UploadOptions(
-        tags=settings.tags, channel=settings.channel, smoothing=settings.smoothing,
-        skip_duplicates=settings.skip_duplicates, property_id=property_id, connect_to=settings.connect_to)
+        tags=settings.tags,
+        channel=settings.channel,
+        smoothing=settings.smoothing,
+        skip_duplicates=settings.skip_duplicates,
+        property_id=property_id,
+        connect_to=settings.connect_to,
+    )
 
 
 # 2. Learn
@@ -167,8 +190,13 @@ class Lesson(NamedTuple):
     examples: int
 
 
-def learn(loader: FrameLoader, examples: Examples, segmenter: Segmenter, settings: Settings,
-          reporter: Reporter) -> Lesson:
+def learn(
+    loader: FrameLoader,
+    examples: Examples,
+    segmenter: Segmenter,
+    settings: Settings,
+    reporter: Reporter,
+) -> Lesson:
     """Return the prototype of the examples. Examples that cannot be used are ignored with one warning.
 
     Raises
@@ -189,13 +217,20 @@ def learn(loader: FrameLoader, examples: Examples, segmenter: Segmenter, setting
         report = partial(report_learning, reporter, len(is_counter), len(cut.objects), total)
         vectors.append(segmenter.describe(rgb, cut.objects, report))
         is_counter += cut.is_counter
-        objects += [one for one, counter in zip(cut.objects, cut.is_counter, strict=True) if not counter]
+        objects += [
+            one for one, counter in zip(cut.objects, cut.is_counter, strict=True) if not counter
+        ]
         scale = min(scale, segmenter.input_size / max(rgb.shape[:2]))
 
     if not objects:
         raise messages.NO_USABLE_EXAMPLE.error(reasons=list_reasons(skipped))
     if skipped:
-        reporter.warn(messages.EXAMPLES_SKIPPED, skipped=skipped.total(), count=total, reasons=list_reasons(skipped))
+        reporter.warn(
+            messages.EXAMPLES_SKIPPED,
+            skipped=skipped.total(),
+            count=total,
+            reasons=list_reasons(skipped),
+        )
     if settings.whole_frame:
         advice.advise_on_source(objects, scale, segmenter.input_size, reporter)
     advice.advise_on_size(objects, scale, segmenter.input_size, reporter)
@@ -206,7 +241,9 @@ def learn(loader: FrameLoader, examples: Examples, segmenter: Segmenter, setting
 def report_learning(reporter: Reporter, done: int, new: int, total: int, share: float) -> None:
     """Show how many of `total` examples are done, when a share of `new` ones is added to `done`."""
     number = done + round(share * new)
-    reporter.progress(LEARNING_SHARE * number / total, 'Learning from the examples', f'{number} of {total}')
+    reporter.progress(
+        LEARNING_SHARE * number / total, 'Learning from the examples', f'{number} of {total}'
+    )
 
 
 # 4. Finish
@@ -216,10 +253,15 @@ def finish(state: JobState, lesson: Lesson, threshold: float, reporter: Reporter
     """Show the last message and write the summary. Raises JobError when frames failed."""
     state.log_summary(lesson.examples)
     if state.counts.kept:
-        advice.advise_on_threshold(threshold, lesson.prototype.example_similarities, state, reporter)
+        advice.advise_on_threshold(
+            threshold, lesson.prototype.example_similarities, state, reporter
+        )
     else:
-        reporter.warn(messages.NOTHING_FOUND, frames=count(state.counts.frames, 'frame'),
-                      explanation=state.explain_nothing(threshold))
+        reporter.warn(
+            messages.NOTHING_FOUND,
+            frames=count(state.counts.frames, 'frame'),
+            explanation=state.explain_nothing(threshold),
+        )
     reporter.close()
     state.raise_failures()
     reporter.progress(1.0, 'Done', state.describe_result(lesson.prototype.example_similarities))

@@ -1,4 +1,5 @@
 """The search of a batch: frame by frame, while the objects of the frame before are uploaded."""
+
 from __future__ import annotations
 
 import logging
@@ -39,7 +40,9 @@ class FrameSearch:
     min_area: int
     max_area: int
 
-    def run(self, rgb: np.ndarray, state: JobState, report: Callable[[float, str], None]) -> list[Found]:
+    def run(
+        self, rgb: np.ndarray, state: JobState, report: Callable[[float, str], None]
+    ) -> list[Found]:
         """Return the candidates that have the right size and are similar to the examples.
 
         Parameters
@@ -52,23 +55,39 @@ class FrameSearch:
         """
         with state.stopwatch.time('propose'):
             proposed = self.segmenter.propose(
-                rgb, lambda share: report(share / 2, f'Proposing outlines: {share:.0%}'))
+                rgb, lambda share: report(share / 2, f'Proposing outlines: {share:.0%}')
+            )
         in_area = [one for one in proposed if self.is_in_area(one.area)]
         state.raise_if_ended()
         with state.stopwatch.time('describe'):
-            vectors = self.segmenter.describe(rgb, in_area, lambda share: report(
-                (1 + share) / 2, f'Comparing with the examples: {round(share * len(in_area))} of {len(in_area)}'))
+            vectors = self.segmenter.describe(
+                rgb,
+                in_area,
+                lambda share: report(
+                    (1 + share) / 2,
+                    f'Comparing with the examples: {round(share * len(in_area))} of {len(in_area)}',
+                ),
+            )
             similarities = measure_similarities(vectors, self.prototype.vector).tolist()
             rivals = measure_rivals(vectors, self.prototype.counter_vectors).tolist()
 
         similar = [similarity >= self.threshold for similarity in similarities]
         found = []
-        for candidate, similarity, rival, is_similar in zip(in_area, similarities, rivals, similar, strict=True):
+        for candidate, similarity, rival, is_similar in zip(
+            in_area, similarities, rivals, similar, strict=True
+        ):
             if is_similar and similarity > rival:
                 found.append(Found(candidate, similarity))
-        state.note_searched(Counts(
-            candidates=len(proposed), in_area=len(in_area), below_threshold=len(in_area) - sum(similar),
-            like_counter_examples=sum(similar) - len(found), kept=len(found)), similarities)
+        state.note_searched(
+            Counts(
+                candidates=len(proposed),
+                in_area=len(in_area),
+                below_threshold=len(in_area) - sum(similar),
+                like_counter_examples=sum(similar) - len(found),
+                kept=len(found),
+            ),
+            similarities,
+        )
         return found
 
     def is_in_area(self, area: int) -> bool:
@@ -114,13 +133,27 @@ class Delivery:
             self.state.note_uploaded(result.counts, result.similarities)
             self.state.note_complete(location)
             memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-            log.info('%s: %d candidates, %d like the examples, %d uploaded, %.1f s, %d MB at most', location,
-                     frame.candidates, len(found), result.counts.uploaded, frame.seconds, memory)
+            log.info(
+                '%s: %d candidates, %d like the examples, %d uploaded, %.1f s, %d MB at most',
+                location,
+                frame.candidates,
+                len(found),
+                result.counts.uploaded,
+                frame.seconds,
+                memory,
+            )
             self.reporter.note_state(self.state.describe())
 
 
-def search_batch(loader: FrameLoader, tiles: Sequence[Tile], frame_shape: tuple[int, int], search: FrameSearch,
-                 delivery: Delivery, state: JobState, reporter: Reporter) -> None:
+def search_batch(
+    loader: FrameLoader,
+    tiles: Sequence[Tile],
+    frame_shape: tuple[int, int],
+    search: FrameSearch,
+    delivery: Delivery,
+    state: JobState,
+    reporter: Reporter,
+) -> None:
     """Search every frame of the batch, tile by tile. Each frame is uploaded during the next search.
 
     Parameters
@@ -143,7 +176,9 @@ def search_batch(loader: FrameLoader, tiles: Sequence[Tile], frame_shape: tuple[
     candidates, seconds = 0, 0.0
     for tile, coming in loader.load_ahead(tiles, lambda tile: tile.location not in state.failures):
         location = tile.location
-        if location in state.failures:  # an earlier tile of this frame failed while this one was loaded
+        if (
+            location in state.failures
+        ):  # an earlier tile of this frame failed while this one was loaded
             continue
         part = parts[tile]
         if part == 0:
@@ -182,8 +217,9 @@ def search_batch(loader: FrameLoader, tiles: Sequence[Tile], frame_shape: tuple[
     state.raise_if_ended()
 
 
-def make_report(tile: Tile, number: int, part: int, parts: int, state: JobState,
-                reporter: Reporter) -> Callable[[float, str], None]:
+def make_report(
+    tile: Tile, number: int, part: int, parts: int, state: JobState, reporter: Reporter
+) -> Callable[[float, str], None]:
     """Return a function that shows the share done of one tile, 0 to 1, and what is being done.
 
     Parameters
@@ -220,5 +256,9 @@ def note_failure(location: Location, error: Exception, state: JobState, reporter
 def warn_of_limit(state: JobState, reporter: Reporter) -> None:
     """Warn that the server will end the job before the batch is searched, and propose a number of jobs."""
     jobs, seconds = state.forecast.propose_jobs(1 + len(state.other_jobs))
-    reporter.warn(messages.TIME_LIMIT, whole=describe_seconds(state.forecast.seconds_left(0) or 0), jobs=jobs,
-                  each=describe_seconds(seconds))
+    reporter.warn(
+        messages.TIME_LIMIT,
+        whole=describe_seconds(state.forecast.seconds_left(0) or 0),
+        jobs=jobs,
+        each=describe_seconds(seconds),
+    )

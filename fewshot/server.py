@@ -3,6 +3,7 @@
 Reads are retried by the client (`annotation_client.connection`). A write whose answer is lost is retried here, and
 only where it may be carried out twice.
 """
+
 import json
 import logging
 import time
@@ -17,7 +18,10 @@ from annotation_client.connection import DEFAULT_PATIENCE, RETRY_STATUSES, Patie
 from fewshot import messages
 from fewshot.settings import show
 
-LOST_STATUSES = (None, *RETRY_STATUSES)  # None: no answer. Nobody knows whether the request was carried out
+LOST_STATUSES = (
+    None,
+    *RETRY_STATUSES,
+)  # None: no answer. Nobody knows whether the request was carried out
 REFUSED_STATUSES = (400, 413)  # one bad entry spoils the request, or it is too large
 FORBIDDEN_STATUS = 403
 LOGGED_OUT_STATUS = 401
@@ -46,14 +50,23 @@ class Server:
         How long a request may take.
     """
 
-    def __init__(self, api_url: str, token: str, dataset_id: str, *, page_size: int = PAGE_SIZE,
-                 sleep: Callable[[float], None] = time.sleep, patience: Patience = DEFAULT_PATIENCE):
+    def __init__(
+        self,
+        api_url: str,
+        token: str,
+        dataset_id: str,
+        *,
+        page_size: int = PAGE_SIZE,
+        sleep: Callable[[float], None] = time.sleep,
+        patience: Patience = DEFAULT_PATIENCE,
+    ):
         self.api_url, self.token, self.dataset_id = api_url, token, dataset_id
         self.page_size = page_size
         self.sleep = sleep
         self.patience = patience
         self.annotations = annotations.UPennContrastAnnotationClient(
-            apiUrl=api_url, token=token, patience=patience)
+            apiUrl=api_url, token=token, patience=patience
+        )
         self.client = self.annotations.client
 
     def repeat(self, request: Callable[[], Answer]) -> Answer:
@@ -85,7 +98,8 @@ class Server:
     def open_image(self) -> tiles.UPennContrastDataset:
         """Return the image of the dataset, with its metadata."""
         return tiles.UPennContrastDataset(
-            apiUrl=self.api_url, token=self.token, datasetId=self.dataset_id, patience=self.patience)
+            apiUrl=self.api_url, token=self.token, datasetId=self.dataset_id, patience=self.patience
+        )
 
     def list_views(self) -> Any:
         """Return the views of the dataset that the user may see."""
@@ -112,11 +126,18 @@ class Server:
         JobError
             The answer is not a page of annotations, or not the next one.
         """
-        query = {'datasetId': self.dataset_id, 'shape': 'polygon', 'sort': '_id', 'limit': self.page_size}
+        query = {
+            'datasetId': self.dataset_id,
+            'shape': 'polygon',
+            'sort': '_id',
+            'limit': self.page_size,
+        }
         if tags:
             query['tags'] = json.dumps(list(tags))
         while True:
-            page = self.client.get('upenn_annotation', parameters={**query, 'afterId': after} if after else query)
+            page = self.client.get(
+                'upenn_annotation', parameters={**query, 'afterId': after} if after else query
+            )
             if not isinstance(page, list):
                 raise messages.ANNOTATIONS_UNREADABLE.error(seen=show(page))
             yield from page
@@ -137,8 +158,10 @@ class Server:
 
     def newest_annotation_id(self) -> str:
         """Return the id of the newest annotation, '' if there are no annotations."""
-        page = self.client.get('upenn_annotation', parameters={
-            'datasetId': self.dataset_id, 'sort': '_id', 'sortdir': -1, 'limit': 1})
+        page = self.client.get(
+            'upenn_annotation',
+            parameters={'datasetId': self.dataset_id, 'sort': '_id', 'sortdir': -1, 'limit': 1},
+        )
         return id_of(page[0]) if page else ''
 
     def create_annotations(self, batch: Sequence[Mapping]) -> list[str]:
@@ -157,8 +180,13 @@ class Server:
 
     def create_property(self, name: str, image: str) -> str:
         """Create a property of polygons and return its id. If the answer is lost, an invisible one may remain."""
-        body = {'name': name, 'shape': 'polygon', 'image': image, 'tags': {'tags': [], 'exclusive': False},
-                'workerInterface': {}}
+        body = {
+            'name': name,
+            'shape': 'polygon',
+            'image': image,
+            'tags': {'tags': [], 'exclusive': False},
+            'workerInterface': {},
+        }
         return self.repeat(lambda: self.annotations.createNewProperty(body))['_id']
 
     def name_properties(self, configuration_id: str, property_ids: Sequence[str]) -> None:
@@ -169,20 +197,29 @@ class Server:
     def list_scored(self, property_id: str) -> set[str]:
         """Return the ids of the annotations that have a value of the property."""
         entries = self.client.get(
-            'annotation_property_values', parameters={'datasetId': self.dataset_id, 'limit': 0})
+            'annotation_property_values', parameters={'datasetId': self.dataset_id, 'limit': 0}
+        )
         return {one['annotationId'] for one in entries if property_id in one['values']}
 
     def save_scores(self, property_id: str, scores: Mapping[str, Mapping[str, float]]) -> None:
         """Store values of a property, {annotation id: {name: number}}. An existing value stays as it is."""
-        entries = [{'datasetId': self.dataset_id, 'annotationId': annotation_id, 'values': {property_id: dict(values)}}
-                   for annotation_id, values in scores.items()]
+        entries = [
+            {
+                'datasetId': self.dataset_id,
+                'annotationId': annotation_id,
+                'values': {property_id: dict(values)},
+            }
+            for annotation_id, values in scores.items()
+        ]
         self.repeat(lambda: self.annotations.addMultipleAnnotationPropertyValues(entries))
 
     # Jobs
 
     def start_job(self, params: Mapping[str, Any]) -> None:
         """Start another job with these parameters on the same dataset."""
-        self.client.post('upenn_annotation/compute', parameters={'datasetId': self.dataset_id}, json=params)
+        self.client.post(
+            'upenn_annotation/compute', parameters={'datasetId': self.dataset_id}, json=params
+        )
 
 
 def id_of(annotation: Any) -> str:

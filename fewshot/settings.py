@@ -3,6 +3,7 @@
 A new field is a line in FIELDS and an attribute of Settings. Nothing here imports numpy or torch, because the user
 waits for the form.
 """
+
 import math
 import os
 import re
@@ -21,8 +22,10 @@ SKIP, KEEP = 'skip', 'keep'
 OBJECT_CROPS, WHOLE_FRAME = 'object crops', 'whole frame'
 BATCH_AXES = {'Batch XY': 'XY', 'Batch Z': 'Z', 'Batch Time': 'Time'}
 ALL = 'all'
-SHARE_EXAMPLES = 'fewshotExamples'  # key of the parameters of a share of a batch: {annotation id: digest}
-MAX_INDEX = 10 ** 12
+SHARE_EXAMPLES = (
+    'fewshotExamples'  # key of the parameters of a share of a batch: {annotation id: digest}
+)
+MAX_INDEX = 10**12
 MAX_TAG_CHARACTERS = 1_000  # a tag must fit into an address
 
 SHORT_REPR = reprlib.Repr()
@@ -93,11 +96,15 @@ class BatchField(Field):
         if isinstance(text, int) and not isinstance(text, bool):
             text = show(text)
         if not isinstance(text, str):
-            raise messages.NOT_LOCATIONS.error(field=self.name, problem='it is not text', seen=show(text))
+            raise messages.NOT_LOCATIONS.error(
+                field=self.name, problem='it is not text', seen=show(text)
+            )
         try:
             parse_ranges(text)
         except ValueError as error:
-            raise messages.NOT_LOCATIONS.error(field=self.name, problem=error, seen=show(text)) from None
+            raise messages.NOT_LOCATIONS.error(
+                field=self.name, problem=error, seen=show(text)
+            ) from None
         return text
 
 
@@ -114,8 +121,15 @@ class NumberField(Field):
     def schema(self) -> dict[str, Any]:
         """Return the field as the server wants it."""
         unit = {'unit': self.unit} if self.unit else {}
-        return {'type': 'number', 'min': self.low, 'max': self.high, 'step': self.step, **unit,
-                'default': self.default, **super().schema()}
+        return {
+            'type': 'number',
+            'min': self.low,
+            'max': self.high,
+            'step': self.step,
+            **unit,
+            'default': self.default,
+            **super().schema(),
+        }
 
     def read(self, form: Mapping[str, Any]) -> float:
         """Return the number, which may be stored as text. Raises JobError where it is not in the range."""
@@ -149,13 +163,20 @@ class SelectField(Field):
 
     def schema(self) -> dict[str, Any]:
         """Return the field as the server wants it."""
-        return {'type': 'select', 'items': list(self.items), 'default': self.default, **super().schema()}
+        return {
+            'type': 'select',
+            'items': list(self.items),
+            'default': self.default,
+            **super().schema(),
+        }
 
     def read(self, form: Mapping[str, Any]) -> str:
         """Return the choice. Raises JobError for any other value."""
         choice = form.get(self.name, self.default)
         if choice not in self.items:
-            raise messages.NOT_A_CHOICE.error(field=self.name, seen=show(choice), choices=', '.join(self.items))
+            raise messages.NOT_A_CHOICE.error(
+                field=self.name, seen=show(choice), choices=', '.join(self.items)
+            )
         return choice
 
 
@@ -165,9 +186,18 @@ class ModelField(Field):
 
     def schema(self) -> dict[str, Any]:
         """Return the field as the server wants it."""
-        present = [name for name, checkpoint in KNOWN.items() if os.path.exists(checkpoint_path(checkpoint))]
+        present = [
+            name
+            for name, checkpoint in KNOWN.items()
+            if os.path.exists(checkpoint_path(checkpoint))
+        ]
         others = [name for name in present if name not in MODELS]
-        return {'type': 'select', 'items': MODELS + others, 'default': MODELS[0], **super().schema()}
+        return {
+            'type': 'select',
+            'items': MODELS + others,
+            'default': MODELS[0],
+            **super().schema(),
+        }
 
     def read(self, form: Mapping[str, Any]) -> Checkpoint:
         """Return the checkpoint. Raises JobError where it is not known or its file is missing."""
@@ -216,73 +246,140 @@ BATCH_HELP = 'For example 1-3, 5-8. Leave blank for the current location; write 
 
 FIELDS: tuple[Field, ...] = (
     TagsField(
-        name='Training Tag', required=True,
-        tooltip='The tag of your examples. Outline 5-20 typical objects, give them this tag, choose it here.'),
+        name='Training Tag',
+        required=True,
+        tooltip='The tag of your examples. Outline 5-20 typical objects, give them this tag, choose it here.',
+    ),
     BatchField(
-        name='Batch XY', label='XY positions to search', tooltip=f'The XY positions to search. {BATCH_HELP}'),
+        name='Batch XY',
+        label='XY positions to search',
+        tooltip=f'The XY positions to search. {BATCH_HELP}',
+    ),
     BatchField(
-        name='Batch Z', label='Z slices to search', tooltip=f'The Z slices to search. {BATCH_HELP}'),
+        name='Batch Z', label='Z slices to search', tooltip=f'The Z slices to search. {BATCH_HELP}'
+    ),
     BatchField(
-        name='Batch Time', label='Time points to search', tooltip=f'The time points to search. {BATCH_HELP}'),
+        name='Batch Time',
+        label='Time points to search',
+        tooltip=f'The time points to search. {BATCH_HELP}',
+    ),
     ModelField(
-        name='Model', tooltip='The SAM checkpoint that proposes outlines and compares them with your examples.'),
+        name='Model',
+        tooltip='The SAM checkpoint that proposes outlines and compares them with your examples.',
+    ),
     NumberField(
-        name='Similarity Threshold', default=0.5, low=0, high=1, step=0.01,
+        name='Similarity Threshold',
+        default=0.5,
+        low=0,
+        high=1,
+        step=0.01,
         tooltip='How similar an object must be to your examples, from 0 (keep everything) to 1 (only copies). '
-                'Raise it when wrong objects appear, lower it when objects are missing.'),
+        'Raise it when wrong objects appear, lower it when objects are missing.',
+    ),
     NumberField(
-        name='Target Occupancy', default=0.20, low=0.05, high=0.80, step=0.01,
+        name='Target Occupancy',
+        default=0.20,
+        low=0.05,
+        high=0.80,
+        step=0.01,
         tooltip='The fraction of the crop that the object fills when it is compared. '
-                'Lower shows more of its surroundings, higher shows the object alone.'),
+        'Lower shows more of its surroundings, higher shows the object alone.',
+    ),
     NumberField(
-        name='Points per side', default=128, low=16, high=128, step=1,
+        name='Points per side',
+        default=128,
+        low=16,
+        high=128,
+        step=1,
         tooltip='SAM is prompted at a grid of this many points by as many. More points find smaller objects; '
-                'twice as many take four times as long.'),
+        'twice as many take four times as long.',
+    ),
     NumberField(
-        name='Min Mask Area', default=30, low=0, high=100_000, step=1, unit='pixels',
-        tooltip='Smaller objects are ignored. Half the area of your smallest example is a good value.'),
+        name='Min Mask Area',
+        default=30,
+        low=0,
+        high=100_000,
+        step=1,
+        unit='pixels',
+        tooltip='Smaller objects are ignored. Half the area of your smallest example is a good value.',
+    ),
     NumberField(
-        name='Max Mask Area', default=0, low=0, high=100_000, step=1, unit='pixels',
+        name='Max Mask Area',
+        default=0,
+        low=0,
+        high=100_000,
+        step=1,
+        unit='pixels',
         tooltip='Larger objects are ignored; 0 means no limit. Twice the area of your largest example is a good '
-                'value.'),
+        'value.',
+    ),
     NumberField(
-        name='Smoothing', default=0.3, low=0, high=3, step=0.1, unit='pixels',
-        tooltip='How far an outline may be moved to make it simpler. 0 keeps every step of the mask.'),
+        name='Smoothing',
+        default=0.3,
+        low=0,
+        high=3,
+        step=0.1,
+        unit='pixels',
+        tooltip='How far an outline may be moved to make it simpler. 0 keeps every step of the mask.',
+    ),
     TagsField(
         name='Negative Tag',
         tooltip='The tag of counter-examples: outlines of objects that you do not want. Tag a few wrong objects of the '
-                'last run, choose the tag here and run again.'),
+        'last run, choose the tag here and run again.',
+    ),
     SelectField(
-        name='Duplicates', items=(SKIP, KEEP),
+        name='Duplicates',
+        items=(SKIP, KEEP),
         tooltip='skip gives each object one outline, also over several runs. keep uploads every outline that is '
-                'found.'),
+        'found.',
+    ),
     NotesField(
-        name='Advanced', text='The defaults of the following fields are fine for most images.'),
+        name='Advanced', text='The defaults of the following fields are fine for most images.'
+    ),
     SwitchField(
-        name='Save Scores', default=True,
+        name='Save Scores',
+        default=True,
         tooltip='Stores the similarity of each object to your examples as a property named SAM few-shot. You can sort '
-                'and filter the object list by it.'),
+        'and filter the object list by it.',
+    ),
     NumberField(
-        name='Tile Size', default=0, low=0, high=4096, step=1, unit='pixels',
+        name='Tile Size',
+        default=0,
+        low=0,
+        high=4096,
+        step=1,
+        unit='pixels',
         tooltip='SAM shrinks every frame to 1024 pixels, and small objects in a large frame vanish. With a size here '
-                'the frame is searched in tiles of this size. 0 searches the whole frame at once.'),
+        'the frame is searched in tiles of this size. 0 searches the whole frame at once.',
+    ),
     NumberField(
-        name='Jobs', default=1, low=1, high=64, step=1,
+        name='Jobs',
+        default=1,
+        low=1,
+        high=64,
+        step=1,
         tooltip='Splits the batch into this many jobs, which run side by side where the server has several GPUs. '
-                'This page follows only the first job, and Cancel ends only that one.'),
+        'This page follows only the first job, and Cancel ends only that one.',
+    ),
     SelectField(
-        name='Encoder Precision', items=('float32', 'bfloat16'),
-        tooltip='bfloat16 makes the image encoder faster on a recent GPU; similarities change in the third decimal.'),
+        name='Encoder Precision',
+        items=('float32', 'bfloat16'),
+        tooltip='bfloat16 makes the image encoder faster on a recent GPU; similarities change in the third decimal.',
+    ),
     SelectField(
-        name='Feature Source', items=(OBJECT_CROPS, WHOLE_FRAME),
+        name='Feature Source',
+        items=(OBJECT_CROPS, WHOLE_FRAME),
         tooltip='object crops encodes each object enlarged. whole frame uses the features of the whole frame: '
-                'comparing then costs nothing, but objects under about 32 of 1024 pixels are told apart poorly.'),
+        'comparing then costs nothing, but objects under about 32 of 1024 pixels are told apart poorly.',
+    ),
 )
 
 
 def build_interface() -> dict[str, dict[str, Any]]:
     """Return the form for the server: the fields in order, with the models whose files this machine has."""
-    return {field.name: {**field.schema(), 'displayOrder': order} for order, field in enumerate(FIELDS)}
+    return {
+        field.name: {**field.schema(), 'displayOrder': order} for order, field in enumerate(FIELDS)
+    }
 
 
 # The settings of a job
@@ -393,7 +490,8 @@ def read_settings(params: Any) -> Settings:
         channel=read_index(params, 'channel', 'The channel'),
         location=read_location(params),
         connect_to=read_connection(params),
-        share_examples=read_share_examples(params))
+        share_examples=read_share_examples(params),
+    )
 
 
 def check_together(values: Mapping[str, Any]) -> None:
@@ -481,7 +579,9 @@ def read_location(params: Mapping) -> Location:
     tile = params.get('tile', {})
     if not isinstance(tile, Mapping):
         raise messages.NO_LOCATION.error(seen=show(tile))
-    xy, z, time = (read_index(tile, axis, f'The current position in {axis}') for axis in BATCH_AXES.values())
+    xy, z, time = (
+        read_index(tile, axis, f'The current position in {axis}') for axis in BATCH_AXES.values()
+    )
     return Location(xy, z, time)
 
 
@@ -504,6 +604,8 @@ def read_share_examples(params: Mapping) -> Mapping[str, str] | None:
     if examples is None:
         return None
     is_record = isinstance(examples, Mapping)
-    if not is_record or not all(isinstance(text, str) for pair in examples.items() for text in pair):
+    if not is_record or not all(
+        isinstance(text, str) for pair in examples.items() for text in pair
+    ):
         raise messages.SHARE_UNREADABLE.error(seen=show(examples))
     return examples

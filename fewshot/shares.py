@@ -1,4 +1,5 @@
 """One batch over several jobs: each searches a share, and all learn from the same examples."""
+
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,8 +24,14 @@ class Shares(NamedTuple):
     other_jobs: list[str]
 
 
-def start_shares(server: Server, params: Mapping[str, Any], jobs: int, locations: Sequence[Location],
-                 examples: Iterable[Mapping], reporter: Reporter) -> Shares:
+def start_shares(
+    server: Server,
+    params: Mapping[str, Any],
+    jobs: int,
+    locations: Sequence[Location],
+    examples: Iterable[Mapping],
+    reporter: Reporter,
+) -> Shares:
     """Start a job for each share of a batch but the first. This job keeps the shares that the server refuses.
 
     Parameters
@@ -43,7 +50,7 @@ def start_shares(server: Server, params: Mapping[str, Any], jobs: int, locations
     girder_client.HttpError
         The login has expired.
     """
-    block, = cover_locations(locations)  # the batch fields name one block
+    (block,) = cover_locations(locations)  # the batch fields name one block
     shares = split_block(block, jobs)
     if len(shares) != jobs:
         reporter.warn(messages.OTHER_NUMBER_OF_JOBS, shares=len(shares), jobs=jobs)
@@ -66,12 +73,15 @@ def start_shares(server: Server, params: Mapping[str, Any], jobs: int, locations
     if names:
         reporter.warn(messages.SPLIT, jobs=len(names) + 1, names=', '.join(names))
     if refusals:
-        reporter.warn(messages.JOBS_NOT_STARTED, refused=len(refusals), jobs=len(shares), reason=refusals[0])
+        reporter.warn(
+            messages.JOBS_NOT_STARTED, refused=len(refusals), jobs=len(shares), reason=refusals[0]
+        )
     return Shares(own, names)
 
 
-def narrow_params(params: Mapping[str, Any], share: Block, number: int, total: int,
-                  digests: Mapping[str, str]) -> dict[str, Any]:
+def narrow_params(
+    params: Mapping[str, Any], share: Block, number: int, total: int, digests: Mapping[str, str]
+) -> dict[str, Any]:
     """Return the parameters of the job for a share: those of the whole, except for the batch, Jobs and the name.
 
     Parameters
@@ -82,9 +92,12 @@ def narrow_params(params: Mapping[str, Any], share: Block, number: int, total: i
         From `digest_examples`.
     """
     name = params.get('name') or TITLE
-    return {**params, 'name': f'{name} ({number} of {total})',
-            'workerInterface': {**params['workerInterface'], **share.fields, 'Jobs': 1},
-            SHARE_EXAMPLES: dict(digests)}
+    return {
+        **params,
+        'name': f'{name} ({number} of {total})',
+        'workerInterface': {**params['workerInterface'], **share.fields, 'Jobs': 1},
+        SHARE_EXAMPLES: dict(digests),
+    }
 
 
 def digest_examples(annotations: Iterable[Mapping]) -> dict[str, str]:
@@ -94,11 +107,15 @@ def digest_examples(annotations: Iterable[Mapping]) -> dict[str, str]:
 
 def digest(annotation: Mapping) -> str:
     """Return a short text that changes with an annotation's outline, location and tags."""
-    content = json.dumps([annotation.get(key) for key in ('coordinates', 'location', 'tags')], sort_keys=True)
+    content = json.dumps(
+        [annotation.get(key) for key in ('coordinates', 'location', 'tags')], sort_keys=True
+    )
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
-def keep_shared_examples(annotations: Sequence[Mapping], digests: Mapping[str, str]) -> list[Mapping]:
+def keep_shared_examples(
+    annotations: Sequence[Mapping], digests: Mapping[str, str]
+) -> list[Mapping]:
     """Return the annotations that the batch was started with. Later ones are ignored.
 
     Raises
@@ -110,5 +127,7 @@ def keep_shared_examples(annotations: Sequence[Mapping], digests: Mapping[str, s
     gone = [one for one in digests if one not in found]
     changed = [one for one in digests if one in found and digest(found[one]) != digests[one]]
     if gone or changed:
-        raise messages.EXAMPLES_CHANGED.error(gone=len(gone), count=len(digests), changed=len(changed))
+        raise messages.EXAMPLES_CHANGED.error(
+            gone=len(gone), count=len(digests), changed=len(changed)
+        )
     return [found[one] for one in digests]

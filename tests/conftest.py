@@ -21,7 +21,9 @@ REPOSITORY = Path(__file__).parents[1]
 SECONDS_TO_STOP = 60
 
 # on a busy machine an example may take any time, and that says nothing about the worker
-hypothesis.settings.register_profile('patient', deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.register_profile(
+    'patient', deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
 hypothesis.settings.load_profile('patient')
 
 
@@ -69,11 +71,15 @@ def start(folder: Path, *options: str) -> Server:
     assert process.stdout is not None
     line = process.stdout.readline()
     if not line:
-        raise RuntimeError(f'The annotation server ended with status {process.wait()} before it was ready.')
+        raise RuntimeError(
+            f'The annotation server ended with status {process.wait()} before it was ready.'
+        )
     ready = json.loads(line)
     client = girder_client.GirderClient(apiUrl=ready['apiUrl'])
     client.setToken(ready['token'])
-    return Server(ready['apiUrl'], ready['token'], ready['datasets'], client, process, ready['users'])
+    return Server(
+        ready['apiUrl'], ready['token'], ready['datasets'], client, process, ready['users']
+    )
 
 
 @contextmanager

@@ -1,4 +1,5 @@
 """The small model, loaded once for all tests, and pictures on which it finds something."""
+
 import functools
 
 import numpy as np
@@ -19,19 +20,28 @@ def small_predictor() -> SamPredictor:
     return SamPredictor(load_model(VIT_MINI, str(CHECKPOINT)))
 
 
-def draw_discs(centres: list[tuple[int, int]], radius: float, side: int = 128) -> tuple[np.ndarray, np.ndarray]:
+def draw_discs(
+    centres: list[tuple[int, int]], radius: float, side: int = 128
+) -> tuple[np.ndarray, np.ndarray]:
     """Bright discs on a dark ground with some noise: (side, side) uint16, and labels counted from 1."""
     rng = np.random.default_rng(3)
     rows, columns = np.mgrid[:side, :side]
     labels = np.zeros((side, side), np.int32)
     for number, (row, column) in enumerate(centres, start=1):
         labels[np.hypot(rows - row, columns - column) < radius] = number
-    image = ndimage.gaussian_filter(400 + 3000.0 * (labels > 0), 1) + rng.normal(0, 60, labels.shape)
+    image = ndimage.gaussian_filter(400 + 3000.0 * (labels > 0), 1) + rng.normal(
+        0, 60, labels.shape
+    )
     return image.clip(0).astype(np.uint16), labels
 
 
 def outline_disc(row: float, column: float, radius: float) -> list[dict[str, float]]:
     """A disc's outline as an annotation's coordinates."""
     angles = np.linspace(0, 2 * np.pi, 40, endpoint=False)
-    return [{'x': float(column + 0.5 + radius * np.cos(angle)), 'y': float(row + 0.5 + radius * np.sin(angle))}
-            for angle in angles]
+    return [
+        {
+            'x': float(column + 0.5 + radius * np.cos(angle)),
+            'y': float(row + 0.5 + radius * np.sin(angle)),
+        }
+        for angle in angles
+    ]

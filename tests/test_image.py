@@ -54,7 +54,12 @@ def read_stages(dockerfile: str) -> list[Stage]:
 
 
 def read_labels(stage: Stage) -> dict[str, str]:
-    pairs = [pair for instruction, value in stage if instruction == 'LABEL' for pair in shlex.split(value)]
+    pairs = [
+        pair
+        for instruction, value in stage
+        if instruction == 'LABEL'
+        for pair in shlex.split(value)
+    ]
     return {key: text for key, text in (pair.split('=', 1) for pair in pairs)}
 
 
@@ -77,7 +82,11 @@ def is_sent(path: str) -> bool:
     sent = True
     for pattern in (REPOSITORY / '.dockerignore').read_text().splitlines():
         parts = [path, *(str(folder) for folder in Path(path).parents)]
-        if pattern and not pattern.startswith('#') and any(fnmatch(part, pattern.lstrip('!')) for part in parts):
+        if (
+            pattern
+            and not pattern.startswith('#')
+            and any(fnmatch(part, pattern.lstrip('!')) for part in parts)
+        ):
             sent = pattern.startswith('!')
     return sent
 
@@ -90,7 +99,9 @@ def list_code(path: Path) -> list[Path]:
 
 def find_imports() -> Iterator[str]:
     """Third-party modules that the worker's code imports, anywhere in it."""
-    for file in (file for name in WORKER for file in list_code(REPOSITORY / name) if file.suffix == '.py'):
+    for file in (
+        file for name in WORKER for file in list_code(REPOSITORY / name) if file.suffix == '.py'
+    ):
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.Import):
                 yield from (alias.name.partition('.')[0] for alias in node.names)
@@ -160,7 +171,9 @@ def run_entry_command(root: Path, *arguments: str) -> subprocess.CompletedProces
     """The image's entry command with this Python for the image's, from a folder with no code in it."""
     _, script = read_command(read_stages('Dockerfile')[-1])
     command = [sys.executable, str(root / script.lstrip('/')), *arguments]
-    return subprocess.run(command, cwd=root.parent, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(
+        command, cwd=root.parent, capture_output=True, text=True, timeout=60, check=False
+    )
 
 
 @pytest.mark.parametrize('dockerfile', IMAGES)
@@ -169,15 +182,26 @@ def test_the_labels_that_the_server_reads_stand_in_the_final_stage(dockerfile: s
     assert not any(earlier)
     assert final['annotationShape'] == 'polygon'
     assert final['interfaceCategory'] == 'SAM'
-    needed = ['isUPennContrastWorker', 'isAnnotationWorker', 'interfaceName', 'description', 'defaultToolName']
+    needed = [
+        'isUPennContrastWorker',
+        'isAnnotationWorker',
+        'interfaceName',
+        'description',
+        'defaultToolName',
+    ]
     assert all(final[label] for label in needed)
 
 
-@pytest.mark.parametrize(('dockerfile', 'gpu', 'runtime'), [
-    ('Dockerfile', 'true', 'nvidia_driver'),
-    ('Dockerfile_M1', 'false', None),
-])
-def test_only_the_image_for_cuda_asks_for_a_gpu(dockerfile: str, gpu: str, runtime: str | None) -> None:
+@pytest.mark.parametrize(
+    ('dockerfile', 'gpu', 'runtime'),
+    [
+        ('Dockerfile', 'true', 'nvidia_driver'),
+        ('Dockerfile_M1', 'false', None),
+    ],
+)
+def test_only_the_image_for_cuda_asks_for_a_gpu(
+    dockerfile: str, gpu: str, runtime: str | None
+) -> None:
     labels = read_labels(read_stages(dockerfile)[-1])
     assert labels['isGPUWorker'] == gpu
     assert labels.get('com.nvidia.volumes.needed') == runtime
@@ -185,7 +209,12 @@ def test_only_the_image_for_cuda_asks_for_a_gpu(dockerfile: str, gpu: str, runti
 
 @pytest.mark.parametrize('dockerfile', [*IMAGES, TEST_IMAGE])
 def test_every_file_to_copy_is_in_the_checkout_and_sent_to_the_build(dockerfile: str) -> None:
-    copies = [copy for stage in read_stages(dockerfile) for copy in read_copies(stage) if copy.stage is None]
+    copies = [
+        copy
+        for stage in read_stages(dockerfile)
+        for copy in read_copies(stage)
+        if copy.stage is None
+    ]
     assert copies
     for source in (source for copy in copies for source in copy.sources):
         files = list_code(REPOSITORY / source)
@@ -196,23 +225,38 @@ def test_every_file_to_copy_is_in_the_checkout_and_sent_to_the_build(dockerfile:
 
 @pytest.mark.parametrize('dockerfile', [*IMAGES, TEST_IMAGE])
 def test_what_is_copied_is_readable_whatever_the_rights_in_the_checkout(dockerfile: str) -> None:
-    copies = [value for stage in read_stages(dockerfile) for instruction, value in stage
-              if instruction in ('COPY', 'ADD')]
+    copies = [
+        value
+        for stage in read_stages(dockerfile)
+        for instruction, value in stage
+        if instruction in ('COPY', 'ADD')
+    ]
     assert copies
     assert not [value for value in copies if not re.search(r'--chmod=(644|755) ', value)]
 
 
-@pytest.mark.parametrize('path', ['.git/config', '.venv/bin/python', 'README.md', 'demo/dataset.py',
-                                  'fewshot/__pycache__/models.cpython-311.pyc'])
+@pytest.mark.parametrize(
+    'path',
+    [
+        '.git/config',
+        '.venv/bin/python',
+        'README.md',
+        'demo/dataset.py',
+        'fewshot/__pycache__/models.cpython-311.pyc',
+    ],
+)
 def test_what_no_image_needs_is_not_sent_to_the_build(path: str) -> None:
     assert not is_sent(path)
 
 
 @pytest.mark.parametrize('dockerfile', IMAGES)
-def test_the_final_stage_holds_environment_checkpoint_and_code_and_nothing_else(dockerfile: str) -> None:
+def test_the_final_stage_holds_environment_checkpoint_and_code_and_nothing_else(
+    dockerfile: str,
+) -> None:
     copies = read_copies(read_stages(dockerfile)[-1])
     assert sorted(source for copy in copies for source in copy.sources) == sorted(
-        ['/opt/worker', f'/{VIT_H.file}', *WORKER])
+        ['/opt/worker', f'/{VIT_H.file}', *WORKER]
+    )
 
 
 @pytest.mark.parametrize('dockerfile', IMAGES)
@@ -233,15 +277,21 @@ def test_the_build_checks_the_checkpoint_that_the_worker_knows(dockerfile: str) 
     [download] = [value.split() for instruction, value in stage if instruction == 'ADD']
     assert f'--checksum=sha256:{VIT_H.sha256}' in download
     assert download[-2].endswith(f'/{VIT_H.file}')
-    [size] = [re.findall(r'-eq (\d+)', value) for instruction, value in stage if instruction == 'RUN']
+    [size] = [
+        re.findall(r'-eq (\d+)', value) for instruction, value in stage if instruction == 'RUN'
+    ]
     assert size == [str(VIT_H.size)]
     final = read_copies(read_stages(dockerfile)[-1])
-    assert Copy([download[-1]], f'/{VIT_H.file}', 'checkpoint') in final  # SAM_CHECKPOINT_DIR is / if it is not set
+    assert (
+        Copy([download[-1]], f'/{VIT_H.file}', 'checkpoint') in final
+    )  # SAM_CHECKPOINT_DIR is / if it is not set
 
 
 def test_everything_that_the_worker_imports_is_in_its_environment() -> None:
     distributions = packages_distributions()
-    third_party = set(find_imports()) - sys.stdlib_module_names - {Path(name).stem for name in WORKER}
+    third_party = (
+        set(find_imports()) - sys.stdlib_module_names - {Path(name).stem for name in WORKER}
+    )
     assert {'torch', 'skimage', 'girder_client'} <= third_party
     _, from_pip = read_environment()
     for module in third_party:
@@ -277,22 +327,45 @@ def test_the_entry_command_answers_from_what_the_image_holds(image_root: Path) -
 
 
 def test_the_entry_command_publishes_the_interface_from_what_the_image_holds(
-        image_root: Path, start_server: StartServer, tmp_path: Path) -> None:
+    image_root: Path, start_server: StartServer, tmp_path: Path
+) -> None:
     server = start_server(tmp_path)
     ended = run_entry_command(
-        image_root, '--apiUrl', server.apiUrl, '--token', server.token, '--request', 'interface',
-        '--parameters', '{"image": "sam_fewshot:latest"}')
+        image_root,
+        '--apiUrl',
+        server.apiUrl,
+        '--token',
+        server.token,
+        '--request',
+        'interface',
+        '--parameters',
+        '{"image": "sam_fewshot:latest"}',
+    )
     assert ended.returncode == 0, ended.stderr
-    assert 'Training Tag' in server.client.get('worker_interface', parameters={'image': 'sam_fewshot:latest'})
+    assert 'Training Tag' in server.client.get(
+        'worker_interface', parameters={'image': 'sam_fewshot:latest'}
+    )
 
 
 def test_every_module_of_the_image_loads_from_what_the_image_holds(image_root: Path) -> None:
     modules = [file.relative_to(image_root) for file in list_code(image_root)]
-    names = [str(module.with_suffix('')).replace('/', '.') for module in modules if module.stem != '__init__']
-    code = (f'import importlib, sys; sys.path[0] = {str(image_root)!r}\n'
-            f'for name in {names}: print(importlib.import_module(name).__file__)')
-    ended = subprocess.run([sys.executable, '-c', code], cwd=image_root.parent, capture_output=True, text=True,
-                           timeout=120, check=False)
+    names = [
+        str(module.with_suffix('')).replace('/', '.')
+        for module in modules
+        if module.stem != '__init__'
+    ]
+    code = (
+        f'import importlib, sys; sys.path[0] = {str(image_root)!r}\n'
+        f'for name in {names}: print(importlib.import_module(name).__file__)'
+    )
+    ended = subprocess.run(
+        [sys.executable, '-c', code],
+        cwd=image_root.parent,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
     assert ended.returncode == 0, ended.stderr
     assert len(names) > len(WORKER)
     assert all(line.startswith(str(image_root)) for line in ended.stdout.splitlines())
@@ -302,7 +375,8 @@ def test_the_tests_of_the_image_load_from_what_it_holds(test_image_root: Path) -
     _, *arguments = read_command(read_stages(TEST_IMAGE)[-1])
     command = [sys.executable, *arguments, '--collect-only', '-q']
     ended = subprocess.run(
-        command, cwd=test_image_root, capture_output=True, text=True, check=False)
+        command, cwd=test_image_root, capture_output=True, text=True, check=False
+    )
     assert ended.returncode == 0, ended.stdout[-3000:]
     assert 'tests/fewshot/test_encoder.py::' in ended.stdout
 
@@ -310,12 +384,18 @@ def test_the_tests_of_the_image_load_from_what_it_holds(test_image_root: Path) -
 def test_no_test_reads_a_file_that_the_test_image_lacks(test_image_root: Path) -> None:
     _, *arguments = read_command(read_stages(TEST_IMAGE)[-1])
     ignored = [word.removeprefix('--ignore=') for word in arguments if word.startswith('--ignore=')]
-    files = [file for file in test_image_root.rglob('tests/**/*.py')
-             if not any(file.is_relative_to(test_image_root / name) for name in ignored)]
+    files = [
+        file
+        for file in test_image_root.rglob('tests/**/*.py')
+        if not any(file.is_relative_to(test_image_root / name) for name in ignored)
+    ]
     assert len(files) > 50
-    missing = {f'{file.relative_to(test_image_root)}: {path}'
-               for file in files for path in find_paths(file.read_text())
-               if os.path.exists(REPOSITORY / path) and not os.path.exists(test_image_root / path)}
+    missing = {
+        f'{file.relative_to(test_image_root)}: {path}'
+        for file in files
+        for path in find_paths(file.read_text())
+        if os.path.exists(REPOSITORY / path) and not os.path.exists(test_image_root / path)
+    }
     assert not missing, 'Move these files to tests/data, or give temporary files another name.'
 
 
@@ -331,22 +411,32 @@ file = open('README.md')
 @pytest.mark.parametrize('dockerfile', [*IMAGES, TEST_IMAGE])
 def test_hadolint_has_nothing_to_say(dockerfile: str) -> None:
     hadolint = Path(sys.executable).parent / 'hadolint'
-    ended = subprocess.run([str(hadolint), '--no-color', dockerfile], cwd=REPOSITORY, capture_output=True, text=True,
-                           check=False)
+    ended = subprocess.run(
+        [str(hadolint), '--no-color', dockerfile],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert (ended.returncode, ended.stdout) == (0, '')
 
 
 def read_services(**environment: str) -> dict[str, dict]:
     """The services of docker-compose.yml, with the variables that it names filled in, or their defaults."""
-    text = re.sub(r'\$\{(\w+):-([^}]*)\}', lambda match: environment.get(match[1], match[2]),
-                  (REPOSITORY / 'docker-compose.yml').read_text())
+    text = re.sub(
+        r'\$\{(\w+):-([^}]*)\}',
+        lambda match: environment.get(match[1], match[2]),
+        (REPOSITORY / 'docker-compose.yml').read_text(),
+    )
     assert '${' not in text
     return yaml.safe_load(text)['services']
 
 
 def read_build_commands(document: str) -> set[tuple[str, str]]:
     """(image, Dockerfile) of every `docker build` in a document."""
-    found = re.findall(r'docker build --tag (\S+)(?: --file (\S+))? \.', (REPOSITORY / document).read_text())
+    found = re.findall(
+        r'docker build --tag (\S+)(?: --file (\S+))? \.', (REPOSITORY / document).read_text()
+    )
     return {(image, dockerfile or 'Dockerfile') for image, dockerfile in found}
 
 
@@ -379,8 +469,14 @@ def test_all_documents_show_the_same_commands() -> None:
 def test_the_deployment_guide_lists_the_labels_of_both_images(dockerfile: str, column: int) -> None:
     guide = (REPOSITORY / 'docs/deployment.md').read_text()
     table = guide.partition('\n## The labels')[2].partition('\n## ')[0]
-    rows = [[cell.strip().strip('`') for cell in line.split('|')[1:-1]] for line in table.splitlines()
-            if line.startswith('| `')]
-    labels = {key: value for key, value in read_labels(read_stages(dockerfile)[-1]).items()
-              if not key.startswith('org.opencontainers')}
+    rows = [
+        [cell.strip().strip('`') for cell in line.split('|')[1:-1]]
+        for line in table.splitlines()
+        if line.startswith('| `')
+    ]
+    labels = {
+        key: value
+        for key, value in read_labels(read_stages(dockerfile)[-1]).items()
+        if not key.startswith('org.opencontainers')
+    }
     assert {row[0]: row[column] for row in rows if row[column] != 'not set'} == labels

@@ -1,4 +1,5 @@
 """The entrypoint: its names, what it loads, what it sends. Whole jobs are in end_to_end/."""
+
 import subprocess
 import sys
 from unittest.mock import patch
@@ -18,7 +19,9 @@ HEAVY = {'torch', 'torchvision', 'segment_anything', 'skimage', 'shapely', 'cv2'
 def loaded_by(code: str) -> set[str]:
     """Names of the modules that a fresh Python has loaded after running some code."""
     code += '\nimport sys; print("\\n" + " ".join(sys.modules))'
-    printed = subprocess.run([sys.executable, '-c', code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    printed = subprocess.run(
+        [sys.executable, '-c', code], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
     return {name.partition('.')[0] for name in printed.stdout.splitlines()[-1].split()}
 
 
@@ -35,8 +38,16 @@ def test_answering_an_interface_request_loads_nothing_heavy():
     ) & {*HEAVY, 'numpy'}
 
 
-@pytest.mark.parametrize('name', ['encode_image_with_sam1', 'pool_features_with_mask', 'annotation_to_mask',
-                                  'ensure_rgb', 'extract_crop_with_context'])
+@pytest.mark.parametrize(
+    'name',
+    [
+        'encode_image_with_sam1',
+        'pool_features_with_mask',
+        'annotation_to_mask',
+        'ensure_rgb',
+        'extract_crop_with_context',
+    ],
+)
 def test_a_step_of_the_pipeline_can_be_taken_from_the_entrypoint(name):
     assert callable(getattr(entrypoint, name))
     assert name in entrypoint.__all__
@@ -50,7 +61,9 @@ def test_an_unknown_name_of_the_entrypoint_is_an_attribute_error():
 def test_the_form_reaches_the_server(start_server, tmp_path):
     write_dataset(tmp_path, 'cells', np.zeros((8, 8), np.uint8))
     server = start_server(tmp_path)
-    ended = run_worker('interface', {'image': 'lab/sam few-shot:latest'}, server.apiUrl, server.token)
+    ended = run_worker(
+        'interface', {'image': 'lab/sam few-shot:latest'}, server.apiUrl, server.token
+    )
     assert (ended.status, ended.messages) == (0, [])
     stored = server.client.get('worker_interface', parameters={'image': 'lab/sam few-shot:latest'})
     assert list(stored) == [field.name for field in FIELDS]
@@ -64,10 +77,13 @@ def test_an_interface_request_that_the_server_refuses_fails(start_server, tmp_pa
     assert ended.status != 0 and '401' in ended.log and 'wrong-token' not in ended.log
 
 
-@pytest.mark.parametrize('params', [
-    make_params(**{'Points per side': 3}),
-    {**make_params(), 'channel': 9},  # only the dataset's metadata tells that this is wrong
-])
+@pytest.mark.parametrize(
+    'params',
+    [
+        make_params(**{'Points per side': 3}),
+        {**make_params(), 'channel': 9},  # only the dataset's metadata tells that this is wrong
+    ],
+)
 def test_torch_is_not_loaded_before_the_job_is_checked(params, start_server, tmp_path):
     write_dataset(tmp_path, 'cells', np.zeros((8, 8), np.uint8))
     server = start_server(tmp_path)
@@ -77,7 +93,8 @@ def test_torch_is_not_loaded_before_the_job_is_checked(params, start_server, tmp
         f'os.environ["SAM_CHECKPOINT_DIR"] = {str(REPOSITORY / "models")!r}\n'
         f'try: entrypoint.compute(*{arguments!r}, {params!r})\n'
         'except Exception as error: print(error)\n'
-        'else: raise AssertionError') & {'torch', 'torchvision', 'segment_anything'}
+        'else: raise AssertionError'
+    ) & {'torch', 'torchvision', 'segment_anything'}
 
 
 def test_errors_go_out_through_the_name_in_the_entrypoint():
@@ -101,7 +118,9 @@ def test_form_is_handed_over_under_the_images_name():
     with patch('annotation_client.workers.UPennContrastWorkerPreviewClient') as client:
         entrypoint.interface('lab/sam:latest', 'http://a', 'secret')
     client.assert_called_once_with(apiUrl='http://a', token='secret')
-    client.return_value.setWorkerImageInterface.assert_called_once_with('lab/sam:latest', build_interface())
+    client.return_value.setWorkerImageInterface.assert_called_once_with(
+        'lab/sam:latest', build_interface()
+    )
 
 
 def test_unforeseen_failure_is_told_once_and_raised(monkeypatch):
@@ -112,6 +131,6 @@ def test_unforeseen_failure_is_told_once_and_raised(monkeypatch):
 
     with patch('entrypoint.sendError') as sent, pytest.raises(ZeroDivisionError):
         entrypoint.compute('d', NOWHERE, 't', make_params(), make_server=fail)
-    message, = sent.call_args.args
+    (message,) = sent.call_args.args
     assert message == 'division by zero'
     assert 'ZeroDivisionError' in sent.call_args.kwargs['info']

@@ -1,4 +1,5 @@
 """The worker as the server starts it, for tests: its arguments, its process, what it prints."""
+
 import json
 import os
 import subprocess
@@ -26,24 +27,66 @@ class Ended:
 
 def make_params(**changes: Any) -> dict[str, Any]:
     """A job's parameters as the server sends them; `changes` go into the form's values, None included."""
-    form = {'Training Tag': ['example'], 'Batch XY': '', 'Batch Z': '', 'Batch Time': '', 'Model': 'sam_vit_mini',
-            'Similarity Threshold': 0.5, 'Target Occupancy': 0.2, 'Points per side': 16, 'Min Mask Area': 30,
-            'Max Mask Area': 0, 'Smoothing': 0.3}
+    form = {
+        'Training Tag': ['example'],
+        'Batch XY': '',
+        'Batch Z': '',
+        'Batch Time': '',
+        'Model': 'sam_vit_mini',
+        'Similarity Threshold': 0.5,
+        'Target Occupancy': 0.2,
+        'Points per side': 16,
+        'Min Mask Area': 30,
+        'Max Mask Area': 0,
+        'Smoothing': 0.3,
+    }
     return {
-        'type': 'segmentation', 'id': 'b1946ac9-2492-4d23-8e1f-3a1c5f9d0e77', 'name': 'My cells',
-        'image': 'sam_fewshot:latest', 'channel': 0, 'assignment': {'XY': 0, 'Z': 0, 'Time': 0}, 'tags': ['cell'],
-        'tile': {'XY': 0, 'Z': 0, 'Time': 0}, 'connectTo': {'tags': [], 'layer': None, 'channel': None},
+        'type': 'segmentation',
+        'id': 'b1946ac9-2492-4d23-8e1f-3a1c5f9d0e77',
+        'name': 'My cells',
+        'image': 'sam_fewshot:latest',
+        'channel': 0,
+        'assignment': {'XY': 0, 'Z': 0, 'Time': 0},
+        'tags': ['cell'],
+        'tile': {'XY': 0, 'Z': 0, 'Time': 0},
+        'connectTo': {'tags': [], 'layer': None, 'channel': None},
         'workerInterface': {**form, **changes},
         'scales': {'pixelSize': {'value': 0.000325, 'unit': 'mm'}},
     }
 
 
-def run_worker(request: str, parameters: Any, apiUrl: str = NOWHERE, token: str = 'no-token',
-               datasetId: str | None = None, checkpoints: Path = REPOSITORY / 'models') -> Ended:
+def run_worker(
+    request: str,
+    parameters: Any,
+    apiUrl: str = NOWHERE,
+    token: str = 'no-token',
+    datasetId: str | None = None,
+    checkpoints: Path = REPOSITORY / 'models',
+) -> Ended:
     """Run `entrypoint.py` in a process of its own and wait for it. `parameters` may be text that is no JSON."""
     text = parameters if isinstance(parameters, str) else json.dumps(parameters)
-    command = [sys.executable, 'entrypoint.py', '--apiUrl', apiUrl, '--token', token, '--request', request,
-               '--parameters', text, *(['--datasetId', datasetId] if datasetId else [])]
-    ended = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=600, check=False,
-                           env={**os.environ, 'SAM_CHECKPOINT_DIR': str(checkpoints)})
-    return Ended(ended.returncode, [json.loads(line) for line in ended.stdout.splitlines()], ended.stderr)
+    command = [
+        sys.executable,
+        'entrypoint.py',
+        '--apiUrl',
+        apiUrl,
+        '--token',
+        token,
+        '--request',
+        request,
+        '--parameters',
+        text,
+        *(['--datasetId', datasetId] if datasetId else []),
+    ]
+    ended = subprocess.run(
+        command,
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+        env={**os.environ, 'SAM_CHECKPOINT_DIR': str(checkpoints)},
+    )
+    return Ended(
+        ended.returncode, [json.loads(line) for line in ended.stdout.splitlines()], ended.stderr
+    )

@@ -5,6 +5,7 @@ how good is the best of the three masks, and the one that the model prefers? Wit
 generator on synthetic images, at several cuts of predicted IoU and stability: this chose the values in
 `fewshot/sam/checkpoints.py`.
 """
+
 import argparse
 import itertools
 from dataclasses import replace
@@ -26,9 +27,16 @@ from training.synthetic import make_image
 from training.train import OUT
 
 SEED = 2026  # training uses another
-SMALLEST, LARGEST = 60, 256 ** 2 // 8  # pixels; fragments at a border and the background are no objects
+SMALLEST, LARGEST = (
+    60,
+    256**2 // 8,
+)  # pixels; fragments at a border and the background are no objects
 POINTS_PER_SIDE = 16
-IOU_CUTS, STABILITY_CUTS, NMS_CUTS = (0.4, 0.5, 0.55, 0.6, 0.65, 0.7), (0.5, 0.6, 0.7, 0.8, 0.85), (0.2, 0.3, 0.5, 0.7)
+IOU_CUTS, STABILITY_CUTS, NMS_CUTS = (
+    (0.4, 0.5, 0.55, 0.6, 0.65, 0.7),
+    (0.5, 0.6, 0.7, 0.8, 0.85),
+    (0.2, 0.3, 0.5, 0.7),
+)
 
 
 class Proposals(NamedTuple):
@@ -44,7 +52,9 @@ def load_synthetic(count: int) -> list[tuple[np.ndarray, np.ndarray]]:
     """The middle 256×256 pixels of so many held-out images, with labels."""
     rng = np.random.default_rng(SEED)
     middle = (slice(128, 384), slice(128, 384))
-    return [(rgb[middle], labels[middle]) for rgb, labels in (make_image(rng) for _ in range(count))]
+    return [
+        (rgb[middle], labels[middle]) for rgb, labels in (make_image(rng) for _ in range(count))
+    ]
 
 
 def load_nuclei(side: int) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -77,19 +87,33 @@ def measure_points(predictor: SamPredictor, images: list[tuple[np.ndarray, np.nd
             iou = [(mask & found).sum() / (mask | found).sum() for found in masks]
             rows.append((max(iou), iou[int(np.argmax(predicted))], predicted.max()))
     best, preferred, claimed = np.array(rows).T
-    return (f'{len(rows)} objects, best mask {best.mean():.3f}, preferred {preferred.mean():.3f} '
-            f'({(preferred > 0.5).mean():.0%} above 0.5), predicted {claimed.mean():.3f}')
+    return (
+        f'{len(rows)} objects, best mask {best.mean():.3f}, preferred {preferred.mean():.3f} '
+        f'({(preferred > 0.5).mean():.0%} above 0.5), predicted {claimed.mean():.3f}'
+    )
 
 
 def propose_all(predictor: SamPredictor, rgb: np.ndarray, labels: np.ndarray) -> Proposals:
     """All masks of an image that any of the cuts could let through, near duplicates among them."""
     loosest = replace(
-        VIT_MINI, pred_iou_thresh=min(IOU_CUTS), stability_score_thresh=min(STABILITY_CUTS), box_nms_thresh=1)
+        VIT_MINI,
+        pred_iou_thresh=min(IOU_CUTS),
+        stability_score_thresh=min(STABILITY_CUTS),
+        box_nms_thresh=1,
+    )
     features = encode_image_with_sam1(predictor, np.ascontiguousarray(rgb))
     proposed = propose_candidates(
-        predictor.model, features, rgb.shape, loosest, points_per_side=POINTS_PER_SIDE, min_area=SMALLEST,
-        report=lambda share: None)
-    proposed = [candidate for candidate in proposed if has_allowed_area(candidate, SMALLEST, LARGEST)]
+        predictor.model,
+        features,
+        rgb.shape,
+        loosest,
+        points_per_side=POINTS_PER_SIDE,
+        min_area=SMALLEST,
+        report=lambda share: None,
+    )
+    proposed = [
+        candidate for candidate in proposed if has_allowed_area(candidate, SMALLEST, LARGEST)
+    ]
     objects = masks_of(labels)
     iou = np.zeros((len(proposed), len(objects)))
     for row, candidate in enumerate(proposed):
@@ -97,33 +121,58 @@ def propose_all(predictor: SamPredictor, rgb: np.ndarray, labels: np.ndarray) ->
             shared = (mask[candidate.box.slices] & candidate.mask).sum()
             iou[row, column] = shared / (mask.sum() + candidate.area - shared)
     return Proposals(
-        iou, torch.tensor([(c.box.left, c.box.top, c.box.right - 1, c.box.bottom - 1) for c in proposed]).float(),
-        torch.tensor([c.predicted_iou for c in proposed]), torch.tensor([c.stability_score for c in proposed]))
+        iou,
+        torch.tensor(
+            [(c.box.left, c.box.top, c.box.right - 1, c.box.bottom - 1) for c in proposed]
+        ).float(),
+        torch.tensor([c.predicted_iou for c in proposed]),
+        torch.tensor([c.stability_score for c in proposed]),
+    )
 
 
-def score_cuts(images: list[Proposals], iou_cut: float, stability_cut: float, nms_cut: float) -> tuple[float, ...]:
+def score_cuts(
+    images: list[Proposals], iou_cut: float, stability_cut: float, nms_cut: float
+) -> tuple[float, ...]:
     """F1, precision and recall at IoU 0.5 of what the generator gives with these three cuts."""
     right = found = truth = 0
     for image in images:
         good = torch.nonzero((image.predicted > iou_cut) & (image.stability >= stability_cut))[:, 0]
         kept = good[nms(image.boxes[good], image.predicted[good], nms_cut)].numpy()
-        right, found, truth = right + len(match_iou(image.iou[kept])), found + len(kept), truth + image.iou.shape[1]
+        right, found, truth = (
+            right + len(match_iou(image.iou[kept])),
+            found + len(kept),
+            truth + image.iou.shape[1],
+        )
     return 2 * right / (found + truth), right / max(found, 1), right / truth
 
 
 if __name__ == '__main__':
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--checkpoint', default=str(OUT))
-    parser.add_argument('--thresholds', action='store_true', help='try cuts of the mask generator (minutes)')
+    parser.add_argument(
+        '--thresholds', action='store_true', help='try cuts of the mask generator (minutes)'
+    )
     arguments = parser.parse_args()
     with torch.inference_mode():
         predictor = SamPredictor(load_model(VIT_MINI, arguments.checkpoint))
         print('synthetic:', measure_points(predictor, load_synthetic(40)), flush=True)
-        print('labelled image, squares of 128:', measure_points(predictor, load_nuclei(128)), flush=True)
-        print('labelled image, squares of 256:', measure_points(predictor, load_nuclei(256)), flush=True)
+        print(
+            'labelled image, squares of 128:',
+            measure_points(predictor, load_nuclei(128)),
+            flush=True,
+        )
+        print(
+            'labelled image, squares of 256:',
+            measure_points(predictor, load_nuclei(256)),
+            flush=True,
+        )
         if arguments.thresholds:
             images = [propose_all(predictor, *image) for image in load_synthetic(24)]
             cuts = itertools.product(IOU_CUTS, STABILITY_CUTS, NMS_CUTS)
-            for scores, used in sorted(((score_cuts(images, *used), used) for used in cuts), reverse=True)[:10]:
-                print('F1 {:.3f}, precision {:.2f}, recall {:.2f}'.format(*scores),
-                      'at predicted IoU {}, stability {}, box NMS {}'.format(*used))
+            for scores, used in sorted(
+                ((score_cuts(images, *used), used) for used in cuts), reverse=True
+            )[:10]:
+                print(
+                    'F1 {:.3f}, precision {:.2f}, recall {:.2f}'.format(*scores),
+                    'at predicted IoU {}, stability {}, box NMS {}'.format(*used),
+                )

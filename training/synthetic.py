@@ -1,11 +1,14 @@
 """Synthetic microscopy: blobs of many sizes, brightnesses and textures, alone, touching or in clumps, with labels."""
+
 import numpy as np
 from scipy import ndimage
 
 SIDE = 512  # pixels
 
 
-def _draw_blob(height: int, width: int, row: float, column: float, radius: float, rng) -> np.ndarray:
+def _draw_blob(
+    height: int, width: int, row: float, column: float, radius: float, rng
+) -> np.ndarray:
     """A wobbly ellipse around (row, column), now and then a narrow bar like a dividing nucleus: (H, W) bool."""
     rows, columns = np.mgrid[0:height, 0:width]
     angle = rng.random() * np.pi
@@ -13,7 +16,11 @@ def _draw_blob(height: int, width: int, row: float, column: float, radius: float
     ratio = rng.uniform(0.25, 0.4) if bar else 1 - 0.5 * rng.random()
     u = (columns - column) * np.cos(angle) + (rows - row) * np.sin(angle)
     v = (-(columns - column) * np.sin(angle) + (rows - row) * np.cos(angle)) / ratio
-    wobble = 0.125 * rng.random() * np.sin(rng.integers(2, 6) * np.arctan2(v, u) + rng.random() * 2 * np.pi)
+    wobble = (
+        0.125
+        * rng.random()
+        * np.sin(rng.integers(2, 6) * np.arctan2(v, u) + rng.random() * 2 * np.pi)
+    )
     return np.hypot(u, v) < radius * (1 + wobble)
 
 
@@ -26,11 +33,19 @@ def _place_objects(rng) -> tuple[np.ndarray, list[tuple[slice, slice, float]]]:
     two_sizes, clumped, overlapping = rng.random() < 0.4, rng.random() < 0.45, rng.random() < 0.5
     last = None
     for _ in range(rng.integers(8, 30 + int(120 * min(1, (16 / base) ** 2)))):
-        radius = np.clip((other if two_sizes and rng.random() < 0.5 else base) * rng.uniform(0.7, 1.35), 4, 110)
+        radius = np.clip(
+            (other if two_sizes and rng.random() < 0.5 else base) * rng.uniform(0.7, 1.35), 4, 110
+        )
         row, column = rng.uniform(0, SIDE, 2)
         if clumped and last is not None and rng.random() < 0.5:  # beside the last one
-            direction, distance = rng.random() * 2 * np.pi, (last[2] + radius) * rng.uniform(0.75, 1.0)
-            row, column = last[0] + distance * np.sin(direction), last[1] + distance * np.cos(direction)
+            direction, distance = (
+                rng.random() * 2 * np.pi,
+                (last[2] + radius) * rng.uniform(0.75, 1.0),
+            )
+            row, column = (
+                last[0] + distance * np.sin(direction),
+                last[1] + distance * np.cos(direction),
+            )
         reach = int(radius * 1.6) + 2
         top, left = max(0, int(row) - reach), max(0, int(column) - reach)
         bottom, right = min(SIDE, int(row) + reach), min(SIDE, int(column) + reach)
@@ -57,7 +72,11 @@ def _paint(labels: np.ndarray, objects, rng) -> np.ndarray:
     sign, background = (-1, rng.uniform(0.5, 0.9)) if dark_objects else (1, rng.uniform(0.02, 0.4))
     image = np.full(labels.shape, background, np.float32)
     image += rng.uniform(0, 0.12) * ndimage.zoom(rng.standard_normal((4, 4)), SIDE / 4, order=3)
-    contrast, variation, texture = rng.uniform(0.12, 0.8), rng.uniform(0.05, 0.7), rng.uniform(0, 0.35)
+    contrast, variation, texture = (
+        rng.uniform(0.12, 0.8),
+        rng.uniform(0.05, 0.7),
+        rng.uniform(0, 0.35),
+    )
     a_few_bright, ringed, edged = rng.random() < 0.4, rng.random() < 0.2, rng.random() < 0.4
     for label, (rows, columns, radius) in enumerate(objects, start=1):
         blob = labels[rows, columns] == label
@@ -73,18 +92,24 @@ def _paint(labels: np.ndarray, objects, rng) -> np.ndarray:
             profile = 0.5 + 0.5 * np.clip(depth / (0.6 * radius), 0, 1)
         else:
             profile = np.ones_like(depth)
-        grain = 1 + 3 * texture * ndimage.gaussian_filter(rng.standard_normal(blob.shape), rng.uniform(1, 4))
+        grain = 1 + 3 * texture * ndimage.gaussian_filter(
+            rng.standard_normal(blob.shape), rng.uniform(1, 4)
+        )
         view = image[rows, columns]
         view[blob] = (background + sign * strength * profile * grain)[blob]
         if edged:
             view[blob & (depth <= 1.5)] += sign * strength * 0.25
     if rng.random() < 0.3:  # light from objects out of focus
-        image += rng.uniform(0.1, 0.5) * (ndimage.gaussian_filter(image, rng.uniform(8, 30)) - background)
+        image += rng.uniform(0.1, 0.5) * (
+            ndimage.gaussian_filter(image, rng.uniform(8, 30)) - background
+        )
     image = ndimage.gaussian_filter(image, rng.uniform(0.4, 2.4))
     image += rng.standard_normal(image.shape) * rng.uniform(0.005, 0.09)
     if rng.random() < 0.4:  # as an enlarged picture looks
         image = ndimage.gaussian_filter(image, rng.uniform(0.6, 1.2))
-    low, high = np.percentile(image, [rng.uniform(0, 2), rng.uniform(99.5 if a_few_bright else 98.5, 100)])
+    low, high = np.percentile(
+        image, [rng.uniform(0, 2), rng.uniform(99.5 if a_few_bright else 98.5, 100)]
+    )
     return np.clip((image - low) / (high - low + 1e-6), 0, 1) ** rng.uniform(0.6, 1.5)
 
 

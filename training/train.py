@@ -2,6 +2,7 @@
 
 One point on an object must give the object's mask. Two cores need somewhat under two hours; the seed is fixed.
 """
+
 import argparse
 import math
 import time
@@ -57,7 +58,10 @@ def draw_crop(pool: list, rng: np.random.Generator) -> tuple[np.ndarray, np.ndar
         rgb, labels = pool[rng.integers(len(pool))]
     side = VIT_MINI.input_size
     row, column = rng.integers(0, SIDE - side + 1, 2)
-    rgb, labels = rgb[row:row + side, column:column + side], labels[row:row + side, column:column + side]
+    rgb, labels = (
+        rgb[row : row + side, column : column + side],
+        labels[row : row + side, column : column + side],
+    )
     turns = int(rng.integers(4))
     rgb, labels = np.rot90(rgb, turns), np.rot90(labels, turns)
     if rng.random() < 0.5:
@@ -79,16 +83,26 @@ def draw_points(labels: np.ndarray, rng: np.random.Generator) -> tuple[torch.Ten
         chosen = rng.integers(len(rows))
         points.append((columns[chosen] + 0.5, rows[chosen] + 0.5))
         masks.append(mask)
-    return (torch.tensor(points, dtype=torch.float32)[:, None],
-            torch.from_numpy(np.stack(masks)[:, None].astype(np.float32)))
+    return (
+        torch.tensor(points, dtype=torch.float32)[:, None],
+        torch.from_numpy(np.stack(masks)[:, None].astype(np.float32)),
+    )
 
 
-def decode(model: Sam, features: torch.Tensor, points: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def decode(
+    model: Sam, features: torch.Tensor, points: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Masks of one image's points: (P, 3, S/4, S/4) logits and (P, 3) predicted IoU."""
-    sparse, dense = model.prompt_encoder(points=(points, torch.ones(len(points), 1)), boxes=None, masks=None)
+    sparse, dense = model.prompt_encoder(
+        points=(points, torch.ones(len(points), 1)), boxes=None, masks=None
+    )
     return model.mask_decoder(
-        image_embeddings=features, image_pe=model.prompt_encoder.get_dense_pe(), sparse_prompt_embeddings=sparse,
-        dense_prompt_embeddings=dense, multimask_output=True)
+        image_embeddings=features,
+        image_pe=model.prompt_encoder.get_dense_pe(),
+        sparse_prompt_embeddings=sparse,
+        dense_prompt_embeddings=dense,
+        multimask_output=True,
+    )
 
 
 def measure_loss(logits: torch.Tensor, predicted_iou: torch.Tensor, masks: torch.Tensor) -> tuple:
@@ -127,16 +141,24 @@ def train(steps: int, out: Path) -> None:
     pool: list = []
     history, start = [], time.time()
     for step in range(1, steps + 1):
-        rate = LEARNING_RATE * min(1, step / WARM_UP) * (0.03 + 0.97 * (1 + math.cos(math.pi * step / steps)) / 2)
+        rate = (
+            LEARNING_RATE
+            * min(1, step / WARM_UP)
+            * (0.03 + 0.97 * (1 + math.cos(math.pi * step / steps)) / 2)
+        )
         for group in optimizer.param_groups:
             group['lr'] = rate
         crops = [draw_crop(pool, rng) for _ in range(IMAGES)]
-        pixels = torch.stack([model.preprocess(torch.from_numpy(rgb).permute(2, 0, 1).float()) for rgb, _ in crops])
+        pixels = torch.stack(
+            [model.preprocess(torch.from_numpy(rgb).permute(2, 0, 1).float()) for rgb, _ in crops]
+        )
         features = model.image_encoder(pixels)
         losses = []
         for index, (_, labels) in enumerate(crops):
             points, masks = draw_points(labels, rng)
-            loss, best, preferred = measure_loss(*decode(model, features[index:index + 1], points), masks)
+            loss, best, preferred = measure_loss(
+                *decode(model, features[index : index + 1], points), masks
+            )
             losses.append(loss)
             history.append((loss.item(), best, preferred))
         optimizer.zero_grad()
@@ -145,9 +167,12 @@ def train(steps: int, out: Path) -> None:
         optimizer.step()
         averaged.update_parameters(model)
         if step % 100 == 0 or step == steps:
-            loss, best, preferred = np.mean(history[-100 * IMAGES:], axis=0)
-            print(f'step {step} of {steps}, {time.time() - start:.0f} s: loss {loss:.3f}, '
-                  f'IoU of the best mask {best:.3f}, of the preferred {preferred:.3f}', flush=True)
+            loss, best, preferred = np.mean(history[-100 * IMAGES :], axis=0)
+            print(
+                f'step {step} of {steps}, {time.time() - start:.0f} s: loss {loss:.3f}, '
+                f'IoU of the best mask {best:.3f}, of the preferred {preferred:.3f}',
+                flush=True,
+            )
         if step % 1000 == 0 or step == steps:
             save(averaged, out)
 

@@ -1,4 +1,5 @@
 """Warnings about settings that do not fit the examples or the result. Each function warns, or does nothing."""
+
 import math
 from collections.abc import Sequence
 
@@ -14,11 +15,15 @@ MIN_PROPOSED_PIXELS = 12  # of the model's input; SAM rarely outlines smaller ob
 COMFORTABLE_PIXELS = 24  # of the model's input, for the median example at the proposed Tile Size
 MAX_TILE_SIZE = 4096
 TILE_SIZE_STEP = 64
-MIN_SPREAD = 0.02  # of the examples' similarities; a few similar examples do not make a strict threshold
+MIN_SPREAD = (
+    0.02  # of the examples' similarities; a few similar examples do not make a strict threshold
+)
 NARROW_GAP = 0.1  # between threshold and examples; with a wider one every candidate passes
 
 
-def advise_on_source(objects: Sequence[CutMask], scale: float, input_size: int, reporter: Reporter) -> None:
+def advise_on_source(
+    objects: Sequence[CutMask], scale: float, input_size: int, reporter: Reporter
+) -> None:
     """Warn when the examples are too small to be described in the whole frame.
 
     Parameters
@@ -32,11 +37,18 @@ def advise_on_source(objects: Sequence[CutMask], scale: float, input_size: int, 
     """
     small = sum(scale * max(one.mask.shape) < MIN_WHOLE_FRAME_PIXELS for one in objects)
     if small:
-        reporter.warn(messages.EXAMPLES_SMALL_FOR_SOURCE, small=small, count=len(objects), input_size=input_size,
-                      least=MIN_WHOLE_FRAME_PIXELS)
+        reporter.warn(
+            messages.EXAMPLES_SMALL_FOR_SOURCE,
+            small=small,
+            count=len(objects),
+            input_size=input_size,
+            least=MIN_WHOLE_FRAME_PIXELS,
+        )
 
 
-def advise_on_size(objects: Sequence[CutMask], scale: float, input_size: int, reporter: Reporter) -> None:
+def advise_on_size(
+    objects: Sequence[CutMask], scale: float, input_size: int, reporter: Reporter
+) -> None:
     """Warn when SAM sees the objects too small to outline them, and propose a Tile Size.
 
     The parameters are those of `advise_on_source`.
@@ -47,19 +59,34 @@ def advise_on_size(objects: Sequence[CutMask], scale: float, input_size: int, re
     longest = max(max(one.mask.shape) for one in objects)
     size = max(input_size * width / COMFORTABLE_PIXELS, 4 * longest)
     size = min(TILE_SIZE_STEP * math.ceil(size / TILE_SIZE_STEP), MAX_TILE_SIZE)
-    reporter.warn(messages.OBJECTS_SMALL, width=width, seen=scale * width, size=size, least=MIN_PROPOSED_PIXELS)
+    reporter.warn(
+        messages.OBJECTS_SMALL,
+        width=width,
+        seen=scale * width,
+        size=size,
+        least=MIN_PROPOSED_PIXELS,
+    )
 
 
-def advise_on_areas(objects: Sequence[CutMask], min_area: int, max_area: int, reporter: Reporter) -> None:
+def advise_on_areas(
+    objects: Sequence[CutMask], min_area: int, max_area: int, reporter: Reporter
+) -> None:
     """Warn when the area limits, in pixels, exclude the user's own examples. A `max_area` of 0 means no limit."""
     areas = [int(one.mask.sum()) for one in objects]
     outside = [area for area in areas if area < min_area or (max_area and area > max_area)]
     if outside:
-        reporter.warn(messages.EXAMPLES_OUTSIDE_LIMITS, outside=len(outside), count=len(areas), smallest=min(areas),
-                      largest=max(areas))
+        reporter.warn(
+            messages.EXAMPLES_OUTSIDE_LIMITS,
+            outside=len(outside),
+            count=len(areas),
+            smallest=min(areas),
+            largest=max(areas),
+        )
 
 
-def advise_on_threshold(threshold: float, examples: Sequence[float], state: JobState, reporter: Reporter) -> None:
+def advise_on_threshold(
+    threshold: float, examples: Sequence[float], state: JobState, reporter: Reporter
+) -> None:
     """Warn when the threshold let every candidate pass and is far below the examples.
 
     The proposed threshold is the lowest similarity of an example less the spread of these similarities, so that
@@ -78,5 +105,10 @@ def advise_on_threshold(threshold: float, examples: Sequence[float], state: JobS
     spread = max(max(examples) - min(examples), MIN_SPREAD)
     proposed = math.floor(100 * (min(examples) - spread)) / 100
     if proposed > threshold:
-        reporter.warn(messages.THRESHOLD_LOW, threshold=threshold, proposed=proposed, lowest=min(examples),
-                      highest=max(examples))
+        reporter.warn(
+            messages.THRESHOLD_LOW,
+            threshold=threshold,
+            proposed=proposed,
+            lowest=min(examples),
+            highest=max(examples),
+        )

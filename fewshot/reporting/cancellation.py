@@ -1,4 +1,5 @@
 """The end that the user asks for: a signal, and a job that says where it stands before it ends."""
+
 import os
 import signal
 import sys

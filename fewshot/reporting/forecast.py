@@ -1,4 +1,5 @@
 """How long a batch will take, estimated from the frames that were searched."""
+
 import math
 
 LIMIT_SECONDS = 24 * 3600  # after which the server ends a job

@@ -1,4 +1,5 @@
 """The job as the user sees it on the page: a bar that moves, and a few warnings."""
+
 import logging
 import time
 from collections.abc import Callable
@@ -28,9 +29,18 @@ class Reporter:
         Returns seconds.
     """
 
-    def __init__(self, send_progress: Callable, send_warning: Callable, send_error: Callable,
-                 clock: Callable[[], float] = time.monotonic):
-        self.send_progress, self.send_warning, self.send_error = send_progress, send_warning, send_error
+    def __init__(
+        self,
+        send_progress: Callable,
+        send_warning: Callable,
+        send_error: Callable,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        self.send_progress, self.send_warning, self.send_error = (
+            send_progress,
+            send_warning,
+            send_error,
+        )
         self.clock = clock
         self.last_progress = -PROGRESS_INTERVAL_SECONDS
         self.warnings = 0
@@ -84,4 +94,6 @@ def describe_error(error: BaseException) -> tuple[str, str]:
     """Return what happened and what to do, for the user."""
     if isinstance(error, JobError):
         return error.message, error.hint
-    return str(error) or type(error).__name__, f'{type(error).__name__}: the log of the job has the details.'
+    return str(error) or type(
+        error
+    ).__name__, f'{type(error).__name__}: the log of the job has the details.'

@@ -1,4 +1,5 @@
 """What changes while a job runs: counts, seconds, and the outcome of each frame. Nothing else in a job changes."""
+
 import json
 import logging
 import threading
@@ -97,7 +98,9 @@ class JobState:
         Names of the jobs that search the other shares of the batch.
     """
 
-    def __init__(self, locations: Sequence[Location], stopwatch: Stopwatch, other_jobs: Sequence[str] = ()):
+    def __init__(
+        self, locations: Sequence[Location], stopwatch: Stopwatch, other_jobs: Sequence[str] = ()
+    ):
         self.locations = list(locations)
         self.stopwatch = stopwatch
         self.other_jobs = list(other_jobs)
@@ -149,7 +152,7 @@ class JobState:
         kind = kind_of(self.failures[location])
         number = self.locations.index(location)
         before = self._count_alike(reversed(self.locations[:number]), kind)
-        after = self._count_alike(self.locations[number + 1:], kind)
+        after = self._count_alike(self.locations[number + 1 :], kind)
         return before + 1 + after
 
     def _count_alike(self, locations, kind: tuple) -> int:
@@ -178,15 +181,18 @@ class JobState:
         """Raise a JobError that counts the frames that failed, if any did."""
         if self.failures:
             raise messages.FRAMES_FAILED.error(
-                failed=len(self.failures), frames=count(len(self.locations), 'frame'))
+                failed=len(self.failures), frames=count(len(self.locations), 'frame')
+            )
 
     def describe(self) -> str:
         """Return what is on the server and what remains, as sentences that can be pasted."""
         text = f'On the server: {count(self.counts.uploaded, "object")}; {count(self.counts.frames, "frame")} complete.'
         remaining = self.remaining
         if remaining:
-            text += (f' To do: {count(len(remaining), "frame")}. Start the job again with '
-                     f'{write_locations(remaining)}.')
+            text += (
+                f' To do: {count(len(remaining), "frame")}. Start the job again with '
+                f'{write_locations(remaining)}.'
+            )
         return text
 
     def describe_result(self, example_similarities: Sequence[float]) -> str:
@@ -204,22 +210,29 @@ class JobState:
         if example_similarities:
             lowest, highest = min(example_similarities), max(example_similarities)
             text += f'; the examples among themselves {lowest:.2f} to {highest:.2f}'
-        reasons = [(self.counts.like_counter_examples, 'more like a counter-example'),
-                   (self.counts.duplicates, 'found twice'), (self.counts.known, 'already there')]
+        reasons = [
+            (self.counts.like_counter_examples, 'more like a counter-example'),
+            (self.counts.duplicates, 'found twice'),
+            (self.counts.known, 'already there'),
+        ]
         ignored = [f'{number} {reason}' for number, reason in reasons if number]
         if ignored:
             text += f'. Ignored: {", ".join(ignored)}'
         text += '.'
         if self.other_jobs:
-            text += (f' The rest of the batch is searched by {", ".join(self.other_jobs)}. This page shows neither '
-                     'their progress nor their errors: look for them in the list of jobs.')
+            text += (
+                f' The rest of the batch is searched by {", ".join(self.other_jobs)}. This page shows neither '
+                'their progress nor their errors: look for them in the list of jobs.'
+            )
         return text
 
     def explain_nothing(self, threshold: float) -> str:
         """Return which limit removed how many candidates, as sentences."""
         counts = self.counts
-        text = (f'Of {counts.candidates} candidates {counts.candidates - counts.in_area} were outside the area limits '
-                f'and {counts.below_threshold} less similar than {threshold:g}')
+        text = (
+            f'Of {counts.candidates} candidates {counts.candidates - counts.in_area} were outside the area limits '
+            f'and {counts.below_threshold} less similar than {threshold:g}'
+        )
         if counts.like_counter_examples:
             text += f'; {counts.like_counter_examples} were more like a counter-example'
         text += '.'
@@ -230,9 +243,14 @@ class JobState:
     def log_summary(self, examples: int) -> None:
         """Write one line of JSON with all counts and seconds to the log."""
         seconds = {step: round(spent, 2) for step, spent in self.stopwatch.seconds.items()}
-        summary = {'examples': examples, **vars(self.counts), 'highest_similarity': self.similarities.highest,
-                   'lowest_uploaded': self.uploaded_similarities.lowest,
-                   'highest_uploaded': self.uploaded_similarities.highest, 'seconds': seconds}
+        summary = {
+            'examples': examples,
+            **vars(self.counts),
+            'highest_similarity': self.similarities.highest,
+            'lowest_uploaded': self.uploaded_similarities.lowest,
+            'highest_uploaded': self.uploaded_similarities.highest,
+            'seconds': seconds,
+        }
         log.info('job summary %s', json.dumps(summary))
 
 

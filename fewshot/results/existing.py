@@ -1,4 +1,5 @@
 """The outlines on the server that are not to be found again."""
+
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
@@ -13,8 +14,12 @@ from fewshot.server import Server, id_of
 Outlines = dict[Location, list[np.ndarray]]
 
 
-def list_existing(server: Server, locations: Collection[Location], output_tags: Sequence[str],
-                  training_tags: Sequence[str]) -> Outlines:
+def list_existing(
+    server: Server,
+    locations: Collection[Location],
+    output_tags: Sequence[str],
+    training_tags: Sequence[str],
+) -> Outlines:
     """Return the outlines that count as found already, by location.
 
     They have an output tag or a training tag. If the tool has no output tags, outlines without tags count that have a
@@ -34,7 +39,9 @@ def list_existing(server: Server, locations: Collection[Location], output_tags: 
     if property_id is None:
         return outlines
     scored_ids = server.list_scored(property_id)
-    untagged = (one for one in server.list_polygons([]) if id_of(one) in scored_ids and not one.get('tags'))
+    untagged = (
+        one for one in server.list_polygons([]) if id_of(one) in scored_ids and not one.get('tags')
+    )
     for location, found in group_outlines(untagged, locations).items():
         outlines.setdefault(location, []).extend(found)
     return outlines

@@ -1,4 +1,5 @@
 """The property that holds the scores of found objects: the user sorts and filters by it."""
+
 import logging
 from collections.abc import Iterable, Mapping
 
@@ -37,15 +38,18 @@ def prepare_property(server: Server) -> str:
         return property_id
     if not configurations:
         raise ScoresNotSavedError(
-            'The dataset has no view that you can open. Ask its owner to share the view with you.')
+            'The dataset has no view that you can open. Ask its owner to share the view with you.'
+        )
     if not writable:
         raise ScoresNotSavedError(
             'You cannot change any configuration of the dataset, so it cannot list a new property. Ask its owner '
-            'for the right to edit, or ask the owner to run this tool once.')
+            'for the right to edit, or ask the owner to run this tool once.'
+        )
     property_id = server.create_property(NAME, IMAGE)
     if not name_property(server, property_id, writable):
         raise ScoresNotSavedError(
-            'The server refused to change the configurations of the dataset. The log of the job has its answer.')
+            'The server refused to change the configurations of the dataset. The log of the job has its answer.'
+        )
     return property_id
 
 
@@ -92,7 +96,9 @@ def name_property(server: Server, property_id: str, configurations: Iterable[Map
         except HttpError as error:
             if error.status != FORBIDDEN_STATUS:
                 raise
-            log.warning('the configuration %s does not list the scores: %s', configuration['_id'], error)
+            log.warning(
+                'the configuration %s does not list the scores: %s', configuration['_id'], error
+            )
     return is_named
 
 

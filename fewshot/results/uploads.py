@@ -1,4 +1,5 @@
 """New annotations on their way to the server: each once, whatever becomes of a request or its answer."""
+
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +14,13 @@ from fewshot.matching.duplicates import Found, find_duplicates, find_known
 from fewshot.polygons import make_annotation, trace_mask
 from fewshot.reporting.reporter import Reporter
 from fewshot.reporting.state import Counts
-from fewshot.server import LOGGED_OUT_STATUS, LOST_STATUSES, REFUSED_STATUSES, RETRY_PAUSES_SECONDS, Server
+from fewshot.server import (
+    LOGGED_OUT_STATUS,
+    LOST_STATUSES,
+    REFUSED_STATUSES,
+    RETRY_PAUSES_SECONDS,
+    Server,
+)
 
 ANNOTATIONS_PER_REQUEST = 1_000
 MAX_REQUESTS_PER_BATCH = 5
@@ -71,8 +78,13 @@ class Uploader:
         self.server, self.options, self.reporter = server, options, reporter
         self.annotations = NewAnnotations(server, options.tags)
 
-    def upload(self, location: Location, found: Sequence[Found], known: Sequence[np.ndarray],
-               result: UploadResult) -> None:
+    def upload(
+        self,
+        location: Location,
+        found: Sequence[Found],
+        known: Sequence[np.ndarray],
+        result: UploadResult,
+    ) -> None:
         """Outline the objects of a frame and create an annotation for each that is new.
 
         Parameters
@@ -93,26 +105,35 @@ class Uploader:
         result.counts.add(counts)
         self.annotations.begin_frame()
         for start in range(0, len(fresh), ANNOTATIONS_PER_REQUEST):
-            self.upload_batch(location, fresh[start:start + ANNOTATIONS_PER_REQUEST], result)
+            self.upload_batch(location, fresh[start : start + ANNOTATIONS_PER_REQUEST], result)
 
-    def select(self, found: Sequence[Found],
-               known: Sequence[np.ndarray]) -> tuple[list[tuple[Found, np.ndarray]], Counts]:
+    def select(
+        self, found: Sequence[Found], known: Sequence[np.ndarray]
+    ) -> tuple[list[tuple[Found, np.ndarray]], Counts]:
         """Return the objects that are not duplicates and not known, with their outlines, and the counts."""
         is_duplicate = find_duplicates(found, across_tiles_only=not self.options.skip_duplicates)
         single = [one for one, duplicate in zip(found, is_duplicate, strict=True) if not duplicate]
-        outlines = [trace_mask(one.candidate.box, one.candidate.mask, self.options.smoothing) for one in single]
+        outlines = [
+            trace_mask(one.candidate.box, one.candidate.mask, self.options.smoothing)
+            for one in single
+        ]
         is_known = find_known(outlines, known)
         pairs = zip(single, outlines, strict=True)
         fresh = [pair for pair, is_there in zip(pairs, is_known, strict=True) if not is_there]
         counts = Counts(duplicates=len(found) - len(single), known=len(single) - len(fresh))
         return fresh, counts
 
-    def upload_batch(self, location: Location, batch: Sequence[tuple[Found, np.ndarray]],
-                     result: UploadResult) -> None:
+    def upload_batch(
+        self, location: Location, batch: Sequence[tuple[Found, np.ndarray]], result: UploadResult
+    ) -> None:
         """Create the annotations of some objects, save their scores and connect them. Add to the result."""
         options = self.options
-        annotations = [make_annotation(outline, location, options.tags, options.channel, self.server.dataset_id)
-                       for _, outline in batch]
+        annotations = [
+            make_annotation(
+                outline, location, options.tags, options.channel, self.server.dataset_id
+            )
+            for _, outline in batch
+        ]
         ids, refusals = self.annotations.send(annotations)
         created = {id: one for id, (one, _) in zip(ids, batch, strict=True) if id is not None}
         result.counts.uploaded += len(created)
@@ -122,11 +143,15 @@ class Uploader:
         if not created:
             return
         if options.property_id is not None:
-            self.save_scores(location, {id: one.scores for id, one in created.items()}, options.property_id)
+            self.save_scores(
+                location, {id: one.scores for id, one in created.items()}, options.property_id
+            )
         if options.connect_to is not None:
             self.connect(location, list(created), options.connect_to)
 
-    def save_scores(self, location: Location, scores: Mapping[str, Mapping[str, float]], property_id: str) -> None:
+    def save_scores(
+        self, location: Location, scores: Mapping[str, Mapping[str, float]], property_id: str
+    ) -> None:
         """Save the scores of new annotations. Warn where the server refuses, as the annotations are there."""
         try:
             self.server.save_scores(property_id, scores)
@@ -215,7 +240,11 @@ class NewAnnotations:
             except HttpError as error:
                 if error.status not in LOST_STATUSES:
                     raise
-                log.warning('no answer to %d annotations (status %s), looking for them', len(batch), error.status)
+                log.warning(
+                    'no answer to %d annotations (status %s), looking for them',
+                    len(batch),
+                    error.status,
+                )
                 lost = error
                 ids += self.look_for(batch)
             if any(ids):

@@ -8,7 +8,7 @@ from annotation_client.tiles import check_metadata, frame_numbers
 from tests.fewshot.anything import json_values
 
 PLANE = {'sizeX': 30, 'sizeY': 20, 'dtype': 'uint8'}
-KEYS = ('no keys', 'sizeX', 'sizeY', 'dtype', 'frames', 'IndexRange')
+KEYS = ('the answer', 'sizeX', 'sizeY', 'dtype', 'frames', 'IndexRange')
 
 indices = st.dictionaries(
     st.sampled_from(['IndexXY', 'IndexC', 'Index']), st.integers(0, 2) | json_values, max_size=2
@@ -56,32 +56,32 @@ def test_image_of_one_plane_is_accepted():
 @pytest.mark.parametrize(
     ('tiles', 'seen'),
     [
-        ([], 'no keys, but is []'),
-        (None, 'no keys, but is None'),
-        ({**PLANE, 'sizeX': None}, 'sizeX None'),
-        ({**PLANE, 'sizeY': 0}, 'sizeY 0'),
-        ({**PLANE, 'sizeX': -3}, 'sizeX -3'),
-        ({**PLANE, 'sizeX': '30'}, "sizeX '30'"),
-        ({**PLANE, 'sizeX': True}, 'sizeX True'),
-        ({**PLANE, 'sizeX': 30.0}, 'sizeX 30.0'),
-        ({**PLANE, 'sizeX': 10**30}, 'sizeX 1000'),
-        ({**PLANE, 'dtype': 'object'}, "dtype 'object'"),
-        ({**PLANE, 'dtype': 8}, 'dtype 8'),
-        ({**PLANE, 'frames': 'all'}, "frames 'all'"),
-        ({**PLANE, 'frames': {'0': {}}}, 'frames {'),
-        ({**PLANE, 'frames': [{}, 1]}, 'frames[1] 1'),
-        ({**PLANE, 'frames': [{'IndexC': '0'}]}, "frames[0].IndexC '0'"),
-        ({**PLANE, 'frames': [{'IndexC': None}]}, 'frames[0].IndexC None'),
-        ({**PLANE, 'frames': [{'IndexXY': -1}]}, 'frames[0].IndexXY -1'),
-        ({**PLANE, 'frames': [{'IndexT': False}]}, 'frames[0].IndexT False'),
+        ([], 'the answer is []'),
+        (None, 'the answer is None'),
+        ({**PLANE, 'sizeX': None}, 'sizeX is None'),
+        ({**PLANE, 'sizeY': 0}, 'sizeY is 0'),
+        ({**PLANE, 'sizeX': -3}, 'sizeX is -3'),
+        ({**PLANE, 'sizeX': '30'}, "sizeX is '30'"),
+        ({**PLANE, 'sizeX': True}, 'sizeX is True'),
+        ({**PLANE, 'sizeX': 30.0}, 'sizeX is 30.0'),
+        ({**PLANE, 'sizeX': 10**30}, 'sizeX is 1000'),
+        ({**PLANE, 'dtype': 'object'}, "dtype is 'object'"),
+        ({**PLANE, 'dtype': 8}, 'dtype is 8'),
+        ({**PLANE, 'frames': 'all'}, "frames is 'all'"),
+        ({**PLANE, 'frames': {'0': {}}}, 'frames is {'),
+        ({**PLANE, 'frames': [{}, 1]}, 'frames[1] is 1'),
+        ({**PLANE, 'frames': [{'IndexC': '0'}]}, "frames[0].IndexC is '0'"),
+        ({**PLANE, 'frames': [{'IndexC': None}]}, 'frames[0].IndexC is None'),
+        ({**PLANE, 'frames': [{'IndexXY': -1}]}, 'frames[0].IndexXY is -1'),
+        ({**PLANE, 'frames': [{'IndexT': False}]}, 'frames[0].IndexT is False'),
         (
             {**PLANE, 'frames': [{'IndexT': 0}, {'IndexT': 1}], 'IndexRange': {'IndexT': 9}},
-            'IndexRange.IndexT 9',
+            'IndexRange.IndexT is 9',
         ),
-        ({**PLANE, 'frames': [{}, {'IndexT': 1}], 'IndexRange': {}}, 'IndexRange.IndexT 1'),
-        ({**PLANE, 'IndexRange': {'IndexZ': 4}}, 'IndexRange.IndexZ 4'),
-        ({**PLANE, 'IndexRange': {'IndexZ': 'many'}}, "IndexRange.IndexZ 'many'"),
-        ({**PLANE, 'IndexRange': [1]}, 'IndexRange [1]'),
+        ({**PLANE, 'frames': [{}, {'IndexT': 1}], 'IndexRange': {}}, 'IndexRange.IndexT is 1'),
+        ({**PLANE, 'IndexRange': {'IndexZ': 4}}, 'IndexRange.IndexZ is 4'),
+        ({**PLANE, 'IndexRange': {'IndexZ': 'many'}}, "IndexRange.IndexZ is 'many'"),
+        ({**PLANE, 'IndexRange': [1]}, 'IndexRange is [1]'),
     ],
 )
 def test_bad_metadata_are_refused(tiles, seen):

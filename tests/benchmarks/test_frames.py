@@ -1,4 +1,5 @@
 """The frames to measure on."""
+
 import numpy as np
 import pytest
 from skimage.draw import polygon2mask

@@ -1,4 +1,5 @@
 """What a job's measurements mean."""
+
 import numpy as np
 import pytest
 
@@ -9,13 +10,18 @@ from demo.dataset import write_dataset
 
 
 def test_seconds_in_all_leave_out_loading_the_model():
-    costs = Costs({**dict.fromkeys(STEPS, 1.0), 'load': 50.0, 'propose': 20.0, 'describe': 30.0, 'rest': 0.5}, 0, 0, 0)
+    costs = Costs(
+        {**dict.fromkeys(STEPS, 1.0), 'load': 50.0, 'propose': 20.0, 'describe': 30.0, 'rest': 0.5},
+        0,
+        0,
+        0,
+    )
     assert costs.total == 53.5 and costs.other == 3.5
 
 
 def test_the_most_memory_counts_from_when_it_was_forgotten():
     before = read_memory('VmRSS')
-    block = np.ones(200 * 2 ** 17)  # 200 MB
+    block = np.ones(200 * 2**17)  # 200 MB
     assert read_memory('VmRSS') > before + 190
     del block
     assert read_memory('VmHWM') > before + 190

@@ -1,4 +1,5 @@
 """The memory of whole jobs, on frames that take no time."""
+
 from functools import partial
 
 import numpy as np

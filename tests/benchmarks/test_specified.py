@@ -1,4 +1,5 @@
 """The method as specified: by hand on small pictures, and against the worker's own steps."""
+
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -54,7 +55,8 @@ def test_the_patch_replaces_both_references_and_suppresses_as_before(names_are_p
 
 
 @pytest.mark.parametrize(
-    'module', ['torchvision.ops.boxes', 'segment_anything.automatic_mask_generator'])
+    'module', ['torchvision.ops.boxes', 'segment_anything.automatic_mask_generator']
+)
 def test_the_patch_fails_loudly_where_a_name_is_gone(monkeypatch, names_are_put_back, module):
     monkeypatch.delattr(f'{module}.batched_nms')
     with pytest.raises(AttributeError, match='batched_nms'):
@@ -89,13 +91,27 @@ def open_dataset(start_module_server, tmp_path_factory):
     image = np.random.default_rng(1).integers(0, 5000, (2, 1, 1, 3, 20, 30)).astype(np.uint16)
     image[0, 0, 0, :2, 0, :3] = [(100, 1100, 2100), (0, 3000, 0)]
     absolute = {'mode': 'absolute', 'black': 100, 'white': 2100}
-    write_dataset(folder, 'by hand', image, [
-        make_layer(0, '#FF0000', **absolute), make_layer(1, '#8000FF', **absolute),
-        make_layer(2, visible=False)])
-    write_dataset(folder, 'percentiles', image, [
-        make_layer(0, '#00FF40', black=1, white=99), make_layer(2, '#FFFFFF', black=20, white=60),
-        make_layer(1, '#123456', id='blue')],
-        {'blue': {'mode': 'absolute', 'blackPoint': 900, 'whitePoint': 1000}})
+    write_dataset(
+        folder,
+        'by hand',
+        image,
+        [
+            make_layer(0, '#FF0000', **absolute),
+            make_layer(1, '#8000FF', **absolute),
+            make_layer(2, visible=False),
+        ],
+    )
+    write_dataset(
+        folder,
+        'percentiles',
+        image,
+        [
+            make_layer(0, '#00FF40', black=1, white=99),
+            make_layer(2, '#FFFFFF', black=20, white=60),
+            make_layer(1, '#123456', id='blue'),
+        ],
+        {'blue': {'mode': 'absolute', 'blackPoint': 900, 'whitePoint': 1000}},
+    )
     server = start_module_server(folder)
     return lambda name: Server(server.apiUrl, server.token, server.datasets[name])
 
@@ -157,8 +173,11 @@ masks = arrays(bool, st.tuples(st.integers(1, 14), st.integers(1, 14))).filter(n
 @given(masks, st.floats(0.05, 0.8))
 def test_crop_is_that_of_the_worker(mask, occupancy):
     numbers = np.arange(mask.size).reshape(mask.shape)
-    for ours, theirs in zip(crop_with_context(numbers, mask, occupancy),
-                            extract_crop_with_context(numbers, mask, occupancy), strict=True):
+    for ours, theirs in zip(
+        crop_with_context(numbers, mask, occupancy),
+        extract_crop_with_context(numbers, mask, occupancy),
+        strict=True,
+    ):
         np.testing.assert_array_equal(ours, theirs)
 
 

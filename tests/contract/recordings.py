@@ -40,13 +40,19 @@ def read_exchanges() -> list[Exchange]:
     return [
         Exchange(chapter, number, record)
         for chapter in CHAPTERS
-        for number, record in enumerate(json.loads((FOLDER / f'{chapter}.json').read_text())['exchanges'])
+        for number, record in enumerate(
+            json.loads((FOLDER / f'{chapter}.json').read_text())['exchanges']
+        )
     ]
 
 
 def find_exchange(chapter: str, note: str, who: str = 'owner') -> dict[str, Any]:
     """Return the one exchange of a chapter with this note, with real ids."""
-    found = [one.record for one in read_exchanges() if (one.chapter, one.note, one.user) == (chapter, note, who)]
+    found = [
+        one.record
+        for one in read_exchanges()
+        if (one.chapter, one.note, one.user) == (chapter, note, who)
+    ]
     assert len(found) == 1, f'{len(found)} exchanges of {chapter} are noted {note!r}'
     return give_ids(found[0])
 
@@ -69,5 +75,8 @@ def give_ids(value: Any) -> Any:
     if more:
         first = value[0]
         # the recording keeps the first entry only; the others differ by their ids
-        return [give_ids({**first, '_id': f'<{first["_id"][1:-2]}{number}>'}) for number in range(1, int(more[1]) + 1)]
+        return [
+            give_ids({**first, '_id': f'<{first["_id"][1:-2]}{number}>'})
+            for number in range(1, int(more[1]) + 1)
+        ]
     return [give_ids(one) for one in value]

@@ -1,4 +1,5 @@
 """The cut image, its files, and the outlined nuclei."""
+
 import json
 
 import numpy as np
@@ -26,8 +27,8 @@ def test_positions_lie_row_by_row(side, count):
     image, _ = read_image()
     positions = cut(image, side)
     assert positions.shape == (count, side, side)
-    np.testing.assert_array_equal(positions[1], image[:side, side:2 * side])
-    np.testing.assert_array_equal(positions[512 // side], image[side:2 * side, :side])
+    np.testing.assert_array_equal(positions[1], image[:side, side : 2 * side])
+    np.testing.assert_array_equal(positions[512 // side], image[side : 2 * side, :side])
 
 
 def test_the_labelled_image_has_125_nuclei():
@@ -39,7 +40,11 @@ def test_the_labelled_image_has_125_nuclei():
 def test_each_position_is_a_file_that_the_dataset_names(tmp_path):
     positions = np.arange(3 * 64 * 64, dtype=np.uint16).reshape(3, 64, 64)
     write_dataset(tmp_path, positions)
-    listed = [line.split(': ')[1] for line in (tmp_path / 'nuclei.yml').read_text().splitlines() if 'path' in line]
+    listed = [
+        line.split(': ')[1]
+        for line in (tmp_path / 'nuclei.yml').read_text().splitlines()
+        if 'path' in line
+    ]
     assert len(listed) == 3
     for file, pixels in zip(listed, positions, strict=True):
         np.testing.assert_array_equal(tifffile.imread(tmp_path / file), pixels)
@@ -62,7 +67,7 @@ def test_the_nuclei_that_were_shown_are_not_to_be_found():
 @given(st.integers(0, 20), st.integers(0, 20), st.integers(1, 12), st.integers(1, 12))
 def test_a_rectangle_that_is_outlined_and_filled_again_is_the_same(top, left, height, width):
     mask = np.zeros((32, 32), bool)
-    mask[top:top + height, left:left + width] = True
+    mask[top : top + height, left : left + width] = True
     np.testing.assert_array_equal(rasterise(outline(mask), mask.shape), mask)
 
 
@@ -73,7 +78,9 @@ def test_the_outline_of_one_pixel_lies_around_its_centre_at_a_half():
 
 
 @pytest.mark.parametrize(
-    ('row', 'column', 'expected'), [(0, 4, True), (8, 4, True), (4, 0, True), (4, 8, True), (1, 7, False)])
+    ('row', 'column', 'expected'),
+    [(0, 4, True), (8, 4, True), (4, 0, True), (4, 8, True), (1, 7, False)],
+)
 def test_an_object_in_the_last_row_or_column_touches_the_border(row, column, expected):
     mask = np.zeros((9, 9), bool)
     mask[row, column] = True
@@ -91,7 +98,9 @@ def test_examples_are_whole_typical_nuclei_of_the_first_positions():
         inside = rasterise(example.outline, numbers.shape)
         covered = np.unique(numbers[inside])
         assert len(covered) == 1 and covered[0] > 0
-        assert inside.sum() == example.area == (labels == covered[0]).sum()  # nothing of it lies in another position
+        assert (
+            inside.sum() == example.area == (labels == covered[0]).sum()
+        )  # nothing of it lies in another position
 
 
 def test_an_examples_annotation_is_what_the_server_takes():

@@ -1,4 +1,5 @@
 """The picture of the result."""
+
 import numpy as np
 from PIL import ImageColor
 
@@ -15,14 +16,29 @@ def test_the_picture_shows_each_outcome_in_its_colour_and_place():
     found = [[outline(nucleus)], [outline(wrong)], [], []]
     image = np.random.default_rng(1).integers(0, 200, (128, 128)).astype(np.uint16)
     result = score(found, labels, smallest=30)
-    picture = draw_picture(image, labels, [Example(0, 400, outline(nucleus))], found, result, 'm',
-                           [Example(2, 400, outline(counter))])
+    picture = draw_picture(
+        image,
+        labels,
+        [Example(0, 400, outline(nucleus))],
+        found,
+        result,
+        'm',
+        [Example(2, 400, outline(counter))],
+    )
     pixels = np.array(picture)
     assert pixels.shape[1] == 128 * ZOOM
     for colour, centre, reach in [  # in the whole image, of two by two positions
-            (RIGHT, (20, 20), 11), (EXAMPLE, (20, 20), 12), (WRONG, (114, 10), 6), (MISSED, (109, 109), 11),
-            (COUNTER, (30, 94), 12)]:
-        rows, columns = np.nonzero((pixels[ABOVE:ABOVE + 128 * ZOOM] == ImageColor.getrgb(colour)).all(axis=-1))
+        (RIGHT, (20, 20), 11),
+        (EXAMPLE, (20, 20), 12),
+        (WRONG, (114, 10), 6),
+        (MISSED, (109, 109), 11),
+        (COUNTER, (30, 94), 12),
+    ]:
+        rows, columns = np.nonzero(
+            (pixels[ABOVE : ABOVE + 128 * ZOOM] == ImageColor.getrgb(colour)).all(axis=-1)
+        )
         assert len(rows) > 50
-        assert abs(columns.mean() / ZOOM - centre[0]) < 1 and abs(rows.mean() / ZOOM - centre[1]) < 1
+        assert (
+            abs(columns.mean() / ZOOM - centre[0]) < 1 and abs(rows.mean() / ZOOM - centre[1]) < 1
+        )
         assert np.ptp(columns) / ZOOM / 2 <= reach

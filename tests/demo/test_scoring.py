@@ -1,4 +1,5 @@
 """Matching of found outlines to labelled nuclei."""
+
 import numpy as np
 import pytest
 
@@ -10,7 +11,7 @@ SHAPE = 40, 40
 
 def square(top: int, left: int, side: int) -> np.ndarray:
     mask = np.zeros(SHAPE, bool)
-    mask[top:top + side, left:left + side] = True
+    mask[top : top + side, left : left + side] = True
     return mask
 
 
@@ -25,15 +26,18 @@ def number(*masks: np.ndarray) -> np.ndarray:
 NUCLEUS, OTHER = square(5, 5, 10), square(20, 20, 10)
 
 
-@pytest.mark.parametrize(('found', 'counts'), [
-    ([NUCLEUS, OTHER], (2, 0, 0)),
-    ([NUCLEUS], (1, 0, 1)),
-    ([], (0, 0, 2)),
-    ([NUCLEUS, NUCLEUS, OTHER], (2, 1, 0)),  # the second outline of one nucleus is wrong
-    ([NUCLEUS, square(20, 24, 10)], (1, 1, 1)),  # IoU 0.43
-    ([NUCLEUS, square(20, 23, 10)], (2, 0, 0)),  # IoU 0.54
-    ([NUCLEUS, OTHER, square(0, 30, 8)], (2, 1, 0)),  # on the background
-])
+@pytest.mark.parametrize(
+    ('found', 'counts'),
+    [
+        ([NUCLEUS, OTHER], (2, 0, 0)),
+        ([NUCLEUS], (1, 0, 1)),
+        ([], (0, 0, 2)),
+        ([NUCLEUS, NUCLEUS, OTHER], (2, 1, 0)),  # the second outline of one nucleus is wrong
+        ([NUCLEUS, square(20, 24, 10)], (1, 1, 1)),  # IoU 0.43
+        ([NUCLEUS, square(20, 23, 10)], (2, 0, 0)),  # IoU 0.54
+        ([NUCLEUS, OTHER, square(0, 30, 8)], (2, 1, 0)),  # on the background
+    ],
+)
 def test_each_nucleus_is_found_once_or_missed(found, counts):
     result = score([[outline(mask) for mask in found]], number(NUCLEUS, OTHER), smallest=30)
     assert (len(result.right), len(result.wrong), len(result.missed)) == counts
@@ -42,7 +46,10 @@ def test_each_nucleus_is_found_once_or_missed(found, counts):
 def test_as_many_pairs_as_possible_are_made():
     wide, left, right = square(0, 0, 12), square(0, 0, 12), square(0, 0, 12)
     wide[:, 9:] = left[:, 10:] = right[:, :2] = False  # wide: columns 0-8, left: 0-9, right: 2-11
-    assert sorted(match([left, wide], [wide, right])) == [(0, 1), (1, 0)]  # though left fits wide best
+    assert sorted(match([left, wide], [wide, right])) == [
+        (0, 1),
+        (1, 0),
+    ]  # though left fits wide best
 
 
 def test_a_small_fragment_at_the_border_is_neither_required_nor_punished():
@@ -76,4 +83,9 @@ def test_nothing_found_scores_zero():
 
 def test_an_outline_between_the_centres_of_pixels_holds_them():
     outline_of_four = np.array([[2, 3], [4, 3], [4, 5], [2, 5]], float)  # x 2-4, y 3-5
-    assert np.argwhere(rasterise(outline_of_four, (8, 8))).tolist() == [[3, 2], [3, 3], [4, 2], [4, 3]]
+    assert np.argwhere(rasterise(outline_of_four, (8, 8))).tolist() == [
+        [3, 2],
+        [3, 3],
+        [4, 2],
+        [4, 3],
+    ]

@@ -1,4 +1,5 @@
 """Whole jobs over HTTP: a real server, the worker in a process of its own, the small model."""
+
 import json
 import re
 from collections import Counter
@@ -14,15 +15,29 @@ from tests.small_model import CENTRES, draw_discs, outline_disc
 from tests.worker import Ended, make_params, run_worker
 
 RADIUS = 14
-SETTINGS = {'Min Mask Area': 200, 'Max Mask Area': 1500, 'Points per side': 16, 'Similarity Threshold': 0.7,
-            'Duplicates': 'keep'}  # the examples are to be found too
+SETTINGS = {
+    'Min Mask Area': 200,
+    'Max Mask Area': 1500,
+    'Points per side': 16,
+    'Similarity Threshold': 0.7,
+    'Duplicates': 'keep',
+}  # the examples are to be found too
 
 
-def tag_disc(dataset_id: str, centre, location=(0, 0, 0), tags=('example',), **changes: Any) -> dict:
+def tag_disc(
+    dataset_id: str, centre, location=(0, 0, 0), tags=('example',), **changes: Any
+) -> dict:
     """An annotation around a disc of `draw_discs`."""
     row, column = centre
-    return {'coordinates': outline_disc(row, column, RADIUS), 'tags': list(tags), 'channel': 0, 'shape': 'polygon',
-            'location': dict(zip(('XY', 'Z', 'Time'), location, strict=True)), 'datasetId': dataset_id, **changes}
+    return {
+        'coordinates': outline_disc(row, column, RADIUS),
+        'tags': list(tags),
+        'channel': 0,
+        'shape': 'polygon',
+        'location': dict(zip(('XY', 'Z', 'Time'), location, strict=True)),
+        'datasetId': dataset_id,
+        **changes,
+    }
 
 
 class Lab:
@@ -35,20 +50,28 @@ class Lab:
         return self.server.client.post('upenn_annotation/multiple', json=list(annotations))
 
     def annotations(self, *tags: str) -> list[dict]:
-        return self.server.client.get('upenn_annotation', parameters={
-            'datasetId': self.id, 'tags': json.dumps(tags), 'limit': 0})
+        return self.server.client.get(
+            'upenn_annotation',
+            parameters={'datasetId': self.id, 'tags': json.dumps(tags), 'limit': 0},
+        )
 
     def run(self, params: dict) -> Ended:
         return run_worker('compute', params, self.server.apiUrl, self.server.token, self.id)
 
 
 def locations_of(annotations: list[dict]) -> Counter:
-    return Counter(tuple(one['location'][axis] for axis in ('XY', 'Z', 'Time')) for one in annotations)
+    return Counter(
+        tuple(one['location'][axis] for axis in ('XY', 'Z', 'Time')) for one in annotations
+    )
 
 
 def best_iou(annotations: list[dict], disc: np.ndarray) -> float:
-    masks = [polygon2mask(disc.shape, np.array([(p['y'] - 0.5, p['x'] - 0.5) for p in one['coordinates']]))
-             for one in annotations]
+    masks = [
+        polygon2mask(
+            disc.shape, np.array([(p['y'] - 0.5, p['x'] - 0.5) for p in one['coordinates']])
+        )
+        for one in annotations
+    ]
     return max(((mask & disc).sum() / (mask | disc).sum() for mask in masks), default=0)
 
 
@@ -60,16 +83,28 @@ def grid(start_module_server, tmp_path_factory) -> Lab:
     for xy in range(2):
         image[xy, :, :, 0] = draw_discs([(r + 4 * xy, c) for r, c in CENTRES], RADIUS)[0]
     image[:, :, :, 1] = 100
-    write_dataset(folder, 'cells', image, [
-        make_layer(0, '#FFFFFF', mode='percentile', black=1, white=99.9), make_layer(1, visible=False)])
+    write_dataset(
+        folder,
+        'cells',
+        image,
+        [
+            make_layer(0, '#FFFFFF', mode='percentile', black=1, white=99.9),
+            make_layer(1, visible=False),
+        ],
+    )
     lab = Lab(start_module_server(folder))
     lab.annotate(tag_disc(lab.id, CENTRES[0]), tag_disc(lab.id, (34, 30), (1, 1, 1)))
     return lab
 
 
 def test_a_batch_gives_annotations_in_exactly_the_right_frames(grid):
-    ended = grid.run({**make_params(**SETTINGS, **{'Batch XY': '1-2', 'Batch Z': 'all', 'Batch Time': '2'}),
-                      'tags': ['batched'], 'channel': 1})
+    ended = grid.run(
+        {
+            **make_params(**SETTINGS, **{'Batch XY': '1-2', 'Batch Z': 'all', 'Batch Time': '2'}),
+            'tags': ['batched'],
+            'channel': 1,
+        }
+    )
     assert ended.status == 0, ended.log
     assert not ended.of('error') and not ended.of('warning')
     made = grid.annotations('batched')
@@ -92,29 +127,46 @@ def test_progress_only_grows_and_moves_within_a_frame(grid):
 
 
 def test_blank_batch_fields_mean_where_the_user_stands(grid):
-    ended = grid.run({**make_params(**SETTINGS), 'tags': ['here'], 'tile': {'XY': 1, 'Z': 0, 'Time': 1}})
+    ended = grid.run(
+        {**make_params(**SETTINGS), 'tags': ['here'], 'tile': {'XY': 1, 'Z': 0, 'Time': 1}}
+    )
     assert ended.status == 0 and set(locations_of(grid.annotations('here'))) == {(1, 0, 1)}
 
 
 def test_when_nothing_is_found_a_warning_says_what_removed_it(grid):
-    by_threshold = grid.run({**make_params(**{**SETTINGS, 'Similarity Threshold': 1}), 'tags': ['none']})
-    by_area = grid.run({**make_params(**{**SETTINGS, 'Min Mask Area': 90_000, 'Max Mask Area': 0}), 'tags': ['none']})
+    by_threshold = grid.run(
+        {**make_params(**{**SETTINGS, 'Similarity Threshold': 1}), 'tags': ['none']}
+    )
+    by_area = grid.run(
+        {
+            **make_params(**{**SETTINGS, 'Min Mask Area': 90_000, 'Max Mask Area': 0}),
+            'tags': ['none'],
+        }
+    )
     assert by_threshold.status == by_area.status == 0 and not grid.annotations('none')
-    warning, = by_threshold.of('warning')
-    counts = re.match(r'Of (\d+) candidates (\d+) were outside the area limits and (\d+) less similar than 1\. '
-                      r'The highest similarity was ([01]\.\d+)\.', warning['info'])
+    (warning,) = by_threshold.of('warning')
+    counts = re.match(
+        r'Of (\d+) candidates (\d+) were outside the area limits and (\d+) less similar than 1\. '
+        r'The highest similarity was ([01]\.\d+)\.',
+        warning['info'],
+    )
     assert counts and int(counts[1]) == int(counts[2]) + int(counts[3]) and int(counts[3]) >= 3
     assert 0.8 < float(counts[4]) <= 1
     examples, warning = by_area.of('warning')
     assert '2 of 2 examples are outside Min and Max Mask Area' in examples['warning']
-    counts = re.match(r'Of (\d+) candidates (\d+) were outside the area limits and 0 less similar', warning['info'])
+    counts = re.match(
+        r'Of (\d+) candidates (\d+) were outside the area limits and 0 less similar',
+        warning['info'],
+    )
     assert counts and counts[1] == counts[2] and 'highest' not in warning['info']
 
 
 @pytest.fixture
 def single(start_server, tmp_path) -> Lab:
     """One plane of uint8 without a view."""
-    write_dataset(tmp_path, 'cells', (draw_discs(CENTRES, RADIUS)[0] // 16).clip(0, 255).astype(np.uint8))
+    write_dataset(
+        tmp_path, 'cells', (draw_discs(CENTRES, RADIUS)[0] // 16).clip(0, 255).astype(np.uint8)
+    )
     return Lab(start_server(tmp_path))
 
 
@@ -122,42 +174,65 @@ def test_examples_that_cannot_be_used_are_left_out_with_one_warning(single):
     single.annotate(
         tag_disc(single.id, CENTRES[0]),
         tag_disc(single.id, CENTRES[0], coordinates=[{'x': 1, 'y': 1}, {'x': 5, 'y': 5}]),
-        tag_disc(single.id, (400, 400)), tag_disc(single.id, (500, 400)),
+        tag_disc(single.id, (400, 400)),
+        tag_disc(single.id, (500, 400)),
         tag_disc(single.id, CENTRES[0], location=(3, 0, 0)),
         tag_disc(single.id, CENTRES[1], tags=['other']),
-        tag_disc(single.id, CENTRES[1], shape='point', coordinates=[{'x': 3, 'y': 3}]))
+        tag_disc(single.id, CENTRES[1], shape='point', coordinates=[{'x': 3, 'y': 3}]),
+    )
     ended = single.run({**make_params(**SETTINGS), 'tags': ['found']})
     assert ended.status == 0, ended.log
     channels, scores, examples = ended.of('warning')
     assert 'no view' in scores['warning']
     assert 'no view' in channels['warning']
     assert examples['warning'].startswith('4 of 5 examples were ignored: ')
-    for reason in ('1 fewer than 3 points', '2 outside the image', '1 on a frame that the dataset does not have'):
+    for reason in (
+        '1 fewer than 3 points',
+        '2 outside the image',
+        '1 on a frame that the dataset does not have',
+    ):
         assert reason in examples['warning']
     labels = draw_discs(CENTRES, RADIUS)[1]
-    assert all(best_iou(single.annotations('found'), labels == number) > 0.6 for number in (1, 2, 3))
+    assert all(
+        best_iou(single.annotations('found'), labels == number) > 0.6 for number in (1, 2, 3)
+    )
 
 
 def test_a_job_whose_examples_are_all_useless_fails(single):
     single.annotate(tag_disc(single.id, (400, 400)))
     ended = single.run({**make_params(**SETTINGS), 'tags': ['found']})
-    error, = ended.of('error')
-    assert ended.status != 0 and 'None of the examples can be used: 1 outside the image' in error['error']
+    (error,) = ended.of('error')
+    assert (
+        ended.status != 0
+        and 'None of the examples can be used: 1 outside the image' in error['error']
+    )
 
 
 def test_any_of_several_training_tags_counts_and_each_example_once(single):
-    single.annotate(tag_disc(single.id, CENTRES[0], tags=['a', 'b']), tag_disc(single.id, CENTRES[1], tags=['b']),
-                    tag_disc(single.id, CENTRES[2], tags=['c']))
-    ended = single.run({**make_params(**SETTINGS, **{'Training Tag': ['a', 'b']}), 'tags': ['found']})
+    single.annotate(
+        tag_disc(single.id, CENTRES[0], tags=['a', 'b']),
+        tag_disc(single.id, CENTRES[1], tags=['b']),
+        tag_disc(single.id, CENTRES[2], tags=['c']),
+    )
+    ended = single.run(
+        {**make_params(**SETTINGS, **{'Training Tag': ['a', 'b']}), 'tags': ['found']}
+    )
     summary = json.loads(re.search(r'job summary (.*)', ended.log)[1])
     assert summary['examples'] == 2 and summary['uploaded'] == len(single.annotations('found')) >= 3
 
 
 def test_what_is_found_is_connected_where_the_tool_says_so(single):
-    parent, _ = single.annotate(tag_disc(single.id, CENTRES[0], tags=['nucleus']),
-                                tag_disc(single.id, CENTRES[0]))
-    ended = single.run({**make_params(**SETTINGS), 'tags': ['found'], 'connectTo': {'tags': ['nucleus']}})
+    parent, _ = single.annotate(
+        tag_disc(single.id, CENTRES[0], tags=['nucleus']), tag_disc(single.id, CENTRES[0])
+    )
+    ended = single.run(
+        {**make_params(**SETTINGS), 'tags': ['found'], 'connectTo': {'tags': ['nucleus']}}
+    )
     assert ended.status == 0, ended.log
-    connections = single.server.client.get('annotation_connection', parameters={'datasetId': single.id})
+    connections = single.server.client.get(
+        'annotation_connection', parameters={'datasetId': single.id}
+    )
     assert {one['parentId'] for one in connections} == {parent['_id']}
-    assert {one['childId'] for one in connections} == {one['_id'] for one in single.annotations('found')}
+    assert {one['childId'] for one in connections} == {
+        one['_id'] for one in single.annotations('found')
+    }

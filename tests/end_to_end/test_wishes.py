@@ -1,4 +1,5 @@
 """What the user meant: no doubles, counter-examples, scores, small objects in large frames. Jobs over HTTP."""
+
 import json
 import re
 from typing import Any
@@ -36,11 +37,19 @@ def draw_two_kinds() -> tuple[np.ndarray, np.ndarray]:
 class Bench(Lab):
     """A lab whose jobs run in this process; `say` holds what the last one told the page."""
 
-    def run_here(self, capsys, tags=('found',), load_segmenter=entrypoint.load_segmenter, **changes: Any) -> None:
+    def run_here(
+        self, capsys, tags=('found',), load_segmenter=entrypoint.load_segmenter, **changes: Any
+    ) -> None:
         self.say: list[dict] = []
         params = {**make_params(**{**SETTINGS, **changes}), 'tags': list(tags)}
         try:
-            entrypoint.compute(self.id, self.server.apiUrl, self.server.token, params, load_segmenter=load_segmenter)
+            entrypoint.compute(
+                self.id,
+                self.server.apiUrl,
+                self.server.token,
+                params,
+                load_segmenter=load_segmenter,
+            )
         finally:
             self.say = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
@@ -53,7 +62,9 @@ class Bench(Lab):
 
     def values(self) -> dict[str, dict[str, dict[str, float]]]:
         """The property values of each annotation."""
-        found = self.server.client.get('annotation_property_values', parameters={'datasetId': self.id, 'limit': 0})
+        found = self.server.client.get(
+            'annotation_property_values', parameters={'datasetId': self.id, 'limit': 0}
+        )
         return {one['annotationId']: one['values'] for one in found}
 
 
@@ -77,11 +88,17 @@ def test_a_second_run_adds_nothing_and_says_so(bench, capsys):
     first = bench.annotations('found')
     labels = draw_two_kinds()[1]
     assert hits(first, labels, [3]) == [True]
-    assert hits(first, labels, [1, 2]) == [False, False]  # the examples themselves have their outline already
+    assert hits(first, labels, [1, 2]) == [
+        False,
+        False,
+    ]  # the examples themselves have their outline already
     assert '2 already there' in bench.last
     bench.run_here(capsys)
     assert len(bench.annotations('found')) == len(first)
-    assert bench.last.startswith('0 objects in 1 frame') and f'{len(first) + 2} already there' in bench.last
+    assert (
+        bench.last.startswith('0 objects in 1 frame')
+        and f'{len(first) + 2} already there' in bench.last
+    )
     assert not bench.of('error')
 
 
@@ -98,8 +115,11 @@ def test_second_run_adds_nothing_without_output_tags(bench, capsys):
 
 def test_tool_without_tags_and_scores_brings_a_warning(bench, capsys):
     bench.run_here(capsys, tags=(), **{'Save Scores': False})
-    warning, = bench.of('warning')
-    assert warning['warning'] == 'The tool gives no tag to the objects, and their scores are not saved.'
+    (warning,) = bench.of('warning')
+    assert (
+        warning['warning']
+        == 'The tool gives no tag to the objects, and their scores are not saved.'
+    )
 
 
 def test_a_job_that_died_is_completed_by_starting_it_again(bench, capsys):
@@ -115,11 +135,16 @@ def test_who_wants_duplicates_gets_them(bench, capsys):
     bench.run_here(capsys, Duplicates='keep')
     assert len(bench.annotations('found')) == 2 * first and 'already there' not in bench.last
     bench.run_here(capsys, tags=['others'], Duplicates='skip')
-    assert len(bench.annotations('others')) < first  # other tags do not count, doubles and examples do
+    assert (
+        len(bench.annotations('others')) < first
+    )  # other tags do not count, doubles and examples do
 
 
 def test_outlines_of_other_tags_and_places_hide_nothing(bench, capsys):
-    bench.annotate(tag_disc(bench.id, CENTRES[2], tags=['other']), tag_disc(bench.id, CENTRES[2], (1, 0, 0), ['found']))
+    bench.annotate(
+        tag_disc(bench.id, CENTRES[2], tags=['other']),
+        tag_disc(bench.id, CENTRES[2], (1, 0, 0), ['found']),
+    )
     bench.run_here(capsys)
     here = [one for one in bench.annotations('found') if one['location']['XY'] == 0]
     assert hits(here, draw_two_kinds()[1], [3]) == [True]
@@ -129,9 +154,18 @@ def test_what_is_more_like_a_counter_example_is_left_out(bench, capsys):
     labels = draw_two_kinds()[1]
     bench.run_here(capsys, **{'Similarity Threshold': 0.5, 'Batch XY': '2'})
     assert hits(bench.annotations('found'), labels, [1, 2, 3, 4, 5], 0.75) == [True] * 5
-    bench.annotate({**tag_disc(bench.id, DIM[0]), 'coordinates': outline_disc(*DIM[0], DIM_RADIUS), 'tags': ['bad']})
-    bench.run_here(capsys, tags=['better'],
-                   **{'Similarity Threshold': 0.5, 'Batch XY': '2', 'Negative Tag': ['bad']})
+    bench.annotate(
+        {
+            **tag_disc(bench.id, DIM[0]),
+            'coordinates': outline_disc(*DIM[0], DIM_RADIUS),
+            'tags': ['bad'],
+        }
+    )
+    bench.run_here(
+        capsys,
+        tags=['better'],
+        **{'Similarity Threshold': 0.5, 'Batch XY': '2', 'Negative Tag': ['bad']},
+    )
     assert hits(bench.annotations('better'), labels, [1, 2, 3, 4], 0.75) == [True] * 3 + [False]
     assert len(bench.annotations('better')) < len(bench.annotations('found'))
     assert 'more like a counter-example' in bench.last
@@ -141,16 +175,20 @@ def test_an_annotation_that_is_example_and_counter_example_is_refused(bench, cap
     bench.annotate(tag_disc(bench.id, CENTRES[2], tags=['example', 'bad']))
     with pytest.raises(JobError, match='both the Training Tag and the Negative Tag'):
         bench.run_here(capsys, **{'Negative Tag': ['bad']})
-    error, = bench.of('error')
+    (error,) = bench.of('error')
     assert 'XY 1, Z 1, Time 1' in error['error'] and not bench.annotations('found')
 
 
 def test_scores_are_values_of_one_property_that_the_configuration_shows(bench, capsys):
     bench.run_here(capsys)
     bench.run_here(capsys, tags=['again'], Duplicates='keep')
-    scores, = bench.server.client.get('annotation_property')
-    assert (scores['name'], scores['shape'], scores['image']) == ('SAM few-shot', 'polygon', 'properties/none:latest')
-    view, = bench.server.client.get('dataset_view', parameters={'datasetId': bench.id})
+    (scores,) = bench.server.client.get('annotation_property')
+    assert (scores['name'], scores['shape'], scores['image']) == (
+        'SAM few-shot',
+        'polygon',
+        'properties/none:latest',
+    )
+    (view,) = bench.server.client.get('dataset_view', parameters={'datasetId': bench.id})
     meta = bench.server.client.get(f'upenn_collection/{view["configurationId"]}')['meta']
     assert meta['propertyIds'] == [scores['_id']] and meta['layers']
     made = {one['_id'] for tag in ('found', 'again') for one in bench.annotations(tag)}
@@ -159,7 +197,10 @@ def test_scores_are_values_of_one_property_that_the_configuration_shows(bench, c
     for value in values.values():
         score = value[scores['_id']]
         assert score.keys() == {'Similarity', 'Predicted IoU'}
-        assert SETTINGS['Similarity Threshold'] <= score['Similarity'] <= 1 and 0 < score['Predicted IoU'] < 1.5
+        assert (
+            SETTINGS['Similarity Threshold'] <= score['Similarity'] <= 1
+            and 0 < score['Predicted IoU'] < 1.5
+        )
 
 
 def test_scores_are_not_saved_where_the_user_does_not_want_them(bench, capsys):
@@ -168,48 +209,67 @@ def test_scores_are_not_saved_where_the_user_does_not_want_them(bench, capsys):
     assert not bench.server.client.get('annotation_property') and not bench.of('warning')
 
 
-def test_scores_without_a_place_bring_one_warning_and_every_outline(start_server, tmp_path, monkeypatch, capsys):
+def test_scores_without_a_place_bring_one_warning_and_every_outline(
+    start_server, tmp_path, monkeypatch, capsys
+):
     monkeypatch.setenv('SAM_CHECKPOINT_DIR', str(REPOSITORY / 'models'))
-    write_dataset(tmp_path, 'cells', np.stack([draw_two_kinds()[0]] * 2)[:, None, None, None])  # has no view
+    write_dataset(
+        tmp_path, 'cells', np.stack([draw_two_kinds()[0]] * 2)[:, None, None, None]
+    )  # has no view
     bench = Bench(start_server(tmp_path))
     bench.annotate(tag_disc(bench.id, CENTRES[0]))
     bench.run_here(capsys, **{'Batch XY': 'all'})
     _, warning = bench.of('warning')  # the first is about the layers
-    assert warning['warning'].startswith('The scores of the objects will not be saved. The dataset has no view')
+    assert warning['warning'].startswith(
+        'The scores of the objects will not be saved. The dataset has no view'
+    )
     assert set(locations_of(bench.annotations('found'))) == {(0, 0, 0), (1, 0, 0)}
 
 
 def test_the_last_message_sets_what_was_kept_beside_the_examples(bench, capsys):
     bench.run_here(capsys)
-    numbers = re.search(r'similarity ([01]\.\d\d) to ([01]\.\d\d); the examples among themselves ([01]\.\d\d) to',
-                        bench.last)
-    assert numbers and 0.7 <= float(numbers[1]) <= float(numbers[2]) <= 1 and float(numbers[3]) > 0.7
+    numbers = re.search(
+        r'similarity ([01]\.\d\d) to ([01]\.\d\d); the examples among themselves ([01]\.\d\d) to',
+        bench.last,
+    )
+    assert (
+        numbers and 0.7 <= float(numbers[1]) <= float(numbers[2]) <= 1 and float(numbers[3]) > 0.7
+    )
 
 
 def test_a_threshold_that_lets_everything_pass_brings_a_proposal(bench, capsys):
     bench.annotate(tag_disc(bench.id, CENTRES[2]))
     bench.run_here(capsys, **{'Similarity Threshold': 0})
-    warning, = bench.of('warning')
+    (warning,) = bench.of('warning')
     assert warning['warning'] == 'Similarity Threshold 0 let every candidate pass.'
     assert warning['info'].startswith('Try 0.')
 
 
 def test_area_limits_that_shut_out_the_examples_bring_a_warning(bench, capsys):
     bench.run_here(capsys, **{'Min Mask Area': 700, 'Max Mask Area': 0})
-    assert any(one['warning'] == '2 of 2 examples are outside Min and Max Mask Area.' for one in bench.of('warning'))
+    assert any(
+        one['warning'] == '2 of 2 examples are outside Min and Max Mask Area.'
+        for one in bench.of('warning')
+    )
 
 
-SMALL = [(row, column) for row in range(24, 400, 44) for column in range(24, 400, 44)]  # centres of small discs
+SMALL = [
+    (row, column) for row in range(24, 400, 44) for column in range(24, 400, 44)
+]  # centres of small discs
 
 
 @pytest.fixture
 def wide(start_server, tmp_path, monkeypatch) -> Bench:
     """A frame of 400 × 400 with 81 discs of 14 pixels, of which the model sees 9."""
     monkeypatch.setenv('SAM_CHECKPOINT_DIR', str(REPOSITORY / 'models'))
-    write_dataset(tmp_path, 'cells', draw_discs(SMALL, 7, 400)[0], [make_layer(0, black=1, white=99.9)])
+    write_dataset(
+        tmp_path, 'cells', draw_discs(SMALL, 7, 400)[0], [make_layer(0, black=1, white=99.9)]
+    )
     bench = Bench(start_server(tmp_path))
     for row, column in SMALL[:1] + SMALL[40:42]:
-        bench.annotate({**tag_disc(bench.id, (row, column)), 'coordinates': outline_disc(row, column, 7)})
+        bench.annotate(
+            {**tag_disc(bench.id, (row, column)), 'coordinates': outline_disc(row, column, 7)}
+        )
     return bench
 
 
@@ -226,9 +286,15 @@ def test_tiles_find_small_objects_of_a_large_frame_each_once(wide, capsys):
     found = sum(hits(tiled, labels, range(1, 82)))
     assert found >= 2 * whole and found >= 60
     for one in tiled:  # no two on one disc
-        row, column = (np.mean([point[axis] for point in one['coordinates']]) for axis in ('y', 'x'))
-        near = [other for other in tiled if abs(np.mean([p['y'] for p in other['coordinates']]) - row) < 7
-                and abs(np.mean([p['x'] for p in other['coordinates']]) - column) < 7]
+        row, column = (
+            np.mean([point[axis] for point in one['coordinates']]) for axis in ('y', 'x')
+        )
+        near = [
+            other
+            for other in tiled
+            if abs(np.mean([p['y'] for p in other['coordinates']]) - row) < 7
+            and abs(np.mean([p['x'] for p in other['coordinates']]) - column) < 7
+        ]
         assert len(near) == 1
     assert any('Tile 3 of 16. Proposing outlines' in one['info'] for one in wide.of('progress'))
     shares = [one['progress'] for one in wide.of('progress')]
@@ -253,18 +319,20 @@ def test_tiles_are_fetched_one_by_one_and_look_like_the_frame(wide, capsys):
             return self.segmenter.describe(rgb, objects, report)
 
     wide.run_here(capsys, load_segmenter=Watched, **AREAS, **{'Tile Size': 0})
-    whole, = shown
+    (whole,) = shown
     shown.clear()
     wide.run_here(capsys, load_segmenter=Watched, **AREAS, **{'Tile Size': 128})
     tiles = place_tiles(whole.shape, 128, choose_overlap(15))
     assert len(shown) == len(tiles) == 16
     for box, rgb in zip(tiles, shown, strict=True):
         assert rgb.shape == (128, 128, 3)
-        assert np.abs(rgb.astype(int) - whole[box.slices]).max() <= 1  # the same contrast everywhere
+        assert (
+            np.abs(rgb.astype(int) - whole[box.slices]).max() <= 1
+        )  # the same contrast everywhere
 
 
 def test_tiles_that_are_too_small_for_the_examples_are_refused(wide, capsys):
     with pytest.raises(JobError, match='Tile Size 40 is too small'):
         wide.run_here(capsys, **{'Tile Size': 40})
-    error, = wide.of('error')
+    (error,) = wide.of('error')
     assert 'the largest is' in error['error'] and 'Enter ' in error['info']

@@ -1,4 +1,5 @@
 """The groups of pictures are as their names say, and the model has seen none of them."""
+
 import functools
 
 import numpy as np
@@ -15,9 +16,14 @@ make_once = functools.cache(make_group)
 def contrast(name: str) -> float:
     """How far the dimmest object of a group stands out of the background, by the background's noise."""
     dimmest = []
-    for image, labels in zip(make_once(name).images.astype(float), make_once(name).labels, strict=True):
+    for image, labels in zip(
+        make_once(name).images.astype(float), make_once(name).labels, strict=True
+    ):
         means = ndimage.mean(image, labels, np.arange(labels.max() + 1))
-        dimmest.append((means[1:].min() - means[0]) / image[ndimage.binary_erosion(labels == 0, iterations=5)].std())
+        dimmest.append(
+            (means[1:].min() - means[0])
+            / image[ndimage.binary_erosion(labels == 0, iterations=5)].std()
+        )
     return min(dimmest)
 
 
@@ -28,7 +34,11 @@ def test_there_are_twenty_drawn_pictures_or_more_and_all_differ():
 
 
 def test_no_picture_has_a_seed_of_the_training_or_its_measures():
-    seeds = {groups.SEED + 100 * number + picture for number in range(len(NAMES)) for picture in range(100)}
+    seeds = {
+        groups.SEED + 100 * number + picture
+        for number in range(len(NAMES))
+        for picture in range(100)
+    }
     assert not seeds & {train.SEED, measure.SEED}
 
 
@@ -41,14 +51,21 @@ def test_a_crowd_is_denser_than_a_plain_picture_and_its_objects_touch():
 
 def test_of_two_kinds_one_is_wanted_and_the_other_is_dimmer_and_longer():
     group = make_once('two kinds')
-    for image, labels, wanted in zip(group.images.astype(float), group.labels, group.wanted, strict=True):
+    for image, labels, wanted in zip(
+        group.images.astype(float), group.labels, group.wanted, strict=True
+    ):
         numbers = np.arange(1, len(wanted))
         assert 5 <= wanted.sum() <= len(numbers) - 5
         light = ndimage.mean(image, labels, numbers)
-        spreads = [np.linalg.eigvalsh(np.cov(np.argwhere(labels == number).T)) for number in numbers]
+        spreads = [
+            np.linalg.eigvalsh(np.cov(np.argwhere(labels == number).T)) for number in numbers
+        ]
         length = np.array([(large / small) ** 0.5 for small, large in spreads])
         assert light[wanted[1:]].min() > light[~wanted[1:]].max()
-        assert length[wanted[1:]].max() < 1.5 and length[wanted[1:]].mean() + 0.3 < length[~wanted[1:]].mean()
+        assert (
+            length[wanted[1:]].max() < 1.5
+            and length[wanted[1:]].mean() + 0.3 < length[~wanted[1:]].mean()
+        )
 
 
 def test_only_the_low_contrast_is_low():
@@ -59,7 +76,10 @@ def test_only_the_low_contrast_is_low():
 def test_the_large_frame_holds_objects_of_about_twenty_pixels():
     group = make_once('large frame')
     assert group.images.shape == (1, 4096, 4096) and group.tile_size
-    widths = [min(part.stop - part.start for part in window) for window in ndimage.find_objects(group.labels[0])]
+    widths = [
+        min(part.stop - part.start for part in window)
+        for window in ndimage.find_objects(group.labels[0])
+    ]
     assert len(widths) >= 300 and 17 <= np.median(widths) <= 22
 
 
@@ -83,4 +103,6 @@ def test_only_two_kinds_has_objects_that_are_not_wanted():
 def test_the_demos_image_comes_in_its_sixteen_positions_with_all_nuclei_wanted():
     group = make_once(DEMO)
     assert group.images.shape == group.labels.shape == (16, 128, 128) and not group.tile_size
-    assert sum(wanted.sum() for wanted in group.wanted) == sum(len(np.unique(one[one > 0])) for one in group.labels)
+    assert sum(wanted.sum() for wanted in group.wanted) == sum(
+        len(np.unique(one[one > 0])) for one in group.labels
+    )

@@ -1,4 +1,5 @@
 """The drawn pictures contain the requested objects."""
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -13,18 +14,24 @@ DIM = Kind(radius=(8, 10), stretch=(1, 1.2), brightness=(0.2, 0.3), grain=0.1)
 
 def distances(labels: np.ndarray) -> list[int]:
     """From each object to the nearest other one, in steps from pixel to pixel; a step of one joins neighbours."""
-    return [int(ndimage.distance_transform_cdt((labels == number) | (labels == 0), 'taxicab')[labels == number].min())
-            for number in range(1, labels.max() + 1)]
+    return [
+        int(
+            ndimage.distance_transform_cdt((labels == number) | (labels == 0), 'taxicab')[
+                labels == number
+            ].min()
+        )
+        for number in range(1, labels.max() + 1)
+    ]
 
 
 @settings(max_examples=10)
-@given(seed=st.integers(0, 2 ** 32), gap=st.integers(0, 4), crowded=st.booleans())
+@given(seed=st.integers(0, 2**32), gap=st.integers(0, 4), crowded=st.booleans())
 def test_objects_lie_whole_in_the_picture_and_apart(seed, gap, crowded):
     image, labels, kinds = draw_image(Scene(96, (BRIGHT, DIM), (4, 4), gap, crowded), seed)
     assert image.shape == labels.shape == (96, 96) and image.dtype == np.uint16
     areas = np.bincount(labels.ravel())
     assert len(areas) == len(kinds) >= 5 and kinds[0] == -1
-    assert (areas[1:] > np.pi * 8 ** 2 * 0.7).all() and (areas[1:] < np.pi * 10 ** 2 * 1.4).all()
+    assert (areas[1:] > np.pi * 8**2 * 0.7).all() and (areas[1:] < np.pi * 10**2 * 1.4).all()
     assert all(ndimage.label(labels == number)[1] == 1 for number in range(1, len(areas)))
     assert min(distances(labels)) > gap
 
@@ -37,7 +44,9 @@ def test_the_objects_of_a_kind_are_as_bright_as_it_says():
 
 
 def test_in_a_crowd_each_object_touches_another():
-    crowd, loose = (draw_image(Scene(192, (BRIGHT,), (16,), 0, crowded), 6)[1] for crowded in (True, False))
+    crowd, loose = (
+        draw_image(Scene(192, (BRIGHT,), (16,), 0, crowded), 6)[1] for crowded in (True, False)
+    )
     assert np.mean(np.array(distances(crowd)) <= 2) > 0.9 > np.mean(np.array(distances(loose)) <= 2)
 
 
@@ -57,15 +66,22 @@ def test_a_shape_is_as_long_by_as_wide_as_its_kind_says(ratio):
     shape = draw_shape(Kind((20, 20), (ratio, ratio), (1, 1), 0), np.random.default_rng(2))
     spread = np.linalg.eigvalsh(np.cov(np.argwhere(shape).T))
     assert (spread[1] / spread[0]) ** 0.5 == pytest.approx(ratio, rel=0.2)
-    assert shape.sum() == pytest.approx(np.pi * 20 ** 2, rel=0.15)
+    assert shape.sum() == pytest.approx(np.pi * 20**2, rel=0.15)
 
 
-@pytest.mark.parametrize(('place', 'free'), [
-    ((0, 0), False), ((3, 3), False),
-    ((1, 1), True),  # the corner of the shape that would lie on the object is not set
-    ((4, 4), True), ((0, 4), True),
-    ((-1, -1), True), ((9, 9), True), ((-5, 2), True),  # partly or wholly outside
-])
+@pytest.mark.parametrize(
+    ('place', 'free'),
+    [
+        ((0, 0), False),
+        ((3, 3), False),
+        ((1, 1), True),  # the corner of the shape that would lie on the object is not set
+        ((4, 4), True),
+        ((0, 4), True),
+        ((-1, -1), True),
+        ((9, 9), True),
+        ((-5, 2), True),  # partly or wholly outside
+    ],
+)
 def test_a_place_is_free_unless_a_set_pixel_lies_on_an_object(place, free):
     labels = np.zeros((10, 10), int)
     labels[2:4, 2:4] = 7

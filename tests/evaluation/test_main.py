@@ -1,4 +1,5 @@
 """`python -m evaluation`, on pictures that take seconds."""
+
 import re
 
 import numpy as np
@@ -29,7 +30,12 @@ def test_a_group_gets_a_row_for_each_way(capsys):
     rows = read_rows(capsys.readouterr().out)
     assert {row[0] for row in rows} == {'two kinds'} and {row[1] for row in rows} == {'2'}
     assert [row[3] for row in rows] == [
-        'as specified', 'as specified, duplicates skipped', 'as specified, own box NMS', 'defaults', 'counter-examples']
+        'as specified',
+        'as specified, duplicates skipped',
+        'as specified, own box NMS',
+        'defaults',
+        'counter-examples',
+    ]
     assert len({row[2] for row in rows}) == 1
     assert all(0 <= float(cell) <= 1 for row in rows for cell in row[4:8])
     specified, skipped, own_nms, defaults, countered = rows
@@ -41,10 +47,17 @@ def test_a_group_gets_a_row_for_each_way(capsys):
 
 
 def test_a_row_gives_the_measures_with_two_digits():
-    group = Group('plain', np.zeros((2, 8, 8)), np.zeros((2, 8, 8), int), (np.zeros(1, bool),) * 2, 0)
+    group = Group(
+        'plain', np.zeros((2, 8, 8)), np.zeros((2, 8, 8), int), (np.zeros(1, bool),) * 2, 0
+    )
     places = [(0, number) for number in range(20)]
-    result = Result(Score(places[:6], places[6:8], places[:3]), Score(places[:3], places[3:8], places[:6]), 4)
-    assert write_row(group, 'tiles', result) == '| plain | 2 | 9 | tiles | 0.75 | 0.67 | 0.71 | 0.35 | 4 |'
+    result = Result(
+        Score(places[:6], places[6:8], places[:3]), Score(places[:3], places[3:8], places[:6]), 4
+    )
+    assert (
+        write_row(group, 'tiles', result)
+        == '| plain | 2 | 9 | tiles | 0.75 | 0.67 | 0.71 | 0.35 | 4 |'
+    )
 
 
 def test_an_unknown_group_is_refused(capsys):

@@ -1,4 +1,5 @@
 """One to one, and nothing twice: the measures on cases made by hand."""
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,21 +8,29 @@ from hypothesis import strategies as st
 from demo.dataset import Example, outline
 from demo.scoring import score as score_whole
 from evaluation.groups import Group
-from evaluation.scoring import count_duplicates, find_fragments, measure_iou, outline_wrong_kind, score_group
+from evaluation.scoring import (
+    count_duplicates,
+    find_fragments,
+    measure_iou,
+    outline_wrong_kind,
+    score_group,
+)
 
 SIDE = 60
 
 
 def square(top: int, left: int, side: int) -> np.ndarray:
     """The outline of a square, as x and y."""
-    return np.array([(left, top), (left + side, top), (left + side, top + side), (left, top + side)], float)
+    return np.array(
+        [(left, top), (left + side, top), (left + side, top + side), (left, top + side)], float
+    )
 
 
 def make_labels(*squares: tuple[int, int, int]) -> np.ndarray:
     """A picture of squares (top, left, side), numbered in their order."""
     labels = np.zeros((SIDE, SIDE), np.int32)
     for number, (top, left, side) in enumerate(squares, start=1):
-        labels[top:top + side, left:left + side] = number
+        labels[top : top + side, left : left + side] = number
     return labels
 
 
@@ -35,25 +44,50 @@ def outcome(found: list[np.ndarray], shown: list[Example] | None = None) -> tupl
     """Right, wrong, missed, right at the strict IoU, duplicates."""
     result = score_group(GROUP, [found], shown or [], smallest=30)
     assert result.objects == len(result.score.right) + len(result.score.missed)
-    assert len(result.strict.right) + len(result.strict.wrong) == len(result.score.right) + len(result.score.wrong)
-    return (len(result.score.right), len(result.score.wrong), len(result.score.missed), len(result.strict.right),
-            result.duplicates)
+    assert len(result.strict.right) + len(result.strict.wrong) == len(result.score.right) + len(
+        result.score.wrong
+    )
+    return (
+        len(result.score.right),
+        len(result.score.wrong),
+        len(result.score.missed),
+        len(result.strict.right),
+        result.duplicates,
+    )
 
 
-@pytest.mark.parametrize(('found', 'counts'), [
-    ([], (0, 0, 2, 0, 0)),
-    ([square(*FIRST), square(*SECOND)], (2, 0, 0, 2, 0)),
-    ([square(*SECOND)], (1, 0, 1, 1, 0)),
-    ([square(*FIRST), square(20, 23, 10)], (2, 0, 0, 1, 0)),  # IoU 0.54
-    ([square(*FIRST), square(20, 24, 10)], (1, 1, 1, 1, 0)),  # IoU 0.43
-    ([square(*FIRST), square(*OTHER)], (1, 1, 1, 1, 0)),  # of the other kind
-    ([square(*FIRST), square(0, 50, 8)], (1, 1, 1, 1, 0)),  # on the background
-    ([square(*FIRST), square(*FIRST)], (1, 1, 1, 1, 1)),  # the second outline of an object is wrong, and a double
-    ([square(5, 3, 10), square(5, 7, 10)], (1, 1, 1, 0, 1)),  # IoU 0.67 with the object each, 0.43 with each other
-    ([square(0, 48, 10), square(0, 49, 10), square(0, 50, 10)], (0, 3, 2, 0, 2)),  # on no object, but doubles
-    ([square(*OTHER), square(40, 41, 10)], (0, 2, 2, 0, 1)),  # doubles on an object that is not wanted
-    ([square(5, 5, 5), square(10, 5, 5), square(5, 10, 5)], (0, 3, 2, 0, 0)),  # parts are no doubles
-])
+@pytest.mark.parametrize(
+    ('found', 'counts'),
+    [
+        ([], (0, 0, 2, 0, 0)),
+        ([square(*FIRST), square(*SECOND)], (2, 0, 0, 2, 0)),
+        ([square(*SECOND)], (1, 0, 1, 1, 0)),
+        ([square(*FIRST), square(20, 23, 10)], (2, 0, 0, 1, 0)),  # IoU 0.54
+        ([square(*FIRST), square(20, 24, 10)], (1, 1, 1, 1, 0)),  # IoU 0.43
+        ([square(*FIRST), square(*OTHER)], (1, 1, 1, 1, 0)),  # of the other kind
+        ([square(*FIRST), square(0, 50, 8)], (1, 1, 1, 1, 0)),  # on the background
+        (
+            [square(*FIRST), square(*FIRST)],
+            (1, 1, 1, 1, 1),
+        ),  # the second outline of an object is wrong, and a double
+        (
+            [square(5, 3, 10), square(5, 7, 10)],
+            (1, 1, 1, 0, 1),
+        ),  # IoU 0.67 with the object each, 0.43 with each other
+        (
+            [square(0, 48, 10), square(0, 49, 10), square(0, 50, 10)],
+            (0, 3, 2, 0, 2),
+        ),  # on no object, but doubles
+        (
+            [square(*OTHER), square(40, 41, 10)],
+            (0, 2, 2, 0, 1),
+        ),  # doubles on an object that is not wanted
+        (
+            [square(5, 5, 5), square(10, 5, 5), square(5, 10, 5)],
+            (0, 3, 2, 0, 0),
+        ),  # parts are no doubles
+    ],
+)
 def test_objects_and_outlines_are_matched_one_to_one_and_doubles_counted(found, counts):
     assert outcome(found) == counts
 
@@ -69,19 +103,38 @@ def test_what_was_shown_to_the_worker_counts_neither_way(place):
     wanted = 2 - (place == FIRST)
     assert outcome([], shown) == (0, 0, wanted, 0, 0)
     assert outcome([square(*place)], shown) == (0, 0, wanted, 0, 0)
-    assert outcome([square(*place), square(*place), square(*SECOND)], shown) == (1, 0, wanted - 1, 1, 1)
+    assert outcome([square(*place), square(*place), square(*SECOND)], shown) == (
+        1,
+        0,
+        wanted - 1,
+        1,
+        1,
+    )
 
 
-@given(st.lists(st.tuples(st.integers(0, 3), st.integers(-4, 4), st.integers(-4, 4), st.integers(4, 12)), max_size=8))
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 3), st.integers(-4, 4), st.integers(-4, 4), st.integers(4, 12)),
+        max_size=8,
+    )
+)
 def test_where_all_is_wanted_and_nothing_shown_the_score_is_the_demos(found):
     corners = [(0, 48), FIRST[:2], SECOND[:2], OTHER[:2]]
-    outlines = [square(max(0, corners[at][0] + down), max(0, corners[at][1] + right), side)
-                for at, down, right, side in found]
+    outlines = [
+        square(max(0, corners[at][0] + down), max(0, corners[at][1] + right), side)
+        for at, down, right, side in found
+    ]
     labels = make_labels(FIRST, SECOND, OTHER, (0, 55, 5))  # the last one a fragment
     group = Group('squares', labels[None], labels[None], (np.arange(5) > 0,), 0)
-    ours, demos = score_group(group, [outlines], [], smallest=30).score, score_whole([outlines], labels[None], 30)
+    ours, demos = (
+        score_group(group, [outlines], [], smallest=30).score,
+        score_whole([outlines], labels[None], 30),
+    )
     assert (len(ours.right), len(ours.wrong), len(ours.missed)) == (
-        len(demos.right), len(demos.wrong), len(demos.missed))
+        len(demos.right),
+        len(demos.wrong),
+        len(demos.missed),
+    )
 
 
 def test_iou_is_that_of_pixels_and_shares_add_up_to_one():
@@ -96,7 +149,9 @@ def test_an_outline_may_end_at_the_border():
 
 
 def test_three_outlines_in_a_chain_are_two_too_many():
-    chain = [square(0, left, 10) for left in (0, 3, 6)]  # IoU 0.54 from one to the next, 0.25 from first to last
+    chain = [
+        square(0, left, 10) for left in (0, 3, 6)
+    ]  # IoU 0.54 from one to the next, 0.25 from first to last
     assert count_duplicates(chain, np.zeros((3, 1))) == 2
     assert count_duplicates(chain[::2], np.zeros((2, 1))) == 0
     assert count_duplicates([], np.zeros((0, 1))) == 0

@@ -7,7 +7,7 @@ from training.measure import load_nuclei, masks_of, measure_points
 def test_fragments_are_no_objects_to_be_found():
     labels = np.zeros((40, 40), np.int32)
     labels[:10, :10], labels[20:22, 20:22] = 1, 2
-    mask, = masks_of(labels)
+    (mask,) = masks_of(labels)
     assert mask.sum() == 100
 
 
@@ -15,7 +15,9 @@ def test_nuclei_are_shown_with_the_contrast_of_the_demo():
     images = load_nuclei(128)
     assert len(images) == 16
     for rgb, _ in images:
-        assert (rgb == 0).mean() < 0.1 and 0.001 < (rgb == 255).mean() < 0.003  # percentiles 1 and 99.8
+        assert (rgb == 0).mean() < 0.1 and 0.001 < (
+            rgb == 255
+        ).mean() < 0.003  # percentiles 1 and 99.8
 
 
 def test_one_point_finds_most_nuclei_of_the_labelled_image():

@@ -22,7 +22,10 @@ def test_every_image_holds_objects_and_background(images):
 
 
 def test_objects_can_be_told_from_their_background(images):
-    differences = [abs(float(rgb[labels > 0].mean()) - float(rgb[labels == 0].mean())) for rgb, labels in images]
+    differences = [
+        abs(float(rgb[labels > 0].mean()) - float(rgb[labels == 0].mean()))
+        for rgb, labels in images
+    ]
     assert np.median(differences) > 15
 
 

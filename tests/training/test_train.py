@@ -21,7 +21,9 @@ def test_a_point_lies_on_the_mask_it_stands_for(labels):
     assert masks.shape == (len(points), 1, SIDE, SIDE)
     for (x, y), mask in zip(points[:, 0].tolist(), masks[:, 0], strict=True):
         assert mask[int(y), int(x)] == 1
-        assert len(np.unique(labels[mask.bool().numpy()])) == 1  # one object or the background, all of it
+        assert (
+            len(np.unique(labels[mask.bool().numpy()])) == 1
+        )  # one object or the background, all of it
 
 
 def test_an_image_without_objects_gives_points_on_the_background():
@@ -69,5 +71,7 @@ def test_what_is_saved_is_what_the_worker_loads(tmp_path):
 def test_points_are_decoded_to_three_masks_and_their_predicted_iou():
     model = build_sam(VIT_MINI)
     with torch.no_grad():
-        logits, predicted = decode(model, torch.zeros(1, VIT_MINI.channels, 16, 16), torch.full((5, 1, 2), 40.0))
+        logits, predicted = decode(
+            model, torch.zeros(1, VIT_MINI.channels, 16, 16), torch.full((5, 1, 2), 40.0)
+        )
     assert logits.shape == (5, 3, SIDE // 4, SIDE // 4) and predicted.shape == (5, 3)

@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 import tifffile
 import torch
-from fewshot.frames import ensure_rgb
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays

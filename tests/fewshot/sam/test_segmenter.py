@@ -3,7 +3,6 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from fewshot.frames import ensure_rgb
 
 from fewshot.errors import JobError
 from fewshot.geometry import CutMask, bound_mask
