@@ -13,8 +13,8 @@ import girder_client
 import hypothesis
 import pytest
 
-# two processes run tests side by side, and torch's threads in each would wait for those in the other; set before torch
-# is imported, and inherited by every worker that a test starts
+# Two processes run tests side by side, and their torch threads would wait for each other. This is
+# set before torch is imported, and every worker that a test starts inherits it.
 os.environ.setdefault('OMP_NUM_THREADS', '1')
 
 REPOSITORY = Path(__file__).parents[1]
@@ -31,7 +31,8 @@ hypothesis.settings.load_profile('patient')
 class Server:
     """A running annotation server.
 
-    `datasets` is {dataset name: id}, `users` {user name: token}; `client` carries `token`, the owner's.
+    `datasets` is {dataset name: id}, `users` {user name: token}. `token` and `client` belong to the
+    owner.
     """
 
     apiUrl: str

@@ -1,8 +1,8 @@
-"""A job with a tiny model that counts what is alive: `python -m tests.end_to_end.soak URL TOKEN ID`.
+"""A job with a tiny model that counts what is alive.
 
-The weights are random, and half of the masks are good enough, so that frames have candidates to
-describe and objects to upload, in a tenth of a second. The last line is JSON: what is alive when
-each frame begins.
+`python -m tests.end_to_end.soak URL TOKEN ID` runs it on a dataset. The weights are random,
+and half of the masks are good enough, so that frames have candidates to describe and objects to
+upload, in a tenth of a second. The last line is JSON: what is alive when each frame begins.
 """
 
 import gc

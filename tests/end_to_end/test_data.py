@@ -1,4 +1,7 @@
-"""What a job downloads and uploads, and when: jobs in this process, whose requests can be watched."""
+"""What a job downloads and uploads, and when.
+
+The jobs run in this process, so that their requests can be watched.
+"""
 
 import json
 import re

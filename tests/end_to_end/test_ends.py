@@ -105,8 +105,8 @@ def handles_sigterm(pid: int) -> bool:
 
 @pytest.mark.parametrize('request_name', ['interface', 'compute'])
 def test_first_moments_of_a_process_end_on_sigterm(request_name):
-    # The first process of a container ignores SIGTERM if it has no handler. The status shows that it
-    # has one.
+    # The first process of a container ignores SIGTERM if it has no handler. The status shows
+    # that it has one.
     command = [
         *WORKER,
         '--apiUrl',

@@ -1,4 +1,4 @@
-"""A batch that is split over jobs, which the server starts: every object once, for any number of jobs."""
+"""A batch that is split over jobs, which the server starts: every object is found once."""
 
 import json
 import sys
