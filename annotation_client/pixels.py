@@ -71,10 +71,9 @@ def unpickle_array(content: bytes) -> 'np.ndarray':
     if not re.fullmatch(DTYPES, number_type):
         raise pickle.UnpicklingError(f'its type {reprlib.repr(number_type)} is not one of numbers')
     flat = np.frombuffer(values, number_type)
+    pixels = flat.reshape(shape, order='C' if order == 'K' else order)
     if order == 'K':
-        pixels = flat.reshape(shape).transpose(axes)
-    else:
-        pixels = flat.reshape(shape, order=order)
+        pixels = pixels.transpose(axes)
     if pixels.ndim not in (2, 3):
         raise pickle.UnpicklingError(f'it has the shape {pixels.shape}')
     return pixels

@@ -74,12 +74,13 @@ def run_worker(
                 show_message(line, bar)
     if worker.wait():
         sys.exit(
-            f'The worker failed with status {worker.returncode}. The end of {log}:\n{last_lines(log)}'
+            f'The worker failed with status {worker.returncode}. '
+            f'The end of {log}:\n{last_lines(log)}'
         )
 
 
 def show_message(line: str, bar: tqdm) -> None:
-    """Show one line of the worker's output as the web page would: progress, a notice, or the line."""
+    """Show one line of the worker's output: progress, a notice, or the line as it is."""
     try:
         message = json.loads(line)
     except json.JSONDecodeError:

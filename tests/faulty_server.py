@@ -1,9 +1,8 @@
-"""An annotation server with faults.
+"""An annotation server that harms some requests.
 
-Run it with `python -m tests.faulty_server FOLDER --faults JSON`.
-
-The other options are those of `annotation_server`. The JSON is a list of rules. This one lets two
-uploads pass and loses the answers to the third and the fourth:
+`python -m tests.faulty_server FOLDER --faults JSON` starts it. The other options are those of
+`annotation_server`. The JSON is a list of rules. This one lets two uploads pass
+and loses the answers to the third and the fourth:
 
     [{"kind": "lose", "method": "POST", "path": "upenn_annotation/multiple",
       "occurrence": 3, "times": 2}]

@@ -40,6 +40,8 @@ DROPPED = Answer(status=0)
 
 @dataclass(frozen=True)
 class Request:
+    """A request that the fake server got."""
+
     method: str
     path: str
     peer: tuple[str, int]  # the same for two requests on the same connection
@@ -47,6 +49,8 @@ class Request:
 
 @dataclass(frozen=True)
 class FakeServer:
+    """A running fake server and the requests that it got."""
+
     apiUrl: str
     requests: list[Request]
 

@@ -1,3 +1,5 @@
+"""Reading and writing annotations, connections and properties."""
+
 import numpy as np
 import pytest
 

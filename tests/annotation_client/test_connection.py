@@ -1,3 +1,5 @@
+"""Retries, time-outs and errors of the connection."""
+
 import socket
 
 import girder_client

@@ -1,3 +1,5 @@
+"""What importing the client loads."""
+
 import subprocess
 import sys
 

@@ -1,3 +1,5 @@
+"""Images of datasets: metadata, frames and regions."""
+
 import itertools
 import os
 import pickle

@@ -1,3 +1,5 @@
+"""Messages to the user's page."""
+
 import json
 import os
 import subprocess

@@ -1,3 +1,5 @@
+"""Forms of workers."""
+
 from pathlib import Path
 
 import numpy as np

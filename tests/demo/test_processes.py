@@ -42,9 +42,11 @@ def test_notices_are_passed_on(line, shown, capsys):
 def test_failed_worker_ends_the_demo_with_its_log(tmp_path, capsys):
     program = tmp_path / 'worker.py'
     program.write_text(
-        'import sys\nprint(\'{"error": "bad", "info": "x"}\')\nsys.exit("the checkpoint is missing")'
+        'import sys\n'
+        'print(\'{"error": "bad", "info": "x"}\')\n'
+        'sys.exit("the checkpoint is missing")'
     )
-    with pytest.raises(SystemExit, match='(?s)status 1.*the checkpoint is missing'):
+    with pytest.raises(SystemExit, match=r'(?s)status 1.*the checkpoint is missing'):
         run_worker([], tmp_path, tmp_path / 'worker.log', program)
     assert 'error: bad x' in capsys.readouterr().out
 

@@ -43,7 +43,7 @@ def test_long_batch_keeps_nothing_of_earlier_frames(start_server, tmp_path):
     made = server.client.get('upenn_annotation/count', parameters=filters)['count']
     assert len(counts) == FRAMES
     assert made > FRAMES / 2  # there was something to describe and to upload
-    for name in counts[0]:
+    for name in ('frames', 'candidates', 'tensors', 'threads', 'sockets'):
         early, late = (
             max(count[name] for count in part) for part in (counts[:FIRST], counts[FIRST:])
         )
