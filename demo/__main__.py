@@ -1,7 +1,8 @@
-"""The worker's main job on a labelled image, without NimbusImage: `python -m demo`.
+"""Run the worker's main job on a labelled image, without NimbusImage: `python -m demo`.
 
-Nuclei that a user outlined go to an annotation server; the worker finds the others; the result is measured against the
-labels, printed as a table and drawn as demo/out/overlay.png.
+The demo uploads outlines of nuclei to an annotation server, as a user would draw them. The worker
+finds the other nuclei. The demo compares the result with the labels, prints a table, and draws
+demo/out/overlay.png.
 """
 
 import argparse
@@ -33,22 +34,21 @@ EXAMPLE_TAG, FOUND_TAG = 'example', 'nucleus'
 EXAMPLES = 12
 EXAMPLES_PER_POSITION = 4
 SMALL_MODEL = 'sam_vit_mini'
-SMALLEST = 30  # Min Mask Area: the default, for positions cut many nuclei and leave small parts
-POINTS_PER_SIDE = 32  # one every 4 pixels; half as many find fewer, in half the time
-THRESHOLDS = {
-    SMALL_MODEL: 0.85
-}  # to the small model most things look alike; else the field's default
+SMALLEST = 30  # Min Mask Area: the default, because positions cut many nuclei to small parts
+POINTS_PER_SIDE = 32  # one every 4 pixels; fewer points take less time and find fewer nuclei
+DEFAULT_THRESHOLD = 0.5  # the field's default
+THRESHOLDS = {SMALL_MODEL: 0.85}  # the small model gives high similarities to most objects
 
 
 def choose_settings(examples: list[Example], model: str) -> dict:
-    """The tool's fields as a user would fill them in who has looked at the areas of the examples."""
+    """Return the form as a user would fill it in who knows the areas of the examples."""
     return {
         'Training Tag': [EXAMPLE_TAG],
         'Batch XY': 'all',
         'Batch Z': '',
         'Batch Time': '',
         'Model': model,
-        'Similarity Threshold': THRESHOLDS.get(model, 0.5),
+        'Similarity Threshold': THRESHOLDS.get(model, DEFAULT_THRESHOLD),
         'Target Occupancy': 0.20,
         'Points per side': POINTS_PER_SIDE,
         'Min Mask Area': SMALLEST,
@@ -58,7 +58,7 @@ def choose_settings(examples: list[Example], model: str) -> dict:
 
 
 def describe_job(dataset_id: str, settings: dict) -> dict:
-    """The parameters that the server hands to a worker for one job."""
+    """Return the parameters that the server gives to a worker for one job."""
     here = {'XY': 0, 'Z': 0, 'Time': 0}
     return {
         'datasetId': dataset_id,
@@ -82,7 +82,7 @@ def download_polygons(
     tag: str,
     positions: int,
 ) -> list[list[dict]]:
-    """Of each position the polygons that carry a tag, as the server has them."""
+    """Return the polygons with a tag per position, as the server has them."""
     found: list[list[dict]] = [[] for _ in range(positions)]
     for annotation in client.getAnnotationsByDatasetId(dataset_id, shape='polygon', tags=[tag]):
         found[annotation['location']['XY']].append(annotation)
@@ -90,7 +90,7 @@ def download_polygons(
 
 
 def print_table(summary: dict, result: Score, seconds: float) -> None:
-    """Print what the worker did, how long each step took, and how good the result is."""
+    """Print the worker's counts, the seconds of each step, and the scores of the result."""
     rows = [(name, summary[name]) for name in ('examples', 'candidates', 'kept', 'uploaded')]
     rows += [(f'seconds to {step}', f'{spent:.1f}') for step, spent in summary['seconds'].items()]
     rows += [
@@ -115,7 +115,7 @@ def run(model: str, checkpoints: Path) -> None:
     examples = choose_examples(labels_cut, EXAMPLES, EXAMPLES_PER_POSITION)
 
     with running_server(OUT / 'data', OUT / 'server.log') as server:
-        print(f'The annotation server answers at {server["apiUrl"]}')
+        print(f'The annotation server runs at {server["apiUrl"]}')
         dataset_id = server['datasets'][NAME]
         access = ['--apiUrl', server['apiUrl'], '--token', server['token']]
         client = UPennContrastAnnotationClient(server['apiUrl'], server['token'])
@@ -123,9 +123,7 @@ def run(model: str, checkpoints: Path) -> None:
             [to_annotation(example, dataset_id, EXAMPLE_TAG) for example in examples]
         )
         used = len({example.position for example in examples})
-        print(
-            f'{len(examples)} nuclei of the first {used} of {len(positions)} positions are outlined'
-        )
+        print(f'Outlined {len(examples)} nuclei in the first {used} of {len(positions)} positions')
 
         run_worker(
             [*access, '--request', 'interface', '--parameters', json.dumps({'image': IMAGE})],
@@ -134,31 +132,22 @@ def run(model: str, checkpoints: Path) -> None:
         )
         fields = client.client.get('worker_interface', parameters={'image': IMAGE})
         print(
-            f'The worker described its interface: {len(fields)} fields. Now it looks for more nuclei:'
+            f'The worker described its interface: {len(fields)} fields. '
+            'Now it searches for more nuclei:'
         )
 
         job = describe_job(dataset_id, choose_settings(examples, model))
+        request = ['--request', 'compute', '--datasetId', dataset_id]
         run_worker(
-            [
-                *access,
-                '--request',
-                'compute',
-                '--parameters',
-                json.dumps(job),
-                '--datasetId',
-                dataset_id,
-            ],
-            checkpoints,
-            OUT / 'worker.log',
+            [*access, *request, '--parameters', json.dumps(job)], checkpoints, OUT / 'worker.log'
         )
         polygons = download_polygons(client, dataset_id, FOUND_TAG, len(positions))
 
     found = [[to_outline(one) for one in here] for here in polygons]
     result = score(found, forget_examples(labels_cut, examples), SMALLEST)
     print_table(read_summary(OUT / 'worker.log'), result, time.monotonic() - start)
-    draw_picture(image, labels_cut, examples, found, result, model).save(
-        OUT / 'overlay.png', optimize=True
-    )
+    picture = draw_picture(image, labels_cut, examples, found, result, model)
+    picture.save(OUT / 'overlay.png', optimize=True)
     print(f'\nThe picture: {(OUT / "overlay.png").relative_to(ROOT)}')
 
 
@@ -174,7 +163,8 @@ if __name__ == '__main__':
     run(arguments.model, arguments.checkpoints.resolve())
     if arguments.model == SMALL_MODEL:
         print(
-            '\nThis was the small model, which is for trying the worker, not for results. With SAM ViT-H, on a GPU:'
+            '\nThis was the small model. It is meant for trying the worker, not for results.'
+            '\nTo run the demo with SAM ViT-H on a GPU:'
             '\n  .venv/bin/python -m demo --model sam_vit_h_4b8939 --checkpoints FOLDER'
-            '\nwhere FOLDER holds sam_vit_h_4b8939.pth. The Docker image has that file and uses it.'
+            '\nFOLDER contains sam_vit_h_4b8939.pth. The Docker image has this file and uses it.'
         )

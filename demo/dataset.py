@@ -1,4 +1,4 @@
-"""The labelled image as a dataset of several positions, and the nuclei that a user would outline in it."""
+"""The labelled image as a dataset of several positions, and nuclei that a user would outline."""
 
 import json
 from dataclasses import dataclass
@@ -16,7 +16,17 @@ BLACK, WHITE = 1, 99.8  # contrast, percentiles
 
 @dataclass(frozen=True)
 class Example:
-    """A nucleus that the user outlined: its position (0-based), its area in pixels, its (N, 2) outline as x, y."""
+    """A nucleus that the user outlined.
+
+    Attributes
+    ----------
+    position : int
+        From 0.
+    area : int
+        Pixels.
+    outline : (N, 2) ndarray
+        x and y.
+    """
 
     position: int
     area: int
@@ -24,22 +34,23 @@ class Example:
 
 
 def read_image() -> tuple[np.ndarray, np.ndarray]:
-    """The image, (512, 512) uint16, and its labels, (512, 512) uint16 with 0 for background."""
+    """Return the image and its labels, (512, 512) uint16 each. Label 0 is background."""
     return tifffile.imread(DATA / 'nuclei.tif'), tifffile.imread(DATA / 'nuclei_labels.tif')
 
 
 def cut(image: np.ndarray, side: int) -> np.ndarray:
-    """An (H, W) image as its positions, row by row: (H / side * W / side, side, side)."""
+    """Cut an (H, W) image to its positions, row by row: (H / side * W / side, side, side)."""
     height, width = image.shape
-    return (
-        image.reshape(height // side, side, width // side, side)
-        .swapaxes(1, 2)
-        .reshape(-1, side, side)
-    )
+    grid = image.reshape(height // side, side, width // side, side)
+    return grid.swapaxes(1, 2).reshape(-1, side, side)
 
 
 def write_dataset(folder: Path, positions: np.ndarray) -> None:
-    """Write one file a position, the .yml that joins them along XY, and the layer through which a user sees them."""
+    """Write positions (N, side, side) as a dataset of the annotation server.
+
+    There is one image file per position, a .yml file that joins them along XY, and a file with the
+    layer and its contrast.
+    """
     (folder / NAME).mkdir(parents=True)
     lines = ['sources:']
     for number, pixels in enumerate(positions):
@@ -59,10 +70,11 @@ def write_dataset(folder: Path, positions: np.ndarray) -> None:
 
 
 def outline(mask: np.ndarray) -> np.ndarray:
-    """The outline of a mask's largest part, (N, 2) as x, y, pixel centres at +0.5, closed along the image's border.
+    """Trace the largest part of a mask: (N, 2) as x and y, with pixel centres at +0.5.
 
-    Not the worker's own function, so that a worker that is half a pixel off scores worse and is not matched by the
-    same error here.
+    The outline is closed along the image's border. This is not the worker's own function. So if
+    the worker's outlines are half a pixel off, they score worse, because the error is not repeated
+    here.
     """
     contours = find_contours(np.pad(mask, 1).astype(float), 0.5)
     longest = max(contours, key=len)[:-1]  # the last point repeats the first
@@ -70,14 +82,22 @@ def outline(mask: np.ndarray) -> np.ndarray:
 
 
 def touches_border(mask: np.ndarray) -> bool:
-    """Whether an object reaches the border of its position, and so may be only a part of one."""
+    """Return whether an object touches the border of its position, and so may be cut."""
     return bool(mask[[0, -1]].any() or mask[:, [0, -1]].any())
 
 
 def choose_examples(labels: np.ndarray, count: int, per_position: int) -> list[Example]:
-    """Nuclei of the first positions that are whole and of typical size: half to twice the median of the whole ones.
+    """Choose nuclei of the first positions that are whole and of typical size.
 
-    labels: (positions, side, side). At most `per_position` of each position, in the order of their numbers.
+    The area of a typical nucleus is half to twice the median of the whole ones.
+
+    Parameters
+    ----------
+    labels : (positions, side, side) ndarray
+    count : int
+        Nuclei to choose.
+    per_position : int
+        Maximum per position, in the order of their labels.
     """
     whole = []
     for position, numbers in enumerate(labels):
@@ -88,13 +108,17 @@ def choose_examples(labels: np.ndarray, count: int, per_position: int) -> list[E
     for position, mask in whole:
         area = int(mask.sum())
         taken = sum(example.position == position for example in examples)
-        if median / 2 <= area <= 2 * median and taken < per_position and len(examples) < count:
+        has_room = taken < per_position and len(examples) < count
+        if has_room and median / 2 <= area <= 2 * median:
             examples.append(Example(position, area, outline(mask)))
     return examples
 
 
 def forget_examples(labels: np.ndarray, examples: list[Example]) -> np.ndarray:
-    """The labels, (positions, side, side), without the nuclei that were shown to the worker: it is to find others."""
+    """Return the labels, (positions, side, side), without the examples.
+
+    The worker is meant to find the other nuclei.
+    """
     others = labels.copy()
     for example in examples:
         column, row = example.outline.mean(axis=0).astype(int)
@@ -104,7 +128,7 @@ def forget_examples(labels: np.ndarray, examples: list[Example]) -> np.ndarray:
 
 
 def to_annotation(example: Example, dataset_id: str, tag: str) -> dict:
-    """The example as the server takes it."""
+    """Return the example as an annotation for the server."""
     return {
         'datasetId': dataset_id,
         'shape': 'polygon',
@@ -116,5 +140,5 @@ def to_annotation(example: Example, dataset_id: str, tag: str) -> dict:
 
 
 def to_outline(annotation: dict) -> np.ndarray:
-    """The outline of a polygon as the server gives it, (N, 2) as x, y."""
+    """Return the outline of a polygon from the server, (N, 2) as x and y."""
     return np.array([(point['x'], point['y']) for point in annotation['coordinates']])

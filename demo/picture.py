@@ -1,4 +1,4 @@
-"""The result as a picture: the image, what was found in it, what was missed."""
+"""Draw the result: the image, the objects found in it, and the missed nuclei."""
 
 from collections.abc import Sequence
 
@@ -9,32 +9,38 @@ from demo.dataset import BLACK, WHITE, Example, outline
 from demo.scoring import Score
 
 ZOOM = 3
-MARGIN, ABOVE, BELOW = (
-    24,
-    138,
-    122,
-)  # around the text; room for the title and for the legend; pixels
+MARGIN = 24  # left of the text, pixels
+ABOVE, BELOW = 138, 122  # height of the title and of the legend, pixels
 EXAMPLE, COUNTER, RIGHT, WRONG, MISSED = '#FFD60A', '#B98CFF', '#2EE6A6', '#FF8C42', '#FF4D8D'
 PAPER, INK, FAINT, GRID = '#12161C', '#F2F4F7', '#A4ADB8', '#5A6673'
 
 
 def stretch(image: np.ndarray) -> Image.Image:
-    """An (H, W) image between its black and white percentiles as grey values, enlarged."""
+    """Return an (H, W) image as grey values from its black to its white percentile, enlarged."""
     low, high = np.percentile(image, [BLACK, WHITE])
-    # a root brightens the dim nuclei for the eye; the worker sees the image without it
+    # the exponent makes dim nuclei visible; the worker gets the image without it
     grey = np.clip((image.astype(float) - low) / (high - low), 0, 1) ** 0.6
     size = image.shape[1] * ZOOM, image.shape[0] * ZOOM
-    return (
-        Image.fromarray((grey * 255).astype(np.uint8))
-        .resize(size, Image.Resampling.BICUBIC)
-        .convert('RGB')
-    )
+    picture = Image.fromarray((grey * 255).astype(np.uint8))
+    return picture.resize(size, Image.Resampling.BICUBIC).convert('RGB')
 
 
 def draw_outline(
     draw: ImageDraw.ImageDraw, points: np.ndarray, corner: np.ndarray, colour: str, width: int
 ) -> None:
-    """Draw a closed outline of a position whose upper left corner is at (x, y) of the whole image."""
+    """Draw a closed outline.
+
+    Parameters
+    ----------
+    draw : ImageDraw
+    points : (N, 2) ndarray
+        x and y in the position.
+    corner : (2,) ndarray
+        The upper left corner of the position, x and y in the whole image.
+    colour : str
+    width : int
+        Pixels of the picture.
+    """
     placed = [tuple(point) for point in (points + corner) * ZOOM]
     draw.line([*placed, placed[0], placed[1]], fill=colour, width=width, joint='curve')
 
@@ -48,9 +54,20 @@ def draw_picture(
     model: str,
     counterexamples: Sequence[Example] = (),
 ) -> Image.Image:
-    """The whole image with all outlines, a legend and a caption.
+    """Draw the whole image with all outlines, a title and a legend.
 
-    labels: (positions, side, side); found: the outlines of each position, (N, 2) as x, y.
+    Parameters
+    ----------
+    image : (H, W) ndarray
+    labels : (positions, side, side) ndarray
+    examples : list of Example
+    found : list of list of (N, 2) ndarray
+        The outlines in each position, x and y.
+    score : Score
+        Of the outlines.
+    model : str
+        Name of the model.
+    counterexamples : sequence of Example
     """
     side = labels.shape[-1]
     columns = image.shape[1] // side
@@ -64,7 +81,7 @@ def draw_picture(
         draw.line([(at, 0), (at, picture.height)], fill=GRID)
         draw.line([(0, at), (picture.width, at)], fill=GRID)
     for shown, colour in ((examples, EXAMPLE), (counterexamples, COUNTER)):
-        for example in shown:  # wide, so that it shows on both sides of what was found there
+        for example in shown:  # wide, so it is visible beside the outline of a found object
             draw_outline(draw, example.outline, corners[example.position], colour, 9)
     for position, number in score.missed:
         draw_outline(draw, outline(labels[position] == number), corners[position], MISSED, 3)
@@ -82,34 +99,39 @@ def add_caption(
     positions: int,
     model: str,
 ) -> Image.Image:
-    """Put the title above the picture and the legend below it."""
+    """Put the title above the picture and the legend below it.
+
+    Parameters
+    ----------
+    picture : Image
+    score : Score
+    examples, counterexamples, positions : int
+        How many there are.
+    model : str
+        Name of the model.
+    """
     title, text = ImageFont.load_default(44), ImageFont.load_default(27)
     page = Image.new('RGB', (picture.width, ABOVE + picture.height + BELOW), PAPER)
     page.paste(picture, (0, ABOVE))
     draw = ImageDraw.Draw(page)
-    counter = f'{counterexamples} counter-examples'
-    draw.text(
-        (MARGIN, 18),
-        f'{examples} nuclei shown to the worker, {len(score.right)} of '
-        f'{len(score.right) + len(score.missed)} others found',
-        font=title,
-        fill=INK,
-    )
-    draw.text(
-        (MARGIN, 82),
+    others = len(score.right) + len(score.missed)
+    headline = f'{examples} nuclei as examples, {len(score.right)} of {others} others found'
+    details = (
         f'Precision {score.precision:.2f}   recall {score.recall:.2f}   F1 {score.f1:.2f}   at '
-        f'IoU 0.5 against expert labels.   {positions} positions, model {model}'
-        + (f', {counter}' if counterexamples else ''),
-        font=text,
-        fill=FAINT,
+        f'IoU 0.5 with expert labels.   {positions} positions, model {model}'
     )
     legend = [
         (EXAMPLE, 9, f'{examples} examples'),
-        *([(COUNTER, 9, counter)] if counterexamples else []),
         (RIGHT, 4, f'found: {len(score.right)}'),
-        (WRONG, 4, f'found, but no nucleus: {len(score.wrong)}'),
+        (WRONG, 4, f'found, but not a nucleus: {len(score.wrong)}'),
         (MISSED, 4, f'missed: {len(score.missed)}'),
     ]
+    if counterexamples:
+        details += f', {counterexamples} counter-examples'
+        legend.insert(1, (COUNTER, 9, f'{counterexamples} counter-examples'))
+
+    draw.text((MARGIN, 18), headline, font=title, fill=INK)
+    draw.text((MARGIN, 82), details, font=text, fill=FAINT)
     x, y = MARGIN, ABOVE + picture.height + 20
     for colour, width, words in legend:
         draw.line([(x, y + 17), (x + 44, y + 17)], fill=colour, width=width)
@@ -117,7 +139,7 @@ def add_caption(
         x += 56 + round(draw.textlength(words, font=text)) + 48
     draw.text(
         (MARGIN, y + 48),
-        'Thin grey lines: borders of the positions. A nucleus that one cuts counts once in '
+        'Thin grey lines are the borders of the positions. A nucleus on a border counts once in '
         'each position.',
         font=text,
         fill=FAINT,

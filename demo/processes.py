@@ -17,9 +17,8 @@ LAST_LINES = 15  # of a log, shown when a program fails
 
 def last_lines(log: Path) -> str:
     """Return the end of a log, indented."""
-    return '\n'.join(
-        f'    {line}' for line in log.read_text(errors='replace').splitlines()[-LAST_LINES:]
-    )
+    lines = log.read_text(errors='replace').splitlines()
+    return '\n'.join(f'    {line}' for line in lines[-LAST_LINES:])
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""How many of the labelled nuclei were found: one-to-one matching at IoU 0.5."""
+"""Score the found objects against the labelled nuclei, matched one to one at IoU 0.5."""
 
 from dataclasses import dataclass
 
@@ -13,11 +13,19 @@ IOU = 0.5
 
 @dataclass(frozen=True)
 class Score:
-    """Which found objects are nuclei and which nuclei were missed, by position (indices into what was compared)."""
+    """The found objects that are nuclei, those that are not, and the missed nuclei.
 
-    right: list[tuple[int, int]]  # position, index of the found outline
+    Attributes
+    ----------
+    right, wrong : list of tuple
+        (position, index of the found outline in it).
+    missed : list of tuple
+        (position, label).
+    """
+
+    right: list[tuple[int, int]]
     wrong: list[tuple[int, int]]
-    missed: list[tuple[int, int]]  # position, label
+    missed: list[tuple[int, int]]
 
     @property
     def precision(self) -> float:
@@ -32,55 +40,96 @@ class Score:
     @property
     def f1(self) -> float:
         """The harmonic mean of precision and recall."""
-        return (
-            2 * len(self.right) / max(1, 2 * len(self.right) + len(self.wrong) + len(self.missed))
-        )
+        right = 2 * len(self.right)
+        return right / max(1, right + len(self.wrong) + len(self.missed))
 
 
 def rasterise(outline: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """The pixels whose centres lie inside an outline of x, y with pixel centres at +0.5: (H, W) bool."""
+    """Return the mask (H, W) of the pixels whose centres lie inside an outline.
+
+    Parameters
+    ----------
+    outline : (N, 2) ndarray
+        x and y, with pixel centres at +0.5.
+    shape : tuple of int
+        (H, W).
+    """
     return polygon2mask(shape, outline[:, ::-1] - 0.5)
 
 
 def match(found: list[np.ndarray], truth: list[np.ndarray]) -> list[tuple[int, int]]:
-    """Pairs (found, truth) of masks with an IoU of at least 0.5, as many as can be, each mask at most once."""
+    """Match masks one to one, at an IoU of at least 0.5, with as many pairs as possible.
+
+    Returns
+    -------
+    list of tuple
+        Indices (found, truth) of each pair.
+    """
     if not found or not truth:
         return []
-    return match_iou(
-        np.array([[(a & b).sum() / max(1, (a | b).sum()) for b in truth] for a in found])
-    )
+    iou = np.zeros((len(found), len(truth)))
+    for row, one in enumerate(found):
+        for column, other in enumerate(truth):
+            iou[row, column] = (one & other).sum() / max(1, (one | other).sum())
+    return match_iou(iou)
 
 
 def match_iou(iou: np.ndarray) -> list[tuple[int, int]]:
-    """Pairs (row, column) of a table of IoUs with at least 0.5, as many as can be, each row and column at most once."""
+    """Match rows with columns one to one, at an IoU of at least 0.5.
+
+    There are as many pairs as possible; among equal numbers of pairs, their IoU is the highest.
+
+    Parameters
+    ----------
+    iou : (rows, columns) ndarray
+
+    Returns
+    -------
+    list of tuple
+        (row, column) of each pair.
+    """
     good = iou >= IOU
-    pairs = zip(*linear_sum_assignment(good + iou / 1e3, maximize=True), strict=True)
-    return [(int(i), int(j)) for i, j in pairs if good[i, j]]
+    rows, columns = linear_sum_assignment(good + iou / 1e3, maximize=True)
+    pairs = zip(rows.tolist(), columns.tolist(), strict=True)
+    return [(row, column) for row, column in pairs if good[row, column]]
 
 
 def score(outlines: list[list[np.ndarray]], labels: np.ndarray, smallest: int) -> Score:
-    """Compare the outlines found in each position with the position's labels, (positions, side, side).
+    """Compare the outlines found in each position with its labels.
 
-    A nucleus cut by the border of a position counts as one nucleus in each. Fragments of under `smallest` pixels at a
-    border are neither required nor punished: they are no nuclei to be found, and an object found that lies mostly on
-    one counts neither way.
+    A nucleus that the border of a position cuts counts once in each. Fragments at a border are
+    ignored: they need not be found, and a found object that lies mostly on one is not wrong.
+
+    Parameters
+    ----------
+    outlines : list of list of (N, 2) ndarray
+        The outlines in each position, x and y.
+    labels : (positions, side, side) ndarray
+    smallest : int
+        Pixels. A smaller object at the border is a fragment.
     """
     right, wrong, missed = [], [], []
     for position, (numbers, drawn) in enumerate(zip(labels, outlines, strict=True)):
         found = [rasterise(outline, numbers.shape) for outline in drawn]
-        objects = {int(number): numbers == number for number in np.unique(numbers[numbers > 0])}
-        fragments = [
-            n for n, mask in objects.items() if mask.sum() < smallest and touches_border(mask)
-        ]
+        required, fragments = {}, []
+        for number in np.unique(numbers[numbers > 0]).tolist():
+            mask = numbers == number
+            if mask.sum() < smallest and touches_border(mask):
+                fragments.append(number)
+            else:
+                required[number] = mask
         on_fragment = np.isin(numbers, fragments)
-        required = [n for n in objects if n not in fragments]
-        pairs = match(found, [objects[n] for n in required])
-        matched_found, matched_truth = {i for i, _ in pairs}, {j for _, j in pairs}
-        right += [(position, i) for i in sorted(matched_found)]
-        wrong += [
-            (position, i)
-            for i, mask in enumerate(found)
-            if i not in matched_found and (mask & on_fragment).sum() * 2 <= mask.sum()
-        ]
-        missed += [(position, n) for j, n in enumerate(required) if j not in matched_truth]
+
+        pairs = match(found, list(required.values()))
+        matched_found = {index for index, _ in pairs}
+        matched_truth = {index for _, index in pairs}
+        for index, mask in enumerate(found):
+            mostly_fragment = (mask & on_fragment).sum() * 2 > mask.sum()
+            if index in matched_found:
+                right.append((position, index))
+            elif not mostly_fragment:
+                wrong.append((position, index))
+        for index, number in enumerate(required):
+            if index not in matched_truth:
+                missed.append((position, number))
     return Score(right, wrong, missed)

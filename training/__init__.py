@@ -1,1 +1,4 @@
-"""How `models/sam_vit_mini.pth` is made: synthetic microscopy, training and measuring. The worker never imports it."""
+"""Make `models/sam_vit_mini.pth`: synthetic microscopy, training and measuring.
+
+The worker never imports this package.
+"""

@@ -1,9 +1,12 @@
 """Measure the small SAM: `python -m training.measure`.
 
-Held-out synthetic images (another seed than training) and the labelled image of the demo. One point on each object:
-how good is the best of the three masks, and the one that the model prefers? With --thresholds also the automatic mask
-generator on synthetic images, at several cuts of predicted IoU and stability: this chose the values in
-`fewshot/sam/checkpoints.py`.
+The images are held-out synthetic images, drawn with another seed than those of the training, and
+the labelled image of the demo. The model gets one point on each object. The module measures the
+best of its three masks, and the one with the highest predicted IoU.
+
+With --thresholds, it also measures the automatic mask generator on synthetic images, at several
+thresholds of predicted IoU, stability and box NMS. The values in `fewshot/sam/checkpoints.py` were
+chosen this way.
 """
 
 import argparse
@@ -27,38 +30,44 @@ from training.synthetic import make_image
 from training.train import OUT
 
 SEED = 2026  # training uses another
-SMALLEST, LARGEST = (
-    60,
-    256**2 // 8,
-)  # pixels; fragments at a border and the background are no objects
+SMALLEST = 60  # pixels; a smaller object is a fragment at a border
+LARGEST = 256**2 // 8  # pixels; a larger mask is background
 POINTS_PER_SIDE = 16
-IOU_CUTS, STABILITY_CUTS, NMS_CUTS = (
-    (0.4, 0.5, 0.55, 0.6, 0.65, 0.7),
-    (0.5, 0.6, 0.7, 0.8, 0.85),
-    (0.2, 0.3, 0.5, 0.7),
-)
+IOU_CUTS = (0.4, 0.5, 0.55, 0.6, 0.65, 0.7)
+STABILITY_CUTS = (0.5, 0.6, 0.7, 0.8, 0.85)
+NMS_CUTS = (0.2, 0.3, 0.5, 0.7)
 
 
 class Proposals(NamedTuple):
-    """What the mask generator proposes for an image, best predicted IoU first, against its labels."""
+    """The proposals of the mask generator for an image, the highest predicted IoU first.
 
-    iou: np.ndarray  # (proposals, objects)
-    boxes: torch.Tensor  # (proposals, 4), as the generator's NMS sees them
-    predicted: torch.Tensor  # (proposals,) predicted IoU
-    stability: torch.Tensor  # (proposals,)
+    Attributes
+    ----------
+    iou : (proposals, objects) ndarray
+        With the labelled objects.
+    boxes : (proposals, 4) torch.Tensor
+        In the format of the generator's NMS.
+    predicted : (proposals,) torch.Tensor
+        Predicted IoU.
+    stability : (proposals,) torch.Tensor
+    """
+
+    iou: np.ndarray
+    boxes: torch.Tensor
+    predicted: torch.Tensor
+    stability: torch.Tensor
 
 
 def load_synthetic(count: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """The middle 256×256 pixels of so many held-out images, with labels."""
+    """Return the middle 256×256 pixels of `count` held-out images, with labels."""
     rng = np.random.default_rng(SEED)
     middle = (slice(128, 384), slice(128, 384))
-    return [
-        (rgb[middle], labels[middle]) for rgb, labels in (make_image(rng) for _ in range(count))
-    ]
+    images = [make_image(rng) for _ in range(count)]
+    return [(rgb[middle], labels[middle]) for rgb, labels in images]
 
 
 def load_nuclei(side: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """The labelled image in squares of `side` pixels, each with the demo's contrast."""
+    """Return the labelled image in squares of `side` pixels, each with the demo's contrast."""
     layer = Layer(0, (1, 1, 1), True, BLACK, WHITE)
     image, labels = (cut(whole, side) for whole in read_image())
     squares = []
@@ -70,19 +79,20 @@ def load_nuclei(side: int) -> list[tuple[np.ndarray, np.ndarray]]:
 
 
 def masks_of(labels: np.ndarray) -> list[np.ndarray]:
-    """The mask of each object of a label image that is large enough."""
+    """Return the mask of each object with SMALLEST pixels or more."""
     masks = [labels == number for number in np.unique(labels[labels > 0])]
     return [mask for mask in masks if mask.sum() >= SMALLEST]
 
 
 def measure_points(predictor: SamPredictor, images: list[tuple[np.ndarray, np.ndarray]]) -> str:
-    """One point in the middle of each object: mean IoU of the masks, as a line of text."""
+    """Set a point in the middle of each object, and return the mean IoU as a line of text."""
     rows = []
     for rgb, labels in images:
         predictor.set_image(np.ascontiguousarray(rgb))
         for mask in masks_of(labels):
             pixels = np.argwhere(mask)
-            middle = pixels[np.argmin(((pixels - pixels.mean(0)) ** 2).sum(1))]
+            distances = ((pixels - pixels.mean(0)) ** 2).sum(1)
+            middle = pixels[np.argmin(distances)]
             masks, predicted, _ = predictor.predict(middle[None, ::-1], np.array([1]))
             iou = [(mask & found).sum() / (mask | found).sum() for found in masks]
             rows.append((max(iou), iou[int(np.argmax(predicted))], predicted.max()))
@@ -94,7 +104,7 @@ def measure_points(predictor: SamPredictor, images: list[tuple[np.ndarray, np.nd
 
 
 def propose_all(predictor: SamPredictor, rgb: np.ndarray, labels: np.ndarray) -> Proposals:
-    """All masks of an image that any of the cuts could let through, near duplicates among them."""
+    """Return all masks of an image that pass the lowest cuts, with near duplicates."""
     loosest = replace(
         VIT_MINI,
         pred_iou_thresh=min(IOU_CUTS),
@@ -120,58 +130,55 @@ def propose_all(predictor: SamPredictor, rgb: np.ndarray, labels: np.ndarray) ->
         for column, mask in enumerate(objects):
             shared = (mask[candidate.box.slices] & candidate.mask).sum()
             iou[row, column] = shared / (mask.sum() + candidate.area - shared)
+    boxes = [candidate.box for candidate in proposed]
     return Proposals(
         iou,
-        torch.tensor(
-            [(c.box.left, c.box.top, c.box.right - 1, c.box.bottom - 1) for c in proposed]
-        ).float(),
-        torch.tensor([c.predicted_iou for c in proposed]),
-        torch.tensor([c.stability_score for c in proposed]),
+        torch.tensor([(b.left, b.top, b.right - 1, b.bottom - 1) for b in boxes]).float(),
+        torch.tensor([candidate.predicted_iou for candidate in proposed]),
+        torch.tensor([candidate.stability_score for candidate in proposed]),
     )
 
 
 def score_cuts(
     images: list[Proposals], iou_cut: float, stability_cut: float, nms_cut: float
 ) -> tuple[float, ...]:
-    """F1, precision and recall at IoU 0.5 of what the generator gives with these three cuts."""
+    """Score the proposals that pass three cuts, at IoU 0.5.
+
+    Returns
+    -------
+    f1, precision, recall : float
+    """
     right = found = truth = 0
     for image in images:
-        good = torch.nonzero((image.predicted > iou_cut) & (image.stability >= stability_cut))[:, 0]
+        passes = (image.predicted > iou_cut) & (image.stability >= stability_cut)
+        good = torch.nonzero(passes)[:, 0]
         kept = good[nms(image.boxes[good], image.predicted[good], nms_cut)].numpy()
-        right, found, truth = (
-            right + len(match_iou(image.iou[kept])),
-            found + len(kept),
-            truth + image.iou.shape[1],
-        )
+        right += len(match_iou(image.iou[kept]))
+        found += len(kept)
+        truth += image.iou.shape[1]
     return 2 * right / (found + truth), right / max(found, 1), right / truth
 
 
 if __name__ == '__main__':
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('--checkpoint', default=str(OUT))
+    parser.add_argument('--checkpoint', default=str(OUT), help='file of the model')
     parser.add_argument(
-        '--thresholds', action='store_true', help='try cuts of the mask generator (minutes)'
+        '--thresholds',
+        action='store_true',
+        help='also measure the thresholds of the mask generator (takes minutes)',
     )
     arguments = parser.parse_args()
     with torch.inference_mode():
         predictor = SamPredictor(load_model(VIT_MINI, arguments.checkpoint))
         print('synthetic:', measure_points(predictor, load_synthetic(40)), flush=True)
-        print(
-            'labelled image, squares of 128:',
-            measure_points(predictor, load_nuclei(128)),
-            flush=True,
-        )
-        print(
-            'labelled image, squares of 256:',
-            measure_points(predictor, load_nuclei(256)),
-            flush=True,
-        )
+        for side in (128, 256):
+            result = measure_points(predictor, load_nuclei(side))
+            print(f'labelled image, squares of {side}: {result}', flush=True)
         if arguments.thresholds:
             images = [propose_all(predictor, *image) for image in load_synthetic(24)]
             cuts = itertools.product(IOU_CUTS, STABILITY_CUTS, NMS_CUTS)
-            for scores, used in sorted(
-                ((score_cuts(images, *used), used) for used in cuts), reverse=True
-            )[:10]:
+            results = [(score_cuts(images, *used), used) for used in cuts]
+            for scores, used in sorted(results, reverse=True)[:10]:
                 print(
                     'F1 {:.3f}, precision {:.2f}, recall {:.2f}'.format(*scores),
                     'at predicted IoU {}, stability {}, box NMS {}'.format(*used),

@@ -1,6 +1,7 @@
 """Train the small SAM on synthetic microscopy: `python -m training.train`.
 
-One point on an object must give the object's mask. Two cores need somewhat under two hours; the seed is fixed.
+The model learns to return an object's mask for one point on it. Training takes almost two hours on
+two cores. The seed is fixed.
 """
 
 import argparse
@@ -20,21 +21,23 @@ from training.synthetic import SIDE, make_image
 
 SEED = 7
 STEPS = 7_500
-IMAGES = 4  # a step
-POINTS = 16  # an image
+IMAGES = 4  # per step
+POINTS = 16  # per image
 POOL = 1_000  # images kept for reuse
 LEARNING_RATE = 8e-4
 WARM_UP = 150  # steps
-AVERAGED = 0.998  # decay of the moving average of the weights, which is what is saved
-BACKGROUND = 0.1  # of the points lie on the background, whose mask is all of it
+AVERAGED = 0.998  # decay of the moving average of the weights; the average is saved
+BACKGROUND = 0.1  # share of the points on the background, whose mask is the whole background
 OUT = Path(__file__).parents[1] / 'models' / VIT_MINI.file
 
 
 def prepare(model: Sam) -> None:
-    """Start where points can be told apart and found in the image; from SAM's own start nothing is learned.
+    """Initialize the weights so that the model can tell points apart and find them in the image.
 
-    Queries and keys of the attention between points and image begin equal, so that a point's positional code meets the
-    image's from the first step on; and the code's frequencies are doubled, because the input is small.
+    From SAM's own initialization it learns nothing. Queries and keys of the attention between
+    points and image get equal weights. So from the first step, a point's positional encoding
+    matches the one at its place in the image. The frequencies of the encoding are doubled, because
+    the input is small.
     """
     model.prompt_encoder.pe_layer.positional_encoding_gaussian_matrix.mul_(2)
     transformer = model.mask_decoder.transformer
@@ -50,7 +53,19 @@ def prepare(model: Sam) -> None:
 
 
 def draw_crop(pool: list, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """A random crop at the model's input size, turned and mirrored: (S, S, 3) uint8 and (S, S) labels."""
+    """Draw a random crop at the model's input size S, turned and mirrored.
+
+    Parameters
+    ----------
+    pool : list of tuple
+        Images and labels for reuse. New ones are added.
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    rgb : (S, S, 3) ndarray of uint8
+    labels : (S, S) ndarray
+    """
     if len(pool) < 8 or (len(pool) < POOL and rng.random() < 0.3):
         pool.append(make_image(rng))
         rgb, labels = pool[-1]
@@ -58,10 +73,8 @@ def draw_crop(pool: list, rng: np.random.Generator) -> tuple[np.ndarray, np.ndar
         rgb, labels = pool[rng.integers(len(pool))]
     side = VIT_MINI.input_size
     row, column = rng.integers(0, SIDE - side + 1, 2)
-    rgb, labels = (
-        rgb[row : row + side, column : column + side],
-        labels[row : row + side, column : column + side],
-    )
+    window = slice(row, row + side), slice(column, column + side)
+    rgb, labels = rgb[window], labels[window]
     turns = int(rng.integers(4))
     rgb, labels = np.rot90(rgb, turns), np.rot90(labels, turns)
     if rng.random() < 0.5:
@@ -72,7 +85,15 @@ def draw_crop(pool: list, rng: np.random.Generator) -> tuple[np.ndarray, np.ndar
 
 
 def draw_points(labels: np.ndarray, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-    """Points (P, 1, 2), x and y in pixels, on objects and background, and the masks they stand for (P, 1, S, S)."""
+    """Draw points on objects and background.
+
+    Returns
+    -------
+    points : (P, 1, 2) torch.Tensor
+        x and y in pixels.
+    masks : (P, 1, S, S) torch.Tensor
+        The mask of the object, or of the background, at each point.
+    """
     present = np.unique(labels)
     objects = present[present > 0]
     points, masks = [], []
@@ -92,7 +113,13 @@ def draw_points(labels: np.ndarray, rng: np.random.Generator) -> tuple[torch.Ten
 def decode(
     model: Sam, features: torch.Tensor, points: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Masks of one image's points: (P, 3, S/4, S/4) logits and (P, 3) predicted IoU."""
+    """Decode the masks at the points of one image.
+
+    Returns
+    -------
+    logits : (P, 3, S/4, S/4) torch.Tensor
+    predicted_iou : (P, 3) torch.Tensor
+    """
     sparse, dense = model.prompt_encoder(
         points=(points, torch.ones(len(points), 1)), boxes=None, masks=None
     )
@@ -106,13 +133,23 @@ def decode(
 
 
 def measure_loss(logits: torch.Tensor, predicted_iou: torch.Tensor, masks: torch.Tensor) -> tuple:
-    """Loss of one image, and the mean IoU of the best and of the preferred of each point's three masks.
+    """Measure the loss of one image.
 
-    Dice and cross-entropy of the best mask, a little of all three, and the squared error of the predicted IoU.
+    It has three parts: Dice loss and cross-entropy of the best mask of each point, a tenth of the
+    mean over all three masks, and the squared error of the predicted IoU.
+
+    Returns
+    -------
+    loss : torch.Tensor
+    best : float
+        Mean IoU of the best mask of each point.
+    preferred : float
+        Mean IoU of the mask with the highest predicted IoU.
     """
     target = F.interpolate(masks, size=logits.shape[-2:], mode='area').expand_as(logits)
     shown = logits.sigmoid()
-    dice = 1 - (2 * (shown * target).sum((2, 3)) + 1) / (shown.sum((2, 3)) + target.sum((2, 3)) + 1)
+    shared = (shown * target).sum((2, 3))
+    dice = 1 - (2 * shared + 1) / (shown.sum((2, 3)) + target.sum((2, 3)) + 1)
     entropy = F.binary_cross_entropy_with_logits(logits, target, reduction='none').mean((2, 3))
     error = dice + 2 * entropy  # (P, 3)
     with torch.no_grad():
@@ -124,12 +161,15 @@ def measure_loss(logits: torch.Tensor, predicted_iou: torch.Tensor, masks: torch
 
 
 def save(averaged: AveragedModel, out: Path) -> None:
-    """Write the averaged weights in half precision, which no measure here tells from single."""
+    """Write the averaged weights in half precision.
+
+    The measures of this package are the same as with single precision.
+    """
     torch.save({name: value.half() for name, value in averaged.module.state_dict().items()}, out)
 
 
 def train(steps: int, out: Path) -> None:
-    """Train for so many steps and write the state dict to `out`."""
+    """Train for a number of steps, and write the state dict to `out`."""
     torch.manual_seed(SEED)
     rng = np.random.default_rng(SEED)
     model = build_sam(VIT_MINI).train()
@@ -141,11 +181,9 @@ def train(steps: int, out: Path) -> None:
     pool: list = []
     history, start = [], time.time()
     for step in range(1, steps + 1):
-        rate = (
-            LEARNING_RATE
-            * min(1, step / WARM_UP)
-            * (0.03 + 0.97 * (1 + math.cos(math.pi * step / steps)) / 2)
-        )
+        warm_up = min(1, step / WARM_UP)
+        decay = 0.03 + 0.97 * (1 + math.cos(math.pi * step / steps)) / 2
+        rate = LEARNING_RATE * warm_up * decay
         for group in optimizer.param_groups:
             group['lr'] = rate
         crops = [draw_crop(pool, rng) for _ in range(IMAGES)]
@@ -156,9 +194,8 @@ def train(steps: int, out: Path) -> None:
         losses = []
         for index, (_, labels) in enumerate(crops):
             points, masks = draw_points(labels, rng)
-            loss, best, preferred = measure_loss(
-                *decode(model, features[index : index + 1], points), masks
-            )
+            logits, predicted_iou = decode(model, features[index : index + 1], points)
+            loss, best, preferred = measure_loss(logits, predicted_iou, masks)
             losses.append(loss)
             history.append((loss.item(), best, preferred))
         optimizer.zero_grad()
@@ -179,7 +216,9 @@ def train(steps: int, out: Path) -> None:
 
 if __name__ == '__main__':
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('--steps', type=int, default=STEPS)
-    parser.add_argument('--out', type=Path, default=OUT)
+    parser.add_argument(
+        '--steps', type=int, default=STEPS, help=f'steps of the training (default: {STEPS})'
+    )
+    parser.add_argument('--out', type=Path, default=OUT, help='file to write')
     arguments = parser.parse_args()
     train(arguments.steps, arguments.out)
