@@ -62,8 +62,9 @@ def find_property(server: Server) -> str | None:
 
 def read_configurations(server: Server) -> list[Mapping]:
     """Return the configurations of the dataset that this user can read."""
+    named = {view.get('configurationId') for view in server.list_views()}
     configurations = []
-    for configuration_id in sorted({view['configurationId'] for view in server.list_views()}):
+    for configuration_id in sorted(one for one in named if isinstance(one, str)):
         try:
             configurations.append(server.read_configuration(configuration_id))
         except HttpError as error:
