@@ -129,7 +129,8 @@ def test_a_tag_of_examples_and_counter_examples_alike_is_refused():
     with pytest.raises(ValueError, match='the same tag') as caught:
         read_parameters(make_params(**{'Training Tag': ['a', 'b', 'c'],
                                        'Negative Tag': ['c', 'b']}))
-    assert "'b, c'" in caught.value.__notes__[0]
+    note, = caught.value.__notes__
+    assert "'b, c'" in note and 'None' not in note
 
 
 @pytest.mark.parametrize(('length', 'accepted'), [(LONGEST_TAG, True), (LONGEST_TAG + 1, False)])
@@ -240,7 +241,8 @@ def test_a_bad_setting_is_refused_with_the_value_seen(params, words, seen):
         read_parameters(params)
     note = ' '.join(caught.value.__notes__)
     assert words in str(caught.value)
-    assert seen in note and len(note.partition(seen)[2]) > 10  # what to do follows what was seen
+    rest = note.partition(seen)[2]  # what to do
+    assert seen in note and len(rest) > 10 and 'None' not in rest
 
 
 def test_a_missing_checkpoint_file_is_refused_with_its_path(tmp_path, monkeypatch):
@@ -273,6 +275,13 @@ def test_the_checkpoint_folder_of_the_image_is_the_root(monkeypatch):
 ])
 def test_a_batch_text_is_read(text, ranges):
     assert parse_batch(text) == ranges
+
+
+@pytest.mark.parametrize(
+    ('text', 'part'), [('1, one, 2', "'one'"), ('1, 3-2', "'3-2'"), ('1,', "''")])
+def test_part_of_a_batch_that_cannot_be_read_is_named(text, part):
+    with pytest.raises(ValueError, match=part):
+        parse_batch(text)
 
 
 @given(st.lists(st.tuples(st.integers(0, 10 ** 9), st.integers(0, 100)), min_size=1), st.text(' \t', max_size=2))

@@ -92,7 +92,8 @@ def test_object_smaller_than_the_tolerance_becomes_a_triangle():
 
 def test_x_runs_along_columns_and_a_pixel_centre_lies_at_its_half():
     mask = annotation_to_mask(annotate([(3.4, 1.4), (3.6, 1.4), (3.6, 1.6), (3.4, 1.6)]), (4, 6, 3))
-    assert mask.shape == (4, 6) and np.argwhere(mask).tolist() == [[1, 3]]
+    assert mask.shape == (4, 6) and mask.dtype == bool
+    assert np.argwhere(mask).tolist() == [[1, 3]]
 
 
 def test_a_box_drawn_along_pixel_edges_covers_exactly_its_pixels():

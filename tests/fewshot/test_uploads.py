@@ -310,17 +310,19 @@ def test_duplicates_and_known_objects_are_counted_and_not_sent():
     found = keep(3)
     worse, better = replace(found[0], similarity=0.7), replace(found[1], similarity=0.9)
     found = [worse, better, found[2], found[0]]
-    place, known = Location(1, 2, 3), np.array([(6, 0), (8, 0), (8, 2), (6, 2)])  # the third
-    job.begin([place])
-    assert upload_found(store, found, job, place, [known]) == 2
+    known = np.array([(6, 0), (8, 0), (8, 2), (6, 2)])  # the third
+    place = Location(1, 2, 3)
+    job.begin([HERE, place])
+    for here in (HERE, place):
+        assert upload_found(store, found, job, here, [known]) == 2
     made, = store.createMultipleAnnotations.call_args.args
     assert [one['coordinates'][0]['x'] // 3 for one in made] == [1, 0]
     assert [one['location'] for one in made] == [{'XY': 1, 'Z': 2, 'Time': 3}] * 2
     assert [one['datasetId'] for one in made] == ['d'] * 2
     tally = job.tally
-    assert (tally.doubles, tally.known, tally.uploaded, tally.frames) == (1, 1, 2, 1)
+    assert (tally.doubles, tally.known, tally.uploaded, tally.frames) == (2, 2, 4, 2)
     assert (tally.lowest_uploaded, tally.highest_uploaded) == (0.8, 0.9)
-    assert job.outcomes.done == {place}
+    assert job.outcomes.done == {HERE, place}
 
 
 def test_duplicates_of_a_tile_are_sent_where_the_user_keeps_them():
@@ -347,11 +349,20 @@ def test_scores_and_connections_are_those_of_the_objects_that_were_accepted():
     sent = upload_found(store, found, job, propertyId='p', connect_to=connection)
     entries, = store.addMultipleAnnotationPropertyValues.call_args.args
     assert sent == 2
-    assert [(one['annotationId'], one['values']['p']['Similarity']) for one in entries] == [
-        ('0', 0.8), ('1', 0.6)]
+    assert [(one['datasetId'], one['annotationId'], one['values']['p']['Similarity'])
+            for one in entries] == [('d', '0', 0.8), ('d', '1', 0.6)]
     store.connectToNearest.assert_called_once_with(connection, ['0', '1'])
     warning, = warned.call_args_list
     assert 'XY 1, Z 1, Time 1' in warning.args[0] and 'status 400' in warning.kwargs['info']
+
+
+def test_no_scores_and_connections_where_all_objects_were_refused():
+    store = stand_in()
+    store.createMultipleAnnotations.side_effect = error_of(400)
+    connection = {'tags': ['nucleus'], 'channel': None}
+    assert upload(store, 2, connection, 'p')[0].tally.uploaded == 0
+    assert not store.addMultipleAnnotationPropertyValues.called
+    assert not store.connectToNearest.called
 
 
 def test_annotations_are_sent_by_the_thousand():
@@ -384,6 +395,7 @@ def test_outlines_count_though_their_scores_and_connections_are_refused():
     assert job.tally.uploaded == 3 and job.tally.frames == 1
     assert [call.args[0] for call in warned.call_args_list] == [
         'Scores were not saved at XY 1, Z 1, Time 1', 'Objects were not connected at XY 1, Z 1, Time 1']
+    assert ['status' in call.kwargs['info'] for call in warned.call_args_list] == [True, True]
     assert store.connectToNearest.call_count == 1  # what was carried out once would be there twice
 
 
