@@ -23,7 +23,9 @@ test: lint
 
 lint: $(VENV)/installed
 	$(RUN) ruff check
+	$(RUN) ruff format --check
 	$(RUN) mypy
+	$(VENV)/bin/hadolint Dockerfile Dockerfile_M1 tests/Dockerfile_Test
 
 bench: $(VENV)/installed
 	$(RUN) benchmarks

@@ -408,19 +408,6 @@ file = open('README.md')
     assert {'demo/dataset.py', 'docs/scale.md', 'README.md'} <= find_paths(code)
 
 
-@pytest.mark.parametrize('dockerfile', [*IMAGES, TEST_IMAGE])
-def test_hadolint_has_nothing_to_say(dockerfile: str) -> None:
-    hadolint = Path(sys.executable).parent / 'hadolint'
-    ended = subprocess.run(
-        [str(hadolint), '--no-color', dockerfile],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert (ended.returncode, ended.stdout) == (0, '')
-
-
 def read_services(**environment: str) -> dict[str, dict]:
     """Return the services of docker-compose.yml, with its variables or their defaults filled in."""
     text = re.sub(
