@@ -66,7 +66,7 @@ def draw_pair(pictures: Sequence[Image.Image]) -> Image.Image:
     for number, picture in enumerate(pictures):
         small = picture.resize((width, height), Image.Resampling.LANCZOS)
         page.paste(small, ((width + GAP) * number, 0))
-    # MAXCOVERAGE keeps rare colours, such as those of the outlines
+    # MAXCOVERAGE keeps rare colours, for example those of the outlines
     return page.quantize(256, Image.Quantize.MAXCOVERAGE)
 
 

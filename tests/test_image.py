@@ -378,7 +378,7 @@ def test_the_tests_of_the_image_load_from_what_it_holds(test_image_root: Path) -
         command, cwd=test_image_root, capture_output=True, text=True, check=False
     )
     assert ended.returncode == 0, ended.stdout[-3000:]
-    assert 'tests/fewshot/test_encoder.py::' in ended.stdout
+    assert 'tests/fewshot/sam/test_model.py::' in ended.stdout
 
 
 def test_no_test_reads_a_file_that_the_test_image_lacks(test_image_root: Path) -> None:

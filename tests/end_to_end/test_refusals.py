@@ -27,7 +27,7 @@ REFUSED_BEFORE_ANY_REQUEST = [  # job, words of the message, words of the info
         'Training Tag is not a list of tags. Seen: None',
         'Choose',
     ),
-    (form_without('Model'), 'Model', 'Choose one of'),
+    (form_without('Model'), 'the model None', 'Choose one of'),
     (make_params(Model=None), 'the model None', 'Choose one of'),
     (make_params(Model='sam2_large'), 'sam2_large', 'Choose one of'),
     (make_params(Model=VIT_H.name), VIT_H.file, 'Choose another model'),
