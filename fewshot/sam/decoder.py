@@ -171,22 +171,15 @@ def _run_first_layer(
     queries = layer.norm1(layer.self_attn(query_pe, query_pe, query_pe))
 
     # Tokens attend to the image
-    attention = layer.cross_attn_token_to_image
-    q = attention.q_proj(queries + query_pe) * _scale(attention)
-    q = _separate_heads(q, attention)  # (H, B, T, D)
-    attn = torch.softmax(q.flatten(1, 2) @ image.token_to_image_k, dim=-1)  # (H, B * T, N)
-    out = (attn @ image.token_to_image_v).unflatten(1, q.shape[1:3])  # (H, B, T, D)
-    attn_out = attention.out_proj(out.movedim(0, 2).flatten(2))  # (B, T, C)
+    attn_out = _attend_token_to_projected_image(
+        layer.cross_attn_token_to_image, queries + query_pe, image
+    )
     queries = _run_mlp(layer, queries + attn_out)
 
     # The image attends to the tokens
     attention = layer.cross_attn_image_to_token
-    k = attention.k_proj(queries + query_pe) * _scale(attention)
-    k = _separate_heads(k, attention)  # (H, B, T, D)
-    scores = (k.flatten(1, 2) @ image.image_to_token_q).unflatten(1, k.shape[1:3])  # (H, B, T, N)
-    attn = torch.softmax(scores, dim=2).transpose(0, 1).flatten(1, 2)  # (B, H * T, N)
-    attn_out = _apply_to_tokens(attention, attn, v=queries)  # (B, N, C)
-    return queries, layer.norm4(image.keys + attn_out)
+    attn = _weigh_tokens_for_projected_image(attention, image, queries + query_pe)
+    return queries, layer.norm4(image.keys + _apply_to_tokens(attention, attn, queries))
 
 
 def _run_layer(
@@ -221,10 +214,9 @@ def _run_layer(
     queries = _run_mlp(layer, queries + attn_out)
 
     # The image attends to the tokens
-    attn_out = _attend_image_to_token(
-        layer.cross_attn_image_to_token, q=k, k=queries + query_pe, v=queries
-    )
-    return queries, layer.norm4(keys + attn_out)
+    attention = layer.cross_attn_image_to_token
+    attn = _weigh_tokens(attention, q=k, k=queries + query_pe)
+    return queries, layer.norm4(keys + _apply_to_tokens(attention, attn, queries))
 
 
 def _run_mlp(layer: TwoWayAttentionBlock, queries: torch.Tensor) -> torch.Tensor:
@@ -263,46 +255,62 @@ def _attend_token_to_image(
     return attention.out_proj(out + attention.v_proj.bias)
 
 
-def _attend_image_to_token(
-    attention: Attention, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor
+def _attend_token_to_projected_image(
+    attention: Attention, q: torch.Tensor, image: ProjectedImage
 ) -> torch.Tensor:
-    """Compute `attention(q, k, v)` without projecting the cells of the image.
+    """Compute `attention(q, k, v)` in the first layer: (B, T, C) -> (B, T, C)."""
+    q = _separate_heads(attention.q_proj(q) * _scale(attention), attention)  # (H, B, T, D)
+    attn = torch.softmax(q.flatten(1, 2) @ image.token_to_image_k, dim=-1)  # (H, B * T, N)
+    out = (attn @ image.token_to_image_v).unflatten(1, q.shape[1:3])  # (H, B, T, D)
+    return attention.out_proj(out.movedim(0, 2).flatten(2))
+
+
+def _weigh_tokens(attention: Attention, q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
+    """Compute how much each cell takes from each token of its point.
 
     Parameters
     ----------
     attention : Attention
     q : (B, N, C) tensor
-        Cells.
-    k, v : (B, T, C) tensor
-        Tokens, with and without positional encoding.
+        Cells with positional encoding.
+    k : (B, T, C) tensor
+        Tokens with positional encoding.
 
     Returns
     -------
-    (B, N, C) tensor
+    (B, H * T, N) tensor
+        Sums over T are 1.
     """
     heads = attention.num_heads
     k = attention.k_proj(k) * _scale(attention)
     k = k.unflatten(-1, (heads, -1))  # (B, T, H, D)
     q_bias = attention.q_proj.bias.unflatten(0, (heads, -1))  # (H, D)
-    bias = torch.einsum('bthd,hd->bht', k, q_bias)  # (B, H, T)
+    bias = torch.einsum('bthd,hd->bht', k, q_bias).flatten(1)[..., None]  # (B, H * T, 1)
     q_weight = attention.q_proj.weight.unflatten(0, (heads, -1))  # (H, D, C)
-    k = torch.einsum('bthd,hdc->bhtc', k, q_weight)  # (B, H, T, C)
-    scores = torch.baddbmm(
-        bias.flatten(1)[..., None], k.flatten(1, 2), q.transpose(1, 2)
-    )  # (B, H * T, N)
-    attn = torch.softmax(scores.unflatten(1, (heads, -1)), dim=2).flatten(1, 2)  # (B, H * T, N)
-    return _apply_to_tokens(attention, attn, v)
+    k = torch.einsum('bthd,hdc->bhtc', k, q_weight).flatten(1, 2)  # (B, H * T, C)
+    scores = torch.baddbmm(bias, k, q.transpose(1, 2))  # (B, H * T, N)
+    return torch.softmax(scores.unflatten(1, (heads, -1)), dim=2).flatten(1, 2)
+
+
+def _weigh_tokens_for_projected_image(
+    attention: Attention, image: ProjectedImage, k: torch.Tensor
+) -> torch.Tensor:
+    """Do what `_weigh_tokens` does in the first layer: (B, T, C) -> (B, H * T, N)."""
+    k = _separate_heads(attention.k_proj(k) * _scale(attention), attention)  # (H, B, T, D)
+    scores = (k.flatten(1, 2) @ image.image_to_token_q).unflatten(1, k.shape[1:3])  # (H, B, T, N)
+    return torch.softmax(scores, dim=2).transpose(0, 1).flatten(1, 2)
 
 
 def _apply_to_tokens(attention: Attention, attn: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-    """Finish the attention of the image to the tokens: project values, sum them by their weights.
+    """Sum the projected tokens by their weights.
 
     Parameters
     ----------
     attention : Attention
     attn : (B, H * T, N) tensor
-        Weight of each token for each cell; sums over T are 1.
+        From `_weigh_tokens`.
     v : (B, T, C) tensor
+        Tokens without positional encoding.
 
     Returns
     -------
