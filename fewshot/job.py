@@ -32,7 +32,7 @@ from fewshot.results.existing import Outlines, list_existing
 from fewshot.results.scores import ScoresNotSavedError, prepare_property
 from fewshot.results.uploads import Uploader, UploadOptions
 from fewshot.search import LEARNING_SHARE, Delivery, FrameSearch, search_batch
-from fewshot.server import READ, Server
+from fewshot.server import READ, Server, id_of
 from fewshot.settings import Settings
 from fewshot.shares import Shares, keep_shared_examples, start_shares
 
@@ -175,8 +175,10 @@ def fetch_tagged(server: Server, settings: Settings) -> Tagged:
     if settings.share_examples is None:
         return Tagged(examples, counter_examples)
     kept = keep_shared_examples([*examples, *counter_examples], settings.share_examples)
+    kept_ids = {id_of(one) for one in kept}
     return Tagged(
-        [one for one in examples if one in kept], [one for one in counter_examples if one in kept]
+        [one for one in examples if id_of(one) in kept_ids],
+        [one for one in counter_examples if id_of(one) in kept_ids],
     )
 
 
