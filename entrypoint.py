@@ -93,7 +93,6 @@ def load_segmenter(settings: Settings, reporter: Reporter) -> 'Segmenter':
         checkpoint_path(settings.checkpoint),
         settings.precision,
         points_per_side=settings.points_per_side,
-        min_area=settings.min_area,
         occupancy=settings.occupancy,
         whole_frame=settings.whole_frame,
     )

@@ -34,6 +34,7 @@ from demo.dataset import BLACK, WHITE
 from fewshot.geometry import CutMask
 from fewshot.images.layers import Layer, merge_channel
 from fewshot.sam.checkpoints import VIT_H, Checkpoint
+from fewshot.sam.cleaning import clean_mask, select_cleaned
 from fewshot.sam.features import encode_image_with_sam1
 from fewshot.sam.model import PATCH_SIZE, build_sam, load_model
 from fewshot.sam.proposals import propose_candidates
@@ -267,10 +268,11 @@ def measure_proposing(
             rgb.shape,
             loose,
             points_per_side=POINTS,
-            min_area=MIN_AREA,
             report=lambda share: None,
         )
-        found['worker'] = [CutMask(one.box, one.mask) for one in candidates]
+        cleaned = [clean_mask(one, rgb.shape, MIN_AREA) for one in candidates]
+        numbers = select_cleaned(candidates, cleaned, loose.box_nms_thresh)
+        found['worker'] = [CutMask(cleaned[n].box, cleaned[n].mask) for n in numbers]
 
     before, after, ratio = time_pairs(ask_stock, ask_worker, pairs)
     counts = len(found['stock']), len(found['worker'])

@@ -14,7 +14,7 @@ from fewshot.matching.prototype import learn_prototype, measure_similarities
 from fewshot.reporting.reporter import Reporter
 from fewshot.reporting.state import Stopwatch
 from fewshot.sam import segmenter as sam  # loaded before time counts
-from fewshot.sam.proposals import Candidate
+from fewshot.sam.candidates import Candidate
 from fewshot.server import Server
 from fewshot.settings import read_settings
 

@@ -113,7 +113,12 @@ def run_job(
 
         # 3. Search, and upload what was found in the background
         search = FrameSearch(
-            segmenter, lesson.prototype, settings.threshold, settings.min_area, settings.max_area
+            segmenter,
+            lesson.prototype,
+            settings.threshold,
+            settings.min_area,
+            settings.max_area,
+            settings.checkpoint.box_nms_thresh,
         )
         delivery = Delivery(uploader, existing, state, reporter, background, uploading)
         frame_shape = image.tiles['sizeY'], image.tiles['sizeX']

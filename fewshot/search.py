@@ -21,10 +21,15 @@ from fewshot.reporting.forecast import describe_seconds
 from fewshot.reporting.reporter import Reporter, describe_error
 from fewshot.reporting.state import Counts, JobState
 from fewshot.results.uploads import Uploader, UploadResult
+from fewshot.sam.candidates import Candidate, has_allowed_area
+from fewshot.sam.cleaning import clean_mask, select_cleaned
 
 if TYPE_CHECKING:  # imports torch
     from fewshot.sam.segmenter import Segmenter
 
+# Holes and islands of fewer pixels are removed before a candidate is described. This is the default
+# of Min Mask Area. It is fixed, so that the similarity of an object is the same with any limits.
+DESCRIBED_MIN_AREA = 30
 LEARNING_SHARE = 0.05  # of the progress bar; the rest is for the search
 
 log = logging.getLogger('sam_fewshot')
@@ -41,7 +46,9 @@ class FrameSearch:
     threshold : float
         Smallest cosine similarity, 0 to 1.
     min_area, max_area : int
-        Pixels. A `max_area` of 0 means no limit.
+        Pixels. A `max_area` of 0 means no limit. Holes and islands below `min_area` are removed.
+    box_nms_thresh : float
+        Largest IoU of the boxes of two masks that are no near duplicates.
     """
 
     segmenter: Segmenter
@@ -49,6 +56,7 @@ class FrameSearch:
     threshold: float
     min_area: int
     max_area: int
+    box_nms_thresh: float
 
     def run(
         self, rgb: np.ndarray, state: JobState, report: Callable[[float, str], None]
@@ -72,30 +80,40 @@ class FrameSearch:
             proposed = self.segmenter.propose(
                 rgb, lambda share: report(share / 2, f'Proposing outlines: {share:.0%}')
             )
-        in_area = [one for one in proposed if self.is_in_area(one.area)]
+            cleaned = [clean_mask(one, rgb.shape, self.min_area) for one in proposed]
+            allowed = [
+                number
+                for number, one in enumerate(cleaned)
+                if has_allowed_area(one, self.min_area, self.max_area)
+            ]
+            distinct = self.select_distinct(proposed, cleaned)
         state.raise_if_ended()
         with state.stopwatch.time('describe'):
-            vectors = self.segmenter.describe(
+            # Near duplicates are described too, because other area limits may select them.
+            described = self.segmenter.describe(
                 rgb,
-                in_area,
+                [clean_mask(proposed[number], rgb.shape, DESCRIBED_MIN_AREA) for number in allowed],
                 lambda share: report(
                     (1 + share) / 2,
-                    f'Comparing with the examples: {round(share * len(in_area))} of {len(in_area)}',
+                    f'Comparing with the examples: {round(share * len(allowed))} of {len(allowed)}',
                 ),
             )
+            rows = {number: row for row, number in enumerate(allowed)}
+            in_area = [number for number in distinct if number in rows]
+            vectors = described[[rows[number] for number in in_area]]
             similarities = measure_similarities(vectors, self.prototype.vector).tolist()
             rivals = measure_rivals(vectors, self.prototype.counter_vectors).tolist()
 
         similar = [similarity >= self.threshold for similarity in similarities]
         found = []
-        for candidate, similarity, rival, is_similar in zip(
+        for number, similarity, rival, is_similar in zip(
             in_area, similarities, rivals, similar, strict=True
         ):
             if is_similar and similarity > rival:
-                found.append(Found(candidate, similarity))
+                found.append(Found(cleaned[number], similarity))
         state.note_searched(
             Counts(
-                candidates=len(proposed),
+                candidates=len(distinct),
                 in_area=len(in_area),
                 below_threshold=len(in_area) - sum(similar),
                 like_counter_examples=sum(similar) - len(found),
@@ -105,9 +123,13 @@ class FrameSearch:
         )
         return found
 
-    def is_in_area(self, area: int) -> bool:
-        """Return whether an area, in pixels, is inside the limits."""
-        return area >= self.min_area and (not self.max_area or area <= self.max_area)
+    def select_distinct(
+        self, proposed: Sequence[Candidate], cleaned: Sequence[Candidate]
+    ) -> list[int]:
+        """Return the indices of the candidates that cleaning did not make near duplicates."""
+        if not self.min_area:
+            return list(range(len(proposed)))
+        return select_cleaned(proposed, cleaned, self.box_nms_thresh)
 
 
 class SearchedFrame(NamedTuple):

@@ -22,10 +22,12 @@ from torchvision.ops import nms
 from demo.dataset import BLACK, WHITE, cut, read_image
 from demo.scoring import match_iou
 from fewshot.images.layers import Layer, merge_channel
+from fewshot.sam.candidates import has_allowed_area
 from fewshot.sam.checkpoints import VIT_MINI
+from fewshot.sam.cleaning import clean_mask
 from fewshot.sam.features import encode_image_with_sam1
 from fewshot.sam.model import load_model
-from fewshot.sam.proposals import has_allowed_area, propose_candidates
+from fewshot.sam.proposals import propose_candidates
 from training.synthetic import make_image
 from training.train import OUT
 
@@ -118,11 +120,11 @@ def propose_all(predictor: SamPredictor, rgb: np.ndarray, labels: np.ndarray) ->
         rgb.shape,
         loosest,
         points_per_side=POINTS_PER_SIDE,
-        min_area=SMALLEST,
         report=lambda share: None,
     )
+    cleaned = [clean_mask(one, rgb.shape, SMALLEST) for one in proposed]
     proposed = [
-        candidate for candidate in proposed if has_allowed_area(candidate, SMALLEST, LARGEST)
+        candidate for candidate in cleaned if has_allowed_area(candidate, SMALLEST, LARGEST)
     ]
     objects = masks_of(labels)
     iou = np.zeros((len(proposed), len(objects)))

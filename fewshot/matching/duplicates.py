@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import shapely
@@ -13,9 +12,7 @@ import shapely
 from fewshot.geometry import Box
 from fewshot.images.tiling import touches_inner_border
 from fewshot.polygons import MAX_COORDINATE
-
-if TYPE_CHECKING:  # torch is imported with it
-    from fewshot.sam.proposals import Candidate
+from fewshot.sam.candidates import Candidate
 
 SAME_IOU = 0.5  # two outlines of one object share at least this
 PART_SHARE = 0.8  # share of an outline inside another, from which it is a part of it

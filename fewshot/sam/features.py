@@ -13,8 +13,8 @@ from segment_anything.utils.transforms import ResizeLongestSide
 
 from fewshot.geometry import Box, CutMask
 from fewshot.sam.batches import Report, map_ahead, measure_free_memory, run_in_batches
+from fewshot.sam.candidates import Candidate
 from fewshot.sam.crops import place_crop
-from fewshot.sam.proposals import Candidate
 
 # Threads that prepare crops, in 10 to 20 ms per crop: estimated to be enough for a GPU with ViT-H
 THREADS = 2
@@ -24,8 +24,6 @@ MAX_CROPS_PER_BATCH = 8
 # so many float32 arrays of cells x width (9 to 13 were counted)
 MEMORY_SHARE = 0.5
 ARRAYS_PER_CROP = 16
-# Objects that are pooled from a frame at a time. For ViT-H their weights take 16 MB.
-OBJECTS_PER_BATCH = 1024
 
 
 @torch.inference_mode()
@@ -195,10 +193,7 @@ def _describe_crops(model: Sam, crops: Sequence[_PreparedCrop]) -> torch.Tensor:
 
 
 def pool_objects(
-    features: torch.Tensor,
-    shape: Sequence[int],
-    objects: Sequence[CutMask | Candidate],
-    batch_size: int = OBJECTS_PER_BATCH,
+    features: torch.Tensor, shape: Sequence[int], objects: Sequence[CutMask | Candidate]
 ) -> torch.Tensor:
     """Compute one vector for each object of a frame, from the features of the whole frame.
 
@@ -210,8 +205,6 @@ def pool_objects(
         Of the frame, (H, W, ...).
     objects : sequence of CutMask or Candidate
         Their masks are not empty.
-    batch_size : int
-        Objects to pool at a time.
 
     Returns
     -------
@@ -220,15 +213,16 @@ def pool_objects(
     """
     side = max(shape[:2])  # of the frame with its padding
     grid = features.shape[2], features.shape[3]
-    flat_features = features[0].flatten(1).T  # (h * w, C)
-    vectors = [features.new_empty(0, features.shape[1])]
-    for start in range(0, len(objects), batch_size):
-        batch = objects[start : start + batch_size]
-        weights = np.stack([weigh_cells(thing.box, thing.mask, side, grid) for thing in batch])
-        flat_weights = torch.as_tensor(weights).to(features).flatten(1)  # (n, h * w)
-        sums = flat_weights @ flat_features  # (n, C)
-        vectors.append(sums / flat_weights.sum(dim=1, keepdim=True))
-    return torch.cat(vectors)
+    flat_features = features[0].flatten(1).T.contiguous()  # (h * w, C)
+    vectors = features.new_empty(len(objects), features.shape[1])
+    # One by one, so that the other objects have no influence on how a sum is rounded
+    for row, thing in enumerate(objects):
+        weights = weigh_cells(thing.box, thing.mask, side, grid).ravel()
+        cells = np.flatnonzero(weights)
+        covered = torch.as_tensor(weights[cells]).to(features)
+        sums = covered @ flat_features[torch.as_tensor(cells).to(features.device)]  # (C,)
+        vectors[row] = sums / covered.sum()
+    return vectors
 
 
 def weigh_cells(box: Box, mask: np.ndarray, side: int, grid: tuple[int, int]) -> np.ndarray:

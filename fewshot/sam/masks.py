@@ -145,7 +145,7 @@ def draw_masks(
     Returns
     -------
     list of M (box height, ceil(box width / 8)) uint8 ndarrays
-        As from `pack_mask`.
+        As from `candidates.pack_mask`.
     """
     packed = []
     for mask_logits, box in zip(logits, boxes, strict=True):
@@ -274,44 +274,7 @@ def _enlarge(
 
 
 def _pack_on_device(mask: torch.Tensor) -> torch.Tensor:
-    """Do what `pack_mask` does for a tensor."""
+    """Do for a tensor what `candidates.pack_mask` does."""
     octets = F.pad(mask, (0, -mask.shape[1] % 8)).unflatten(1, (-1, 8))  # (h, ceil(w / 8), 8)
     powers = torch.tensor([128, 64, 32, 16, 8, 4, 2, 1], dtype=torch.uint8, device=mask.device)
     return (octets * powers).sum(dim=2, dtype=torch.uint8)
-
-
-def pack_mask(mask: np.ndarray) -> np.ndarray:
-    """Pack eight pixels of a row into each byte.
-
-    Parameters
-    ----------
-    mask : (h, w) bool ndarray
-
-    Returns
-    -------
-    (h, ceil(w / 8)) uint8 ndarray
-
-    Examples
-    --------
-    >>> bits = pack_mask(np.ones((3, 10), bool))
-    >>> bits.shape
-    (3, 2)
-    >>> bool(unpack_mask(bits, width=10).all())
-    True
-    """
-    return np.packbits(mask, axis=1)
-
-
-def unpack_mask(bits: np.ndarray, width: int) -> np.ndarray:
-    """Unpack what `pack_mask` packed.
-
-    Parameters
-    ----------
-    bits : (h, ceil(width / 8)) uint8 ndarray
-    width : int
-
-    Returns
-    -------
-    (h, width) bool ndarray
-    """
-    return np.unpackbits(bits, axis=1, count=width).view(bool)

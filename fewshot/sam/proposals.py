@@ -1,58 +1,34 @@
 """Every mask that SAM finds in a frame, whatever it shows.
 
 The masks, their order and their scores are those of `segment_anything.SamAutomaticMaskGenerator`
-with the whole frame as its only crop.
+with the whole frame as its only crop, before it cleans them. `fewshot.sam.cleaning` does that.
 
 References
 ----------
 Kirillov et al., "Segment Anything", ICCV 2023
 """
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
-import numpy as np
 import torch
-import torchvision
 from segment_anything.modeling import Sam
-from segment_anything.utils.amg import build_point_grid, remove_small_regions
+from segment_anything.utils.amg import build_point_grid
 from segment_anything.utils.transforms import ResizeLongestSide
 
 from fewshot.geometry import Box, bound_mask
 from fewshot.sam.batches import Report, measure_free_memory, run_in_batches
+from fewshot.sam.candidates import Candidate, pack_mask, unpack_mask
 from fewshot.sam.checkpoints import Checkpoint
+from fewshot.sam.cleaning import suppress_duplicates
 from fewshot.sam.decoder import ProjectedImage, decode_points, predict_masks, project_image
-from fewshot.sam.masks import (
-    Axis,
-    draw_masks,
-    find_stable_masks,
-    pack_mask,
-    plan_axis,
-    unpack_mask,
-)
+from fewshot.sam.masks import Axis, draw_masks, find_stable_masks, plan_axis
 
 # Cells of all points of a batch on a CPU, which is fastest when they fit into its cache
 CELLS_PER_BATCH = 4 * 64**2
 MAX_POINTS_PER_BATCH = 128  # on a GPU
 BYTES_PER_CHANNEL = 64  # of GPU memory, for each channel of each cell of a point
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A mask that SAM proposes."""
-
-    box: Box  # the smallest around the mask, in its frame
-    bits: np.ndarray  # the mask within its box, as from `masks.pack_mask`
-    area: int  # pixels
-    predicted_iou: float  # SAM's own estimate of the mask's quality
-    stability_score: float  # IoU of the masks at a higher and a lower threshold
-
-    @property
-    def mask(self) -> np.ndarray:
-        """(box height, box width) bool ndarray, unpacked at each access."""
-        return unpack_mask(self.bits, self.box.width)
 
 
 def propose_candidates(
@@ -62,7 +38,6 @@ def propose_candidates(
     checkpoint: Checkpoint,
     *,
     points_per_side: int,
-    min_area: int,
     report: Report,
 ) -> list[Candidate]:
     """Prompt SAM with a grid of points and collect its masks, without near duplicates.
@@ -77,8 +52,6 @@ def propose_candidates(
     checkpoint : Checkpoint
         Gives the thresholds for good, stable and duplicate masks.
     points_per_side : int
-    min_area : int
-        Smaller holes are filled and smaller islands are removed, pixels.
     report : callable
         Called with the share of points that are done, 0 to 1.
 
@@ -115,32 +88,7 @@ def propose_candidates(
         for _, drawn in run_in_batches(draw, proposals, batch_size):
             candidates += drawn
 
-    if not min_area:
-        return candidates
-
-    # Clean masks can be near duplicates again. Masks that did not change are preferred.
-    cleaned = [clean_mask(candidate, shape, min_area) for candidate in candidates]
-    unchanged = [float(after is before) for before, after in zip(candidates, cleaned, strict=True)]
-    kept = suppress_duplicates(
-        [candidate.box for candidate in cleaned], unchanged, checkpoint.box_nms_thresh
-    )
-    return [cleaned[number] for number in kept]
-
-
-def has_allowed_area(candidate: Candidate, min_area: int, max_area: int) -> bool:
-    """Decide whether the area of a candidate lies within limits.
-
-    Parameters
-    ----------
-    candidate : Candidate
-    min_area, max_area : int
-        Limits, included, pixels. There is no upper limit if `max_area` is 0.
-
-    Returns
-    -------
-    bool
-    """
-    return candidate.area >= min_area and (not max_area or candidate.area <= max_area)
+    return candidates
 
 
 @dataclass(frozen=True)
@@ -299,90 +247,3 @@ def _draw_proposals(model: Sam, grid: PointGrid, proposals: list[Proposal]) -> l
                 )
             )
     return candidates
-
-
-def suppress_duplicates(
-    boxes: Sequence[Box], scores: Sequence[float], iou_thresh: float
-) -> list[int]:
-    """Select the boxes that overlap no better one too much (non-maximum suppression).
-
-    Parameters
-    ----------
-    boxes : sequence of Box
-    scores : sequence of float
-    iou_thresh : float
-        Largest IoU of two boxes that are no duplicates.
-
-    Returns
-    -------
-    list of int
-        Indices of the selected boxes, by descending score.
-
-    Examples
-    --------
-    >>> boxes = [Box(0, 0, 10, 10), Box(1, 0, 11, 10), Box(30, 30, 40, 40)]
-    >>> suppress_duplicates(boxes, [0.6, 0.9, 0.7], iou_thresh=0.7)
-    [1, 2]
-    """
-    if not boxes:
-        return []
-    # SAM's boxes end at the last pixel, not after it.
-    corners = [(box.left, box.top, box.right - 1, box.bottom - 1) for box in boxes]
-    kept = torchvision.ops.nms(
-        torch.tensor(corners, dtype=torch.float32),
-        torch.tensor(scores, dtype=torch.float32),
-        iou_thresh,
-    )
-    return kept.tolist()
-
-
-def clean_mask(candidate: Candidate, shape: Sequence[int], min_area: int) -> Candidate:
-    """Fill the small holes of a mask and remove its small islands.
-
-    Parameters
-    ----------
-    candidate : Candidate
-    shape : sequence of int
-        Of the frame, (H, W, ...).
-    min_area : int
-        Regions of fewer pixels are small. Pixels that touch at a corner are connected. The largest
-        island stays, whatever its size.
-
-    Returns
-    -------
-    Candidate
-        `candidate` itself if nothing changes.
-    """
-    box = _grow_box(candidate.box, shape, min_area)
-    mask = np.zeros((box.height, box.width), bool)
-    mask[candidate.box.shift(-box.top, -box.left).slices] = candidate.mask
-    mask, has_holes = remove_small_regions(mask, min_area, 'holes')
-    mask, has_islands = remove_small_regions(mask, min_area, 'islands')
-    if not has_holes and not has_islands:
-        return candidate
-    inner = bound_mask(mask)
-    assert inner is not None  # the largest island stays
-    return replace(
-        candidate,
-        box=inner.shift(box.top, box.left),
-        bits=pack_mask(mask[inner.slices]),
-        area=int(mask.sum()),
-    )
-
-
-def _grow_box(box: Box, shape: Sequence[int], min_area: int) -> Box:
-    """Add so much background to a box that its small holes are the same as in the whole frame.
-
-    A region of background can leave the box. If it also leaves the grown box, it fills a strip of
-    the margin, which has at least `min_area` pixels. So its area need not be known.
-    """
-    height, width = shape[:2]
-    margin = math.ceil(math.sqrt(min_area))
-    if margin > min(height, width):
-        return Box(0, 0, height, width)  # a strip could be shorter than the margin
-    return Box(
-        max(box.top - margin, 0),
-        max(box.left - margin, 0),
-        min(box.bottom + margin, height),
-        min(box.right + margin, width),
-    )

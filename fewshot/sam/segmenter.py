@@ -10,10 +10,11 @@ from segment_anything.modeling import Sam
 
 from fewshot.geometry import CutMask
 from fewshot.sam.batches import Report
+from fewshot.sam.candidates import Candidate
 from fewshot.sam.checkpoints import Checkpoint, check_file
 from fewshot.sam.features import describe_objects, encode_image_with_sam1, pool_objects
 from fewshot.sam.model import load_model
-from fewshot.sam.proposals import Candidate, propose_candidates
+from fewshot.sam.proposals import propose_candidates
 
 
 class Segmenter(Protocol):
@@ -28,7 +29,7 @@ class Segmenter(Protocol):
     input_size: int
 
     def propose(self, rgb: np.ndarray, report: Report) -> list[Candidate]:
-        """Propose masks of whatever is in a frame.
+        """Propose masks of whatever is in a frame. They are not cleaned.
 
         Parameters
         ----------
@@ -69,8 +70,6 @@ class SamSegmenter:
     checkpoint : Checkpoint
     points_per_side : int
         SAM is prompted with a grid of so many by so many points.
-    min_area : int
-        Smaller holes and islands of masks are removed, pixels.
     occupancy : float
         Share of its crop that an object fills when it is described.
     whole_frame : bool
@@ -83,7 +82,6 @@ class SamSegmenter:
         checkpoint: Checkpoint,
         *,
         points_per_side: int,
-        min_area: int,
         occupancy: float,
         whole_frame: bool,
     ) -> None:
@@ -91,7 +89,6 @@ class SamSegmenter:
         self._predictor = SamPredictor(model)
         self._checkpoint = checkpoint
         self._points_per_side = points_per_side
-        self._min_area = min_area
         self._occupancy = occupancy
         self._whole_frame = whole_frame
         self._encoded: tuple[np.ndarray, torch.Tensor] | None = None  # frame, image embedding
@@ -109,7 +106,6 @@ class SamSegmenter:
             rgb.shape,
             self._checkpoint,
             points_per_side=self._points_per_side,
-            min_area=self._min_area,
             report=report,
         )
 
@@ -138,7 +134,6 @@ def load_segmenter(
     precision: str,
     *,
     points_per_side: int,
-    min_area: int,
     occupancy: float,
     whole_frame: bool,
 ) -> SamSegmenter:
@@ -151,7 +146,7 @@ def load_segmenter(
         The checkpoint's file.
     precision : {'float32', 'bfloat16'}
         See `model.load_model`.
-    points_per_side, min_area, occupancy, whole_frame
+    points_per_side, occupancy, whole_frame
         See `SamSegmenter`.
 
     Returns
@@ -168,7 +163,6 @@ def load_segmenter(
         load_model(checkpoint, path, precision),
         checkpoint,
         points_per_side=points_per_side,
-        min_area=min_area,
         occupancy=occupancy,
         whole_frame=whole_frame,
     )

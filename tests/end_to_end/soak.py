@@ -25,9 +25,9 @@ import entrypoint
 from fewshot.geometry import CutMask
 from fewshot.sam.attention import fuse_attention
 from fewshot.sam.batches import Report
+from fewshot.sam.candidates import Candidate
 from fewshot.sam.checkpoints import VIT_MINI
 from fewshot.sam.model import build_sam
-from fewshot.sam.proposals import Candidate
 from fewshot.sam.segmenter import SamSegmenter
 from tests.worker import make_params
 
@@ -56,7 +56,6 @@ def load_tiny() -> SamSegmenter:
         model.requires_grad_(False),
         TINY,
         points_per_side=16,
-        min_area=0,
         occupancy=0.2,
         whole_frame=False,
     )

@@ -14,8 +14,7 @@ from skimage import measure
 
 import entrypoint
 from fewshot.geometry import Box, CutMask
-from fewshot.sam.masks import pack_mask
-from fewshot.sam.proposals import Candidate
+from fewshot.sam.candidates import Candidate, pack_mask
 from tests.datasets import make_layer, write_dataset
 
 FRAMES = 12

@@ -14,8 +14,7 @@ from fewshot.matching.duplicates import (
     find_known,
     place_in_frame,
 )
-from fewshot.sam.masks import pack_mask
-from fewshot.sam.proposals import Candidate
+from fewshot.sam.candidates import Candidate, pack_mask
 
 
 def make_candidate(mask: np.ndarray) -> Candidate:

@@ -25,8 +25,7 @@ from fewshot.results.uploads import (
     UploadResult,
     content_of,
 )
-from fewshot.sam.masks import pack_mask
-from fewshot.sam.proposals import Candidate
+from fewshot.sam.candidates import Candidate, pack_mask
 from fewshot.server import RETRY_PAUSES_SECONDS, Server
 from tests.fewshot.conftest import HERE, Lab, Page, http_error, make_triangle
 from tests.worker import NOWHERE

@@ -199,8 +199,24 @@ def test_objects_are_pooled_from_the_frame_as_by_their_full_masks(shape):
     features = encode_image_with_sam1(small_predictor(), rgb)
     expected = [pool_features_with_mask(features, place(thing, shape), 16, 16) for thing in objects]
     assert len(expected) > 3
-    vectors = pool_objects(features, rgb.shape, objects, batch_size=3)
+    vectors = pool_objects(features, rgb.shape, objects)
     torch.testing.assert_close(vectors, torch.stack(expected), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize('whole_frame', [False, True])
+def test_vector_of_an_object_is_the_same_whatever_else_is_described(whole_frame):
+    rgb, objects = read_nuclei(128, 128)
+    model = small_predictor().model
+    features = encode_image_with_sam1(small_predictor(), rgb)
+
+    def describe(some: list) -> torch.Tensor:
+        if whole_frame:
+            return pool_objects(features, rgb.shape, some)
+        return describe_objects(model, rgb, some, 0.2, ignore)
+
+    together = describe(objects)
+    assert torch.equal(describe(objects[::-2]), together[range(len(objects))[::-2]])
+    assert torch.equal(describe(objects[:1]), together[:1])
 
 
 def test_bfloat16_gives_nearly_the_same_float32_vectors():

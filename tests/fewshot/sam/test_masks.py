@@ -5,19 +5,18 @@ import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from hypothesis.extra.numpy import array_shapes, arrays
+from hypothesis.extra.numpy import arrays
 from segment_anything.utils.amg import batched_mask_to_box, calculate_stability_score
 from segment_anything.utils.transforms import ResizeLongestSide
 
 from fewshot.geometry import Box, bound_mask
+from fewshot.sam.candidates import unpack_mask
 from fewshot.sam.masks import (
     SLAB_PIXELS,
     draw_masks,
     find_boxes,
     find_stable_masks,
-    pack_mask,
     plan_axis,
-    unpack_mask,
 )
 from tests.small_model import small_predictor
 
@@ -107,13 +106,6 @@ def test_mask_in_the_padding_is_ignored():
 @pytest.mark.parametrize('count', [0, 3])
 def test_empty_masks_are_ignored(count):
     assert not draw(torch.full((count, 64, 64), -9.0), (50, 50), 0.0)
-
-
-@given(arrays(bool, array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=40)))
-def test_packing_keeps_every_pixel(mask):
-    bits = pack_mask(mask)
-    assert bits.nbytes == mask.shape[0] * -(-mask.shape[1] // 8)
-    np.testing.assert_array_equal(unpack_mask(bits, mask.shape[1]), mask)
 
 
 @given(arrays(bool, st.tuples(st.integers(0, 4), st.integers(1, 12), st.integers(1, 12))))

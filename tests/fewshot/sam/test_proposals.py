@@ -2,27 +2,18 @@ import numpy as np
 import pytest
 import tifffile
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 from scipy import ndimage
 from segment_anything import SamAutomaticMaskGenerator
-from segment_anything.utils.amg import remove_small_regions
 
 from fewshot.geometry import Box, bound_mask
 from fewshot.images.layers import ensure_rgb
+from fewshot.sam.candidates import Candidate
 from fewshot.sam.checkpoints import VIT_MINI
+from fewshot.sam.cleaning import clean_mask, select_cleaned
 from fewshot.sam.features import encode_image_with_sam1
-from fewshot.sam.masks import pack_mask
 from fewshot.sam.model import build_sam
-from fewshot.sam.proposals import (
-    Candidate,
-    clean_mask,
-    count_points_at_once,
-    has_allowed_area,
-    propose_candidates,
-    suppress_duplicates,
-)
+from fewshot.sam.proposals import count_points_at_once, propose_candidates
+from tests.fewshot.sam.drawing import place
 from tests.small_model import CENTRES, CHECKPOINT, draw_discs, small_predictor
 from tests.worker import REPOSITORY
 
@@ -40,35 +31,25 @@ def read_nuclei(rows: slice, columns: slice, zoom: float = 1) -> np.ndarray:
     return ensure_rgb((image / np.percentile(image, 99.8)).clip(0, 1))
 
 
-def make_candidate(mask: np.ndarray, top: int = 0, left: int = 0) -> Candidate:
-    """Make a candidate whose mask begins at a pixel of its frame."""
-    inner = bound_mask(mask)
-    assert inner is not None
-    box = inner.shift(top, left)
-    return Candidate(box, pack_mask(mask[inner.slices]), int(mask.sum()), 0.9, 0.9)
-
-
 def propose(
     rgb: np.ndarray, points_per_side: int = 16, min_area: int = 30, report=lambda share: None
 ) -> list[Candidate]:
-    """Propose candidates by the small model."""
+    """Propose candidates by the small model, and clean them."""
     predictor = small_predictor()
-    return propose_candidates(
+    proposed = propose_candidates(
         predictor.model,
         encode_image_with_sam1(predictor, rgb),
         rgb.shape,
         VIT_MINI,
         points_per_side=points_per_side,
-        min_area=min_area,
         report=report,
     )
-
-
-def place(candidate: Candidate, shape: tuple[int, ...]) -> np.ndarray:
-    """Draw a candidate's mask into a frame: (H, W) bool."""
-    mask = np.zeros(shape[:2], bool)
-    mask[candidate.box.slices] = candidate.mask
-    return mask
+    if not min_area:
+        return proposed
+    cleaned = [clean_mask(one, rgb.shape, min_area) for one in proposed]
+    return [
+        cleaned[number] for number in select_cleaned(proposed, cleaned, VIT_MINI.box_nms_thresh)
+    ]
 
 
 def test_every_disc_is_proposed():
@@ -141,58 +122,3 @@ def test_batch_on_a_cpu_fits_its_cache(shape, count):
 def test_batch_on_a_gpu_fits_its_free_memory(free_memory, count):
     image_embedding = torch.empty(1, 256, 64, 64, device='meta')
     assert count_points_at_once(image_embedding, free_memory) == count
-
-
-@pytest.mark.parametrize(
-    ('min_area', 'max_area', 'allowed'),
-    [
-        (0, 0, True),
-        (12, 0, True),
-        (13, 0, False),
-        (0, 12, True),
-        (0, 11, False),
-        (12, 12, True),
-    ],
-)
-def test_area_limits_are_included(min_area, max_area, allowed):
-    candidate = make_candidate(np.arange(16).reshape(4, 4) < 12)
-    assert candidate.area == 12
-    assert has_allowed_area(candidate, min_area, max_area) is allowed
-
-
-@pytest.mark.parametrize(
-    ('iou_thresh', 'kept'),
-    [
-        pytest.param(0.7, [1, 2], id='one suppressed'),
-        pytest.param(0.9, [1, 2, 0], id='none suppressed'),
-    ],
-)
-def test_better_one_of_two_duplicates_is_kept(iou_thresh, kept):
-    boxes = [Box(0, 0, 10, 10), Box(1, 0, 11, 10), Box(30, 30, 40, 40)]
-    assert suppress_duplicates(boxes, [0.6, 0.9, 0.7], iou_thresh) == kept
-
-
-def test_no_boxes_have_no_duplicates():
-    assert suppress_duplicates([], [], 0.7) == []
-
-
-@settings(max_examples=400)
-@given(
-    mask=arrays(bool, st.tuples(st.integers(1, 9), st.integers(1, 9)), fill=st.nothing()),
-    top=st.integers(0, 9),
-    bottom=st.integers(0, 9),
-    left=st.integers(0, 9),
-    right=st.integers(0, 9),
-    min_area=st.integers(1, 60),
-)
-def test_masks_are_cleaned_as_in_the_whole_frame(mask, top, bottom, left, right, min_area):
-    mask[0, 0] = True  # a candidate is not empty
-    frame = np.pad(mask, ((top, bottom), (left, right)))
-    filled, has_holes = remove_small_regions(frame, min_area, 'holes')
-    expected, has_islands = remove_small_regions(filled, min_area, 'islands')
-    candidate = make_candidate(mask, top, left)
-    cleaned = clean_mask(candidate, frame.shape, min_area)
-    assert (cleaned is candidate) == (not has_holes and not has_islands)
-    np.testing.assert_array_equal(place(cleaned, frame.shape), expected)
-    assert cleaned.box == bound_mask(expected)
-    assert cleaned.area == expected.sum()

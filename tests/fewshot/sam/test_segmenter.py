@@ -44,7 +44,6 @@ def make_segmenter(whole_frame: bool = False) -> SamSegmenter:
         small_predictor().model,
         VIT_MINI,
         points_per_side=16,
-        min_area=30,
         occupancy=0.2,
         whole_frame=whole_frame,
     )
@@ -65,7 +64,6 @@ def test_proposals_are_those_of_the_model(frame):
         rgb.shape,
         VIT_MINI,
         points_per_side=16,
-        min_area=30,
         report=ignore,
     )
     assert [one.box for one in candidates] == [one.box for one in expected] != []
@@ -123,7 +121,6 @@ def test_segmenter_is_loaded_from_its_file(frame):
         str(CHECKPOINT),
         'float32',
         points_per_side=16,
-        min_area=30,
         occupancy=0.2,
         whole_frame=False,
     )
@@ -143,7 +140,6 @@ def test_damaged_file_is_refused(tmp_path):
             path,
             'float32',
             points_per_side=16,
-            min_area=30,
             occupancy=0.2,
             whole_frame=False,
         )
