@@ -11,7 +11,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -19,6 +19,7 @@ from girder_client import HttpError
 
 from fewshot import messages
 from fewshot.batch import list_locations
+from fewshot.errors import BatchEndedError
 from fewshot.geometry import CutMask, Tile
 from fewshot.images.frames import FrameLoader
 from fewshot.images.layers import choose_layers
@@ -26,15 +27,18 @@ from fewshot.images.metadata import axis_length
 from fewshot.matching.examples import Examples, cut_examples, list_reasons, sort_examples
 from fewshot.matching.prototype import Prototype, learn_prototype
 from fewshot.reporting import advice
-from fewshot.reporting.reporter import Reporter
+from fewshot.reporting.reporter import Reporter, describe_error
 from fewshot.reporting.state import JobState, Stopwatch, count
 from fewshot.results.existing import Outlines, list_existing
 from fewshot.results.scores import ScoresNotSavedError, prepare_property
 from fewshot.results.uploads import Uploader, UploadOptions
+from fewshot.sam.checkpoints import Checkpoint
 from fewshot.search import LEARNING_SHARE, Delivery, FrameSearch, search_batch
 from fewshot.server import READ, Server, id_of
 from fewshot.settings import Settings
 from fewshot.shares import Shares, keep_shared_examples, start_shares
+from fewshot.store.files import open_store
+from fewshot.store.segmenter import StoringSegmenter, name_description
 
 if TYPE_CHECKING:  # imports torch, which a job loads after its settings and examples are checked
     from fewshot.sam.segmenter import Segmenter
@@ -58,7 +62,7 @@ def run_job(
     ----------
     server : Server
     load_segmenter : callable
-        Loads the model. Called after all checks that are quick.
+        Loads the model. Called when something must be computed that the store does not have.
     reporter : Reporter
     settings : Settings
     params : Mapping
@@ -87,9 +91,7 @@ def run_job(
     examples = sort_examples(
         tagged.examples, tagged.counter_examples, image.tiles, settings.tile_size
     )
-    reporter.progress(0.0, 'Loading the model', settings.checkpoint.title)
-    with stopwatch.time('load'):
-        segmenter = load_segmenter()
+    store = open_store(server, len(locations))
     uploader = Uploader(server, choose_upload_options(server, settings, reporter), reporter)
     shares = Shares(locations, [])
     if settings.jobs > 1:
@@ -106,14 +108,27 @@ def run_job(
         loader = FrameLoader(
             image, server.dataset_id, layers, background, planned=[*examples.by_tile, *tiles]
         )
+        # The model is loaded when something is not in the store
+        load = partial(load_model, load_segmenter, settings.checkpoint, stopwatch, reporter)
+        make_segmenter = partial(
+            StoringSegmenter,
+            store=store,
+            load=cache(load),
+            checkpoint=settings.checkpoint,
+            description=name_description(
+                settings.whole_frame, settings.occupancy, settings.precision
+            ),
+            background=background,
+        )
 
         # 2. Learn
         with stopwatch.time('prototype'):
+            segmenter = make_segmenter(points_per_side=None)
             lesson = learn(loader, examples, segmenter, settings, reporter)
 
         # 3. Search, and upload what was found in the background
         search = FrameSearch(
-            segmenter,
+            make_segmenter(points_per_side=settings.points_per_side),
             lesson.prototype,
             settings.threshold,
             settings.min_area,
@@ -210,6 +225,27 @@ def choose_upload_options(server: Server, settings: Settings, reporter: Reporter
     )
 
 
+def load_model(
+    load_segmenter: Callable[[], Segmenter],
+    checkpoint: Checkpoint,
+    stopwatch: Stopwatch,
+    reporter: Reporter,
+) -> Segmenter:
+    """Load the model.
+
+    Raises
+    ------
+    BatchEndedError
+        It cannot be loaded.
+    """
+    reporter.progress(reporter.share, 'Loading the model', checkpoint.title, is_shown=True)
+    try:
+        with stopwatch.time('load'):
+            return load_segmenter()
+    except Exception as error:  # every frame would fail like this
+        raise BatchEndedError(*describe_error(error)) from error
+
+
 # 2. Learn
 
 
@@ -223,7 +259,7 @@ class Lesson(NamedTuple):
 def learn(
     loader: FrameLoader,
     examples: Examples,
-    segmenter: Segmenter,
+    segmenter: StoringSegmenter,
     settings: Settings,
     reporter: Reporter,
 ) -> Lesson:
@@ -240,7 +276,7 @@ def learn(
     is_counter: list[bool] = []
     objects: list[CutMask] = []
     scale = np.inf  # smallest number of pixels of the model's input per pixel of a frame
-    for tile, coming in loader.load_ahead(examples.by_tile):
+    for tile, coming in loader.load_ahead(examples.by_tile, prepare=segmenter.fetch):
         rgb = coming.result()
         cut = cut_examples(examples.by_tile[tile], tile, rgb.shape)
         skipped += cut.skipped

@@ -1,18 +1,17 @@
 """Search a batch frame by frame. The objects of each frame are uploaded during the next search."""
 
-from __future__ import annotations
-
 import logging
 import resource
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from fewshot import messages
+from fewshot.errors import BatchEndedError
 from fewshot.geometry import Location, Tile
 from fewshot.images.frames import FrameLoader
 from fewshot.matching.duplicates import Found, place_in_frame
@@ -23,9 +22,7 @@ from fewshot.reporting.state import Counts, JobState
 from fewshot.results.uploads import Uploader, UploadResult
 from fewshot.sam.candidates import Candidate, has_allowed_area
 from fewshot.sam.cleaning import clean_mask, select_cleaned
-
-if TYPE_CHECKING:  # imports torch
-    from fewshot.sam.segmenter import Segmenter
+from fewshot.store.segmenter import StoringSegmenter
 
 # Holes and islands of fewer pixels are removed before a candidate is described. This is the default
 # of Min Mask Area. It is fixed, so that the similarity of an object is the same with any limits.
@@ -35,13 +32,23 @@ LEARNING_SHARE = 0.05  # of the progress bar; the rest is for the search
 log = logging.getLogger('sam_fewshot')
 
 
+class Report(Protocol):
+    """Shows how far the search of a frame is."""
+
+    def __call__(self, share: float, doing: str, is_shown: bool = False) -> None:
+        """Show the share done, 0 to 1, and the current step in words.
+
+        `is_shown` means that the step is shown even if the last one was shown a moment ago.
+        """
+
+
 @dataclass(frozen=True)
 class FrameSearch:
     """The search of one frame or one tile.
 
     Attributes
     ----------
-    segmenter : Segmenter
+    segmenter : StoringSegmenter
     prototype : Prototype
     threshold : float
         Smallest cosine similarity, 0 to 1.
@@ -51,16 +58,14 @@ class FrameSearch:
         Largest IoU of the boxes of two masks that are no near duplicates.
     """
 
-    segmenter: Segmenter
+    segmenter: StoringSegmenter
     prototype: Prototype
     threshold: float
     min_area: int
     max_area: int
     box_nms_thresh: float
 
-    def run(
-        self, rgb: np.ndarray, state: JobState, report: Callable[[float, str], None]
-    ) -> list[Found]:
+    def run(self, rgb: np.ndarray, state: JobState, report: Report) -> list[Found]:
         """Return the candidates that have the right size and are similar to the examples.
 
         Parameters
@@ -68,15 +73,16 @@ class FrameSearch:
         rgb : (H, W, 3) uint8 ndarray
         state : JobState
             Gets the counts.
-        report : callable
-            Called with the share done, 0 to 1, and the current step in words.
+        report : Report
 
         Raises
         ------
         BatchEndedError
-            The upload of an earlier frame has ended the batch.
+            The upload of an earlier frame has ended the batch, or the model cannot be loaded.
         """
         with state.stopwatch.time('propose'):
+            if self.segmenter.has_proposals(rgb):
+                report(0.5, 'Using proposals from an earlier run', True)
             proposed = self.segmenter.propose(
                 rgb, lambda share: report(share / 2, f'Proposing outlines: {share:.0%}')
             )
@@ -222,7 +228,9 @@ def search_batch(
     upload: Future[None] | None = None
     found: list[Found] = []
     candidates, seconds = 0, 0.0
-    for tile, coming in loader.load_ahead(tiles, lambda tile: tile.location not in state.failures):
+    for tile, coming in loader.load_ahead(
+        tiles, lambda tile: tile.location not in state.failures, search.segmenter.fetch
+    ):
         location = tile.location
         if location in state.failures:
             continue  # an earlier tile of this frame failed while this one was loaded
@@ -236,6 +244,8 @@ def search_batch(
             with state.stopwatch.time('download'):
                 rgb = coming.result()
             inside = search.run(rgb, state, report)
+        except BatchEndedError:
+            raise
         except Exception as error:
             state.raise_if_ended()
             note_failure(location, error, state, reporter)
@@ -265,7 +275,7 @@ def search_batch(
 
 def make_report(
     tile: Tile, number: int, part: int, parts: int, state: JobState, reporter: Reporter
-) -> Callable[[float, str], None]:
+) -> Report:
     """Return a function that shows the share done of one tile, 0 to 1, and the current step.
 
     Parameters
@@ -277,14 +287,15 @@ def make_report(
     """
     frames = len(state.locations)
 
-    def report(share: float, doing: str) -> None:
+    def report(share: float, doing: str, is_shown: bool = False) -> None:
         done = number + (part + share) / parts
         left = state.forecast.describe_left(done)
         title = f'{tile.location} ({number + 1} of {frames}{left})'
         info = f'Tile {part + 1} of {parts}. {doing}' if parts > 1 else doing
         if frames > 1 and state.done:
             info = f'{info}. {reporter.state_line}'
-        reporter.progress(LEARNING_SHARE + (1 - LEARNING_SHARE) * done / frames, title, info)
+        total = LEARNING_SHARE + (1 - LEARNING_SHARE) * done / frames
+        reporter.progress(total, title, info, is_shown)
 
     return report
 

@@ -233,6 +233,38 @@ class Server:
         ]
         self.repeat(lambda: self.annotations.addMultipleAnnotationPropertyValues(entries))
 
+    # Files beside the images
+
+    def find_item(self, name: str) -> str | None:
+        """Return the id of the item of the dataset with this name. None if there is none."""
+        query = {'folderId': self.dataset_id, 'name': name, 'limit': 1}
+        items = self.client.get('item', parameters=query)
+        return items[0]['_id'] if items else None
+
+    def create_item(self, name: str) -> str:
+        """Return the id of the item with this name. Create it if it does not exist."""
+        query = {'folderId': self.dataset_id, 'name': name, 'reuseExisting': 'true'}
+        return self.client.post('item', parameters=query)['_id']
+
+    def list_files(self, item_id: str) -> list[Any]:
+        """Return the server's records of the files of an item."""
+        path = f'item/{quote(item_id, safe="")}/files'
+        return self.client.get(path, parameters={'limit': 0})
+
+    def add_file(self, item_id: str, name: str, content: bytes) -> str:
+        """Add a file to an item and return its id. Not retried, because it may be there already."""
+        query = {'parentType': 'item', 'parentId': item_id, 'name': name, 'size': len(content)}
+        return self.client.post('file', parameters=query, data=content)['_id']
+
+    def download_file(self, file_id: str) -> bytes:
+        """Return the content of a file."""
+        path = f'file/{quote(file_id, safe="")}/download'
+        return self.client.get(path, jsonResp=False).content
+
+    def remove_file(self, file_id: str) -> None:
+        """Remove a file."""
+        self.client.delete(f'file/{quote(file_id, safe="")}')
+
     # Jobs
 
     def start_job(self, params: Mapping[str, Any]) -> None:

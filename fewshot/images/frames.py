@@ -59,7 +59,10 @@ class FrameLoader:
         self._fixed_layers: dict[Location, list[Layer]] = {}
 
     def load_ahead(
-        self, tiles: Iterable[Tile], is_wanted: Callable[[Tile], bool] = lambda tile: True
+        self,
+        tiles: Iterable[Tile],
+        is_wanted: Callable[[Tile], bool] = lambda tile: True,
+        prepare: Callable[[Tile, np.ndarray], None] = lambda tile, rgb: None,
     ) -> Iterator[tuple[Tile, Future[np.ndarray]]]:
         """Yield the tiles in their order. The next one loads while the caller works, no more.
 
@@ -68,6 +71,8 @@ class FrameLoader:
         tiles : iterable of Tile
         is_wanted : callable
             Asked before a tile is loaded. A tile that is not wanted is skipped.
+        prepare : callable
+            Called in the background with each tile and its pixels when it is loaded.
 
         Yields
         ------
@@ -81,7 +86,7 @@ class FrameLoader:
                 continue
             if current:
                 wait([current[1]])
-            following = tile, self._background.submit(self._load_or_reuse, tile)
+            following = tile, self._background.submit(self._load_and_prepare, tile, prepare)
             if current:
                 yield current
             current = following
@@ -122,6 +127,13 @@ class FrameLoader:
                     location=tile.location, first=rgb.shape[:2], second=shape
                 )
             merge_channel(rgb, channel, layer)
+        return rgb
+
+    def _load_and_prepare(
+        self, tile: Tile, prepare: Callable[[Tile, np.ndarray], None]
+    ) -> np.ndarray:
+        rgb = self._load_or_reuse(tile)
+        prepare(tile, rgb)
         return rgb
 
     def _load_or_reuse(self, tile: Tile) -> np.ndarray:

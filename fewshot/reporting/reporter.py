@@ -43,18 +43,21 @@ class Reporter:
         )
         self.clock = clock
         self.last_progress = -PROGRESS_INTERVAL_SECONDS
+        self.share = 0.0  # that was shown last
         self.warnings = 0
         self.state = ''
 
-    def progress(self, share: float, title: str, info: str) -> None:
+    def progress(self, share: float, title: str, info: str, is_shown: bool = False) -> None:
         """Move the bar to `share`, 0 to 1.
 
-        A call within PROGRESS_INTERVAL_SECONDS of the last one is ignored, unless `share` is 1.
+        A call within PROGRESS_INTERVAL_SECONDS of the last one is ignored, unless `share` is 1 or
+        `is_shown` is set.
         """
         now = self.clock()
-        if share < 1 and now - self.last_progress < PROGRESS_INTERVAL_SECONDS:
+        is_shown = is_shown or share == 1
+        if not is_shown and now - self.last_progress < PROGRESS_INTERVAL_SECONDS:
             return
-        self.last_progress = now
+        self.last_progress, self.share = now, share
         self.send_progress(round(share, 4), title, info)
 
     def warn(self, message: Message, **values: object) -> None:

@@ -86,12 +86,17 @@ class Stopwatch:
 
     @contextmanager
     def time(self, step: str) -> Iterator[None]:
-        """Count the seconds of the block under a step's name, even if it fails."""
-        start = self.clock()
+        """Count the seconds of the block under a step's name, even if it fails.
+
+        Seconds of a step inside the block count for that step alone.
+        """
+        start, counted = self.clock(), sum(self.seconds.values())
         try:
             yield
         finally:
-            self.seconds[step] = self.seconds.get(step, 0.0) + self.clock() - start
+            inside = sum(self.seconds.values()) - counted
+            spent = self.clock() - start - inside
+            self.seconds[step] = self.seconds.get(step, 0.0) + spent
 
 
 class JobState:

@@ -15,6 +15,7 @@ from skimage import measure
 import entrypoint
 from fewshot.geometry import Box, CutMask
 from fewshot.sam.candidates import Candidate, pack_mask
+from fewshot.sam.checkpoints import VIT_MINI
 from tests.datasets import make_layer, write_dataset
 
 FRAMES = 12
@@ -51,7 +52,7 @@ class BrightSegmenter:
     ) -> np.ndarray:
         """Return the same vector for each object."""
         report(1.0)
-        return np.full((len(objects), 4), 0.5, np.float32)
+        return np.full((len(objects), VIT_MINI.channels), 0.5, np.float32)
 
 
 def load_bright_segmenter(*_: Any) -> BrightSegmenter:

@@ -40,6 +40,14 @@ class Found:
 
     vectors: dict[int, tuple[float, float]]  # by area
     input_size: int = 64
+    is_stored: bool = False
+
+    def fetch(self, tile: Tile, rgb: np.ndarray) -> None:
+        """Do nothing."""
+
+    def has_proposals(self, rgb: np.ndarray) -> bool:
+        """Return whether an earlier run proposed the candidates."""
+        return self.is_stored
 
     def propose(self, rgb: np.ndarray, report: Callable[[float], None]) -> list[Candidate]:
         """Return the candidates."""
@@ -96,6 +104,16 @@ def test_candidates_are_filtered_and_counted():
         (0.25, 'Proposing outlines: 50%'),
         (0.75, 'Comparing with the examples: 2 of 4'),
     ]
+
+
+def test_proposals_of_an_earlier_run_are_named():
+    reports: list[tuple[float, str, bool]] = []
+
+    def report(share: float, doing: str, is_shown: bool = False) -> None:
+        reports.append((share, doing, is_shown))
+
+    make_search(Found({2: (1, 0)}, is_stored=True)).run(IMAGE, make_state(), report)
+    assert reports[0] == (0.5, 'Using proposals from an earlier run', True)
 
 
 def test_frame_without_candidates_is_searched():
@@ -173,7 +191,10 @@ class Loader:
     broken: dict[Location, Exception] = field(default_factory=dict)
 
     def load_ahead(
-        self, tiles: Iterable[Tile], is_wanted: Callable[[Tile], bool]
+        self,
+        tiles: Iterable[Tile],
+        is_wanted: Callable[[Tile], bool],
+        prepare: Callable[[Tile, np.ndarray], None],
     ) -> Iterator[tuple[Tile, 'Future[np.ndarray]']]:
         """Yield each tile with its image or its error."""
         for tile in tiles:
