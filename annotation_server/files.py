@@ -165,6 +165,7 @@ def describe_file(file: sqlite3.Row) -> dict[str, Any]:
     return {
         '_id': file['id'],
         '_modelType': 'file',
+        'created': file['created'],
         'itemId': file['item_id'],
         'mimeType': 'application/octet-stream',
         'name': file['name'],

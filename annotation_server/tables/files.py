@@ -2,15 +2,17 @@
 
 import secrets
 import sqlite3
+from datetime import UTC, datetime
 
 from annotation_server.tables.database import Database
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS file (
-    id TEXT PRIMARY KEY, item_id TEXT NOT NULL, name TEXT NOT NULL, content BLOB NOT NULL);
+    id TEXT PRIMARY KEY, item_id TEXT NOT NULL, name TEXT NOT NULL, content BLOB NOT NULL,
+    created TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS file_of_item ON file (item_id);
 """
-FILE_COLUMNS = 'id, item_id, name, LENGTH(content) AS size'
+FILE_COLUMNS = 'id, item_id, name, LENGTH(content) AS size, created'
 
 
 class FileTables(Database):
@@ -50,19 +52,21 @@ class FileTables(Database):
     def add_file(self, item_id: str, name: str, content: bytes) -> str:
         """Store a file, even if its name exists, and return its id."""
         file_id = secrets.token_hex(12)
+        created = datetime.now(UTC).isoformat()
         with self._transaction() as database:
             database.execute(
-                'INSERT INTO file VALUES (?, ?, ?, ?)', (file_id, item_id, name, content)
+                'INSERT INTO file VALUES (?, ?, ?, ?, ?)',
+                (file_id, item_id, name, content, created),
             )
         return file_id
 
     def files(self, item_id: str) -> list[sqlite3.Row]:
-        """Return id, item_id, name and size of an item's files, oldest first."""
+        """Return id, item_id, name, size and time of an item's files, oldest first."""
         query = f'SELECT {FILE_COLUMNS} FROM file WHERE item_id = ? ORDER BY rowid'
         return self._rows(query, [item_id])
 
     def file(self, file_id: str) -> sqlite3.Row | None:
-        """Return id, item_id, name and size of a file, or None."""
+        """Return id, item_id, name, size and time of a file, or None."""
         return self._row(f'SELECT {FILE_COLUMNS} FROM file WHERE id = ?', [file_id])
 
     def file_content(self, file_id: str) -> bytes:

@@ -22,7 +22,7 @@ OWNERSHIP = {
 LEFT_OUT = {
     '/folder': {*OWNERSHIP, 'dimensionLabels', 'parentCollection', 'parentId', 'public', 'size'},
     '/item': {*OWNERSHIP, 'exts', 'sourceName'},
-    '/file': {*OWNERSHIP, 'exts'},
+    '/file': {*OWNERSHIP - {'created'}, 'exts'},
     '/dataset_view': {*OWNERSHIP, 'lastLocation', 'lastViewed', 'scales'},
     '/upenn_collection': {
         *OWNERSHIP,
