@@ -119,7 +119,7 @@ def digest_object(thing: CutMask | Candidate, description: str) -> bytes:
 # To bytes
 
 
-def encode(record: Record, key: str) -> bytes:
+def encode(record: Record, key: str, max_bytes: int = MAX_FILE_BYTES) -> bytes:
     """Return the file of a record.
 
     Parameters
@@ -127,6 +127,8 @@ def encode(record: Record, key: str) -> bytes:
     record : Record
     key : str
         From `make_key`.
+    max_bytes : int
+        Of the file.
 
     Raises
     ------
@@ -155,7 +157,7 @@ def encode(record: Record, key: str) -> bytes:
     file = io.BytesIO()
     np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
     content = file.getvalue()
-    if len(content) > MAX_FILE_BYTES:
+    if len(content) > max_bytes:
         raise UnusableFileError(f'{len(content):,} bytes')
     return content
 

@@ -16,6 +16,7 @@ from fewshot.sam.candidates import Candidate
 from fewshot.sam.checkpoints import Checkpoint
 from fewshot.store.files import FileStore
 from fewshot.store.record import (
+    MAX_FILE_BYTES,
     Record,
     UnusableFileError,
     decode,
@@ -59,6 +60,8 @@ class StoringSegmenter:
         How objects are described, from `name_description`.
     background : Executor
         Has one thread, in which files are stored.
+    max_file_bytes : int
+        A file that would be larger is not stored.
     """
 
     def __init__(
@@ -69,6 +72,7 @@ class StoringSegmenter:
         points_per_side: int | None,
         description: str,
         background: Executor,
+        max_file_bytes: int = MAX_FILE_BYTES,
     ):
         self.input_size = checkpoint.input_size
         self._store = store
@@ -77,6 +81,7 @@ class StoringSegmenter:
         self._points_per_side = points_per_side
         self._description = description
         self._background = background
+        self._max_file_bytes = max_file_bytes
         self._entries: deque[Entry] = deque(maxlen=2)  # the frame that is searched, and the next
 
     def fetch(self, tile: Tile, rgb: np.ndarray) -> None:
@@ -143,9 +148,9 @@ class StoringSegmenter:
             return
         try:
             try:
-                content = encode(record, key)
+                content = encode(record, key, self._max_file_bytes)
             except UnusableFileError:
-                content = encode(Record(record.candidates, used), key)
+                content = encode(Record(record.candidates, used), key, self._max_file_bytes)
         except UnusableFileError as error:
             log.warning('the proposals of a frame are not stored: the file is too large, %s', error)
             return
