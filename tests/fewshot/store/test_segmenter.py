@@ -112,7 +112,15 @@ class Lab:
                 computing.append(self.load())
             return computing[0]
 
-        return StoringSegmenter(self.store, load, VIT_MINI, points_per_side, description, AtOnce())
+        return StoringSegmenter(
+            self.store,
+            load,
+            VIT_MINI,
+            points_per_side,
+            description,
+            AtOnce(),
+            max_file_bytes,
+        )
 
     def run(
         self,
