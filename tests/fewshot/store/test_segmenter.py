@@ -262,7 +262,7 @@ def test_nothing_is_stored_again_without_a_change(lab):
 def test_file_that_grows_too_large_keeps_the_vectors_of_this_run(lab):
     lab.run()
     [content] = lab.store.contents.values()
-    lab.run(description='another', max_file_bytes=len(content) + 100)
+    lab.run(description='another', max_file_bytes=len(content) + 20)
     lab.run(description='another')
     assert lab.loaded == []
     lab.run()
