@@ -30,6 +30,7 @@ from fewshot.results.existing import list_existing
 from fewshot.results.uploads import NewAnnotations
 from fewshot.server import Server
 from fewshot.shares import start_shares
+from fewshot.store.files import FileStore, read_file_record
 from tests.contract.recordings import find_exchange, give_ids, id_of, read_exchanges
 from tests.fewshot.conftest import Page, pattern_of
 
@@ -390,3 +391,56 @@ def test_share_is_started_or_kept(server, note, who, names, own):
     shares = start_shares(server.open(PLAIN), params, 2, locations, [], page.reporter())
     assert shares == (locations[:own], names)
     assert len(page.warnings) == 1
+
+
+# Files beside the images
+
+
+def test_item_of_files_is_found_or_created(server):
+    opened = server.open(PLAIN)
+    server.play('files', 'found by name')
+    assert opened.find_item('remembered.sam-fewshot') == id_of('<item>')
+    server.play('files', 'found by name', answer=[])
+    assert opened.find_item('remembered.sam-fewshot') is None
+    for note in ("an item in the dataset's folder", 'the same name again, reused'):
+        server.play('files', note)
+        assert opened.create_item('remembered.sam-fewshot') == id_of('<item>')
+
+
+def test_files_are_listed(server):
+    server.play('files', 'its files')
+    files = server.open(PLAIN).list_files(id_of('<item>'))
+    assert [one['_id'] for one in files] == [id_of('<file>'), id_of('<file of the same name>')]
+    assert [read_file_record(one) for one in files] == [None, None]  # of another name
+    digits = '0123456789abcdef' * 4
+    stored = read_file_record({**files[0], 'name': f'{digits}-{digits}.npz'})
+    assert stored == (id_of('<file>'), digits, digits, 1024, False)
+    assert 'created' in files[0]
+
+
+@pytest.mark.parametrize('who', ['owner', 'writer'])
+def test_file_is_added(server, who):
+    server.play('files', 'a file in it, in one call' if who == 'owner' else 'added by writer', who)
+    assert server.open(PLAIN).add_file(id_of('<item>'), 'a.npz', b'content')
+    assert server.bodies == [b'content']
+
+
+@pytest.mark.parametrize('who', ['reader', 'stranger'])
+def test_file_is_refused_with_one_line_in_the_log(server, who, caplog):
+    server.play('files', 'found by name')
+    server.play('files', 'its files')
+    server.play('files', f'added by {who}', who)
+    store = FileStore(server.open(PLAIN))
+    store.list_files()
+    store.save('0' * 64, b'content')
+    store.save('1' * 64, b'content')
+    assert len(caplog.records) == 1
+    assert 'Write access denied' in caplog.text
+
+
+def test_file_is_downloaded_and_removed(server):
+    opened = server.open(PLAIN)
+    server.play('files', 'its bytes', content=b'bytes')
+    assert opened.download_file(id_of('<file>')) == b'bytes'
+    server.play('files', 'a file removed', content=b'null')
+    opened.remove_file(id_of('<file>'))
