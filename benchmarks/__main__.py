@@ -21,6 +21,7 @@ from benchmarks.job import Costs
 from demo.dataset import write_dataset
 from demo.processes import ROOT, last_lines
 from fewshot.settings import WHOLE_FRAME
+from fewshot.store.files import SWITCH
 
 SIDES = ('specified', 'worker')
 HEADER = (
@@ -58,7 +59,7 @@ def run_job(side: str, lab: Lab, params: dict, folder: Path) -> tuple[Findings, 
             stdout=output,
             stderr=output,
             check=False,
-            env={**os.environ, 'SAM_CHECKPOINT_DIR': str(ROOT / 'models')},
+            env={**os.environ, 'SAM_CHECKPOINT_DIR': str(ROOT / 'models'), SWITCH: '0'},
         )
     if ended.returncode:
         sys.exit(

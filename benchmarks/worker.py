@@ -14,23 +14,27 @@ from fewshot.matching.prototype import learn_prototype, measure_similarities
 from fewshot.reporting.reporter import Reporter
 from fewshot.reporting.state import Stopwatch
 from fewshot.sam import segmenter as sam  # loaded before time counts
-from fewshot.sam.candidates import Candidate
+from fewshot.sam.candidates import Candidate, has_allowed_area
+from fewshot.sam.cleaning import clean_mask, select_cleaned
 from fewshot.server import Server
-from fewshot.settings import read_settings
+from fewshot.settings import Settings, read_settings
 
 
 class WatchedSegmenter:
-    """A segmenter that records the objects of each call of `describe`, and their vectors."""
+    """A segmenter that records what it proposes, describes and computes."""
 
     def __init__(self, segmenter: sam.Segmenter):
         self.segmenter = segmenter
         self.input_size = segmenter.input_size
         self.uses_gpu = getattr(segmenter, 'uses_gpu', False)
-        self.described: list[tuple[Sequence[CutMask | Candidate], np.ndarray]] = []
+        self.proposed: list[Candidate] = []  # in the last frame
+        self.described: list[np.ndarray] = []  # the vectors of each call
 
     def propose(self, rgb: np.ndarray, report: Callable[[float], None]) -> list[Candidate]:
         """See `Segmenter.propose`."""
-        return self.segmenter.propose(rgb, report)
+        self.proposed = self.segmenter.propose(rgb, report)
+        self.shape = rgb.shape
+        return self.proposed
 
     def describe(
         self,
@@ -39,9 +43,8 @@ class WatchedSegmenter:
         report: Callable[[float], None],
     ) -> np.ndarray:
         """See `Segmenter.describe`."""
-        vectors = self.segmenter.describe(rgb, objects, report)
-        self.described.append((objects, vectors))
-        return vectors
+        self.described.append(self.segmenter.describe(rgb, objects, report))
+        return self.described[-1]
 
 
 def run(
@@ -82,12 +85,29 @@ def run(
         stopwatch,
         threading.Lock(),
     )
-    *examples, (found, vectors) = watched[0].described  # the last call was for the candidates
-    example_vectors = np.concatenate([one for _, one in examples])
+    *examples, vectors = watched[0].described  # the last call was for the candidates
+    example_vectors = np.concatenate(examples)
     prototype = learn_prototype(example_vectors, [False] * len(example_vectors))
-    similarities = measure_similarities(vectors, prototype.vector)
+    found = select_candidates(watched[0], settings)
+    similarities = measure_similarities(vectors[list(found)], prototype.vector)
+    candidates = list(found.values())
     return Findings(
-        [CutMask(one.box, one.mask) for one in found],
-        np.array([one.predicted_iou for one in found if isinstance(one, Candidate)]),
+        [CutMask(one.box, one.mask) for one in candidates],
+        np.array([one.predicted_iou for one in candidates]),
         similarities.astype(float),
     )
+
+
+def select_candidates(watched: WatchedSegmenter, settings: Settings) -> dict[int, Candidate]:
+    """Return the candidates that the worker compared with the examples.
+
+    Returns
+    -------
+    dict
+        Clean candidates in their order, by the number of their vector.
+    """
+    limits = settings.min_area, settings.max_area
+    cleaned = [clean_mask(one, watched.shape, settings.min_area) for one in watched.proposed]
+    allowed = [number for number, one in enumerate(cleaned) if has_allowed_area(one, *limits)]
+    distinct = select_cleaned(watched.proposed, cleaned, settings.checkpoint.box_nms_thresh)
+    return {allowed.index(number): cleaned[number] for number in distinct if number in allowed}

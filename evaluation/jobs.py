@@ -5,9 +5,8 @@ import io
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 from unittest.mock import patch
 
 import numpy as np
@@ -19,12 +18,7 @@ from demo.dataset import NAME, Example, to_annotation, to_outline, write_dataset
 from demo.processes import ROOT, running_server
 from evaluation.groups import Group, outline_examples
 from evaluation.scoring import outline_wrong_kind
-from fewshot.reporting.reporter import Reporter
-from fewshot.sam.checkpoints import VIT_H, VIT_MINI, Checkpoint
-from fewshot.settings import Settings
-
-if TYPE_CHECKING:
-    from fewshot.sam.segmenter import Segmenter
+from fewshot.sam.checkpoints import KNOWN, VIT_H, VIT_MINI, Checkpoint
 
 COUNTER_TAG = 'counter-example'
 COUNTER_EXAMPLES = 3
@@ -107,27 +101,15 @@ class Lab(NamedTuple):
         job = {**describe_job(self.datasetId, settings), 'tags': [way]}
         with (
             patch.dict(os.environ, SAM_CHECKPOINT_DIR=str(ROOT / 'models')),
+            patch.dict(KNOWN, {checkpoint.name: checkpoint}),
             contextlib.redirect_stdout(io.StringIO()),  # it gets the messages for the page
         ):
-            self.compute(
-                self.datasetId,
-                self.apiUrl,
-                self.token,
-                job,
-                load_segmenter=partial(load_with_thresholds, checkpoint),
-            )
+            self.compute(self.datasetId, self.apiUrl, self.token, job)
         return [[to_outline(one) for one in here] for here in self.polygons(way)]
 
     def polygons(self, tag: str) -> list[list[dict]]:
         """Return the polygons with a tag per picture, as the server has them."""
         return download_polygons(self.store, self.datasetId, tag, self.pictures)
-
-
-def load_with_thresholds(
-    checkpoint: Checkpoint, settings: Settings, reporter: Reporter
-) -> 'Segmenter':
-    """Load the model of the settings with the thresholds of another checkpoint of the same file."""
-    return entrypoint.load_segmenter(replace(settings, checkpoint=checkpoint), reporter)
 
 
 @contextlib.contextmanager

@@ -21,6 +21,7 @@ from evaluation.jobs import (
     run_ways,
     running_lab,
 )
+from fewshot.settings import read_settings
 
 SAME = (
     'Training Tag',
@@ -45,11 +46,10 @@ def group() -> Group:
 def test_the_ways_differ_in_what_their_names_say_and_in_nothing_else(group, tmp_path):
     asked, box_nms = [], []
 
-    def compute(datasetId, apiUrl, token, params, load_segmenter):
+    def compute(datasetId, apiUrl, token, params):
         print('a message for the page')
         asked.append(params)
-        (checkpoint,) = load_segmenter.args
-        box_nms.append(checkpoint.box_nms_thresh)
+        box_nms.append(read_settings(params).checkpoint.box_nms_thresh)
         store.createMultipleAnnotations(
             [
                 {  # finds every object of the second picture
