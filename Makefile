@@ -29,6 +29,7 @@ lint: $(VENV)/installed
 
 bench: $(VENV)/installed
 	$(RUN) benchmarks
+	$(RUN) benchmarks.repeated
 
 evaluate: $(VENV)/installed
 	$(RUN) evaluation

@@ -30,6 +30,11 @@ class Lab(NamedTuple):
     datasetId: str
     settings: dict  # of the form, for these examples
 
+    @property
+    def store(self) -> UPennContrastAnnotationClient:
+        """The annotations on the server."""
+        return UPennContrastAnnotationClient(self.apiUrl, self.token)
+
     def describe_job(self, points: int, tag: str, **changes: Any) -> dict:
         """Return the parameters of a job on the first frame.
 
@@ -55,8 +60,7 @@ class Lab(NamedTuple):
 
     def read_outlines(self, tag: str) -> list[np.ndarray]:
         """Return the polygons with a tag, oldest first: (N, 2) each, x and y."""
-        store = UPennContrastAnnotationClient(self.apiUrl, self.token)
-        polygons = store.getAnnotationsByDatasetId(self.datasetId, shape='polygon', tags=[tag])
+        polygons = self.store.getAnnotationsByDatasetId(self.datasetId, shape='polygon', tags=[tag])
         return [to_outline(polygon) for polygon in polygons]
 
 
@@ -93,8 +97,7 @@ def running_lab(data: Path, side: int) -> Iterator[Lab]:
         settings['Max Mask Area'] = 0  # the form has no limit for objects of this size
     with running_server(data, data.parent / 'server.log') as server:
         lab = Lab(server['apiUrl'], server['token'], server['datasets'][NAME], settings)
-        store = UPennContrastAnnotationClient(lab.apiUrl, lab.token)
-        store.createMultipleAnnotations(
+        lab.store.createMultipleAnnotations(
             [to_annotation(one, lab.datasetId, EXAMPLE_TAG) for one in examples]
         )
         yield lab

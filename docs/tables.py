@@ -32,6 +32,7 @@ REFERENCE = {  # page: its title and its modules
     'reference/sam.md': ('SAM', 'fewshot/sam/*.py'),
     'reference/matching.md': ('Matching', 'fewshot/matching/*.py'),
     'reference/results.md': ('Results', 'fewshot/results/*.py'),
+    'reference/store.md': ('The store', 'fewshot/store/*.py'),
     'reference/reporting.md': ('Reporting', 'fewshot/reporting/*.py'),
     'reference/client.md': ('The client', 'annotation_client/*.py'),
 }

@@ -236,7 +236,7 @@ class Server:
     # Files beside the images
 
     def find_item(self, name: str) -> str | None:
-        """Return the id of the item of the dataset with this name. None if there is none."""
+        """Return the id of the item with this name. None if it does not exist."""
         query = {'folderId': self.dataset_id, 'name': name, 'limit': 1}
         items = self.client.get('item', parameters=query)
         return items[0]['_id'] if items else None

@@ -1,4 +1,4 @@
-"""What a file of the store holds, as bytes: a compressed `.npz` file without pickle.
+"""The content of a file of the store: a compressed `.npz` file without pickle.
 
 Every writer of a dataset can put a file into the store, so this module assumes that anything can be
 in it:
@@ -51,7 +51,7 @@ class UnusableFileError(ValueError):
 
 @dataclass
 class Record:
-    """What is known of a frame or a tile.
+    """The masks and vectors of a frame or tile, as far as they are known.
 
     Attributes
     ----------

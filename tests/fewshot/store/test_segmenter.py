@@ -1,4 +1,4 @@
-"""What is computed, and what comes from the store."""
+"""Missing masks and vectors are computed. The others come from the store."""
 
 import logging
 from collections.abc import Callable, Sequence
