@@ -3,8 +3,10 @@
 import pytest
 
 from fewshot import messages
-from fewshot.errors import JobError
-from fewshot.job import check_access, check_channel, fetch_tagged
+from fewshot.errors import BatchEndedError, JobError
+from fewshot.job import check_access, check_channel, fetch_tagged, load_model
+from fewshot.reporting.state import Stopwatch
+from fewshot.sam.checkpoints import VIT_MINI
 from fewshot.settings import Settings, read_settings
 from fewshot.shares import digest_examples
 from tests.fewshot.conftest import make_server, pattern_of
@@ -36,6 +38,31 @@ def test_channel_outside_the_dataset_is_refused():
         check_channel(2, METADATA)
     expected = messages.CHANNEL_OUTSIDE.fill(channel=3, channels=2)
     assert (caught.value.message, caught.value.hint) == expected
+
+
+# The model
+
+
+def test_model_that_cannot_be_loaded_ends_the_batch(page):
+    def fail():
+        raise messages.CHECKPOINT_SIZE.error(model='m', size=7, expected=8, path='p')
+
+    stopwatch = Stopwatch(lambda: 0.0)
+    with pytest.raises(BatchEndedError) as caught:
+        load_model(fail, VIT_MINI, stopwatch, page.reporter())
+    expected = messages.CHECKPOINT_SIZE.fill(model='m', size=7, expected=8, path='p')
+    assert (caught.value.message, caught.value.hint) == expected
+    assert page.progress == [(0.0, 'Loading the model', VIT_MINI.title)]
+
+
+def test_loading_does_not_move_the_progress_bar(page):
+    reporter = page.reporter()
+    reporter.progress(0.4, 'title', 'info')
+    segmenter = object()
+    stopwatch = Stopwatch(lambda: 0.0)
+    assert load_model(lambda: segmenter, VIT_MINI, stopwatch, reporter) is segmenter  # type: ignore[arg-type, return-value]
+    assert [share for share, _, _ in page.progress] == [0.4, 0.4]
+    assert 'load' in stopwatch.seconds
 
 
 # The tagged polygons

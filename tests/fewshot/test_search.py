@@ -280,6 +280,14 @@ def test_failed_tile_costs_its_frame(page):
     assert len(page.warnings) == 1
 
 
+def test_model_that_cannot_be_loaded_ends_the_batch_at_once(page):
+    state, uploads = make_state(4), Uploads()
+    with pytest.raises(BatchEndedError, match='no model'):
+        run_batch(state, page, Loader({FRAMES[2]: BatchEndedError('no model')}), uploads)
+    assert [location for location, _ in uploads.done] == FRAMES[:2]
+    assert page.warnings == []
+
+
 @pytest.mark.parametrize('step', ['load', 'upload'])
 def test_expired_login_ends_the_batch(page, step):
     state = make_state(4)

@@ -145,6 +145,19 @@ def test_unwanted_tiles_are_left_out():
     assert image.downloads == [0, 1, 2, 3]
 
 
+def test_loaded_tiles_are_prepared_ahead():
+    prepared: list[tuple[int, float]] = []
+
+    def prepare(tile, rgb):
+        prepared.append((tile.location.xy, rgb.shape))
+
+    tiles = make_loader(GreyImage(fails=(1,))).load_ahead(tiles_at(0, 1, 2, 0), prepare=prepare)
+    for tile, coming in tiles:
+        if tile.location.xy != 1:
+            assert (tile.location.xy, coming.result().shape) in prepared
+    assert [xy for xy, _ in prepared] == [0, 2, 0]
+
+
 # One tile
 
 

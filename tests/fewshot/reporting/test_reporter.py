@@ -54,6 +54,16 @@ def test_warnings_are_limited_and_the_others_counted(page, caplog, count, hidden
     assert f'number {count - 1}' in caplog.text
 
 
+def test_step_that_must_be_shown_is_not_dropped(page):
+    reporter = page.reporter(Clock(0))
+    reporter.progress(0.1, 'title', 'first')
+    reporter.progress(0.2, 'title', 'dropped')
+    assert reporter.share == 0.1
+    reporter.progress(0.3, 'title', 'shown', is_shown=True)
+    assert [info for _, _, info in page.progress] == ['first', 'shown']
+    assert reporter.share == 0.3
+
+
 def test_state_is_part_of_progress_and_error(page):
     reporter = page.reporter()
     assert reporter.state_line == ''

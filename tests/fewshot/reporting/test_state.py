@@ -260,6 +260,14 @@ def test_stopwatch_adds_the_seconds_of_a_step():
     assert stopwatch.seconds == {'load': 3, 'propose': 5}
 
 
+def test_seconds_of_an_inner_step_count_once():
+    times = iter([0, 2, 7, 8])
+    stopwatch = Stopwatch(lambda: next(times))
+    with stopwatch.time('propose'), stopwatch.time('load'):
+        pass
+    assert stopwatch.seconds == {'load': 5, 'propose': 3}
+
+
 def test_stopwatch_counts_a_step_that_fails():
     times = iter([0, 2])
     stopwatch = Stopwatch(lambda: next(times))

@@ -1,0 +1,20 @@
+"""The comparison of a second run with the first, on a small frame."""
+
+import pytest
+
+from benchmarks import repeated
+
+
+def test_second_run_finds_what_a_fresh_run_finds(capsys):
+    problems = repeated.measure(256, 16, with_real_sizes=False)
+    assert 'The second run differs from a fresh one.' not in problems
+    line, same = capsys.readouterr().out.splitlines()
+    assert line.startswith('256×256, 16 points per side: ')
+    assert same == 'A fresh run finds the same.'
+
+
+def test_exceeded_limit_is_a_failure(capsys):
+    with pytest.raises(SystemExit, match='takes 5 s'):
+        repeated.main(lambda: ['The second run takes 5 s.'])
+    repeated.main(lambda: [])
+    assert 'within the limits' in capsys.readouterr().out
