@@ -275,6 +275,7 @@ def learn(
     vectors: list[np.ndarray] = []
     is_counter: list[bool] = []
     objects: list[CutMask] = []
+    report_learning(reporter, 0, 0, total, 0.0)
     scale = np.inf  # smallest number of pixels of the model's input per pixel of a frame
     for tile, coming in loader.load_ahead(examples.by_tile, prepare=segmenter.fetch):
         rgb = coming.result()
