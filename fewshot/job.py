@@ -36,7 +36,7 @@ from fewshot.sam.checkpoints import Checkpoint
 from fewshot.search import LEARNING_SHARE, Delivery, FrameSearch, search_batch
 from fewshot.server import READ, Server, id_of
 from fewshot.settings import Settings
-from fewshot.shares import Shares, keep_shared_examples, start_shares
+from fewshot.shares import Shares, count_frames, keep_shared_examples, start_shares
 from fewshot.store.files import open_store
 from fewshot.store.segmenter import StoringSegmenter, name_description
 
@@ -91,7 +91,7 @@ def run_job(
     examples = sort_examples(
         tagged.examples, tagged.counter_examples, image.tiles, settings.tile_size
     )
-    store = open_store(server, len(locations))
+    store = open_store(server, count_frames(params, locations))
     uploader = Uploader(server, choose_upload_options(server, settings, reporter), reporter)
     shares = Shares(locations, [])
     if settings.jobs > 1:

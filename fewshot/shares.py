@@ -14,6 +14,7 @@ from fewshot.reporting.reporter import TITLE, Reporter
 from fewshot.server import LOGGED_OUT_STATUS, Server, id_of
 from fewshot.settings import SHARE_EXAMPLES
 
+BATCH_FRAMES = 'fewshotFrames'  # the parameter with the number of frames of a batch that was split
 MAX_PARAMETERS_CHARACTERS = 100_000  # Linux accepts 128 KiB per argument
 
 
@@ -64,6 +65,7 @@ def start_shares(
     own, names, refusals = shares[0].locations, [], []
     for number, share in enumerate(shares[1:], 2):
         child = narrow_params(params, share, number, len(shares), digests)
+        child[BATCH_FRAMES] = len(locations)
         try:
             server.start_job(child)
             names.append(child['name'])
@@ -105,6 +107,20 @@ def narrow_params(
         'workerInterface': {**params['workerInterface'], **share.fields, 'Jobs': 1},
         SHARE_EXAMPLES: dict(digests),
     }
+
+
+def count_frames(params: Mapping[str, Any], locations: Sequence[Location]) -> int:
+    """Return the number of frames of the whole batch, even if this job searches only a share.
+
+    Parameters
+    ----------
+    params : dict
+        The parameters of this job.
+    locations : sequence of Location
+        The locations of this job.
+    """
+    frames = params.get(BATCH_FRAMES)
+    return frames if type(frames) is int else len(locations)  # any client may have set it
 
 
 def digest_examples(annotations: Iterable[Mapping]) -> dict[str, str]:

@@ -37,6 +37,7 @@ from tests.worker import REPOSITORY, make_params
 CREATE = {'method': 'POST', 'path': 'upenn_annotation/multiple'}  # the first is the example
 REGION = {'method': 'GET', 'path': 'tiles/region'}
 SAVE_SCORES = {'method': 'POST', 'path': 'annotation_property_values/multiple'}
+ADD_FILE = {'method': 'POST', 'path': 'file'}
 CREATE_PROPERTY = {'method': 'POST', 'path': 'annotation_property'}
 
 
@@ -209,7 +210,7 @@ def test_server_that_stays_unavailable_ends_the_job_with_its_state(run):
 
 KINDS = ['lose', 'late', 'cut', 'refuse', 'truncate', 'unavailable', 'busy']
 MENU: list[dict] = [
-    *[{'kind': kind, **call} for kind in KINDS for call in (CREATE, REGION, SAVE_SCORES)],
+    *[{'kind': kind, **call} for kind in KINDS for call in (CREATE, REGION, SAVE_SCORES, ADD_FILE)],
     {'kind': 'restart', **REGION},
     {'kind': 'restart', **CREATE},
     {'kind': 'expire', **REGION},

@@ -274,7 +274,7 @@ def test_checkpoint_that_cannot_be_loaded_ends_the_job(nuclei, tmp_path_factory,
 
 # Faults: a batch of twelve frames without a model
 
-ADD = {'method': 'POST', 'path': 'file'}
+ADD = test_faults.ADD_FILE
 MAKE_ITEM = {'method': 'POST', 'path': 'item'}
 FIND_ITEM = {'method': 'GET', 'path': 'item', 'query': 'name=SAM'}
 LIST = {'method': 'GET', 'path': '/files'}

@@ -13,6 +13,7 @@ from fewshot.geometry import Location
 from fewshot.settings import parse_ranges
 from fewshot.shares import (
     MAX_PARAMETERS_CHARACTERS,
+    count_frames,
     digest,
     digest_examples,
     keep_shared_examples,
@@ -50,6 +51,7 @@ def test_each_share_but_the_first_is_started(page):
     sent = server.client.bodies
     assert [one['workerInterface']['Batch XY'] for one in sent] == ['3-4', '5-6']
     assert all(one['fewshotExamples'] == digest_examples(EXAMPLES) for one in sent)
+    assert all(one['fewshotFrames'] == 6 for one in sent)
     names = 'My cells (2 of 3), My cells (3 of 3)'
     assert page.warnings == [messages.SPLIT.fill(jobs=3, names=names)]
 
@@ -122,6 +124,12 @@ def test_parameters_differ_in_batch_jobs_and_name():
     assert parse_ranges(child['workerInterface']['Batch XY']) == [(1, 3), (7, 7)]
     assert params['workerInterface'] is form
     assert form['Jobs'] == '4'
+
+
+@pytest.mark.parametrize(('value', 'frames'), [(None, 6), ('9', 6), ({}, 6), (9, 9)])
+def test_share_knows_the_number_of_frames_of_the_batch(value, frames):
+    assert count_frames({'fewshotFrames': value}, LOCATIONS) == frames
+    assert count_frames({}, LOCATIONS) == 6
 
 
 def test_job_without_a_name_gets_one():
