@@ -27,8 +27,9 @@ SHARE_EXAMPLES = 'fewshotExamples'
 MAX_INDEX = 10**12
 MAX_TAG_CHARACTERS = 1_000  # a tag must fit into a URL
 
+MAX_SHOWN_CHARACTERS = 60  # of a value in a message
 SHORT_REPR = reprlib.Repr()
-SHORT_REPR.maxstring = SHORT_REPR.maxlong = SHORT_REPR.maxother = 500  # characters
+SHORT_REPR.maxstring = SHORT_REPR.maxlong = SHORT_REPR.maxother = MAX_SHOWN_CHARACTERS
 SHORT_REPR.maxlist = SHORT_REPR.maxdict = 12  # entries
 
 
@@ -80,7 +81,7 @@ class TagsField(Field):
         """Return the tags. An empty list is an error if the field is required."""
         tags = read_tags(form, self.name)
         if self.required and not tags:
-            raise messages.NO_TRAINING_TAG.error(seen=show(form.get(self.name)))
+            raise messages.NO_TRAINING_TAG.error()
         return tags
 
 
@@ -105,15 +106,11 @@ class BatchField(Field):
         if isinstance(text, int) and not isinstance(text, bool):
             text = show(text)
         if not isinstance(text, str):
-            raise messages.NOT_LOCATIONS.error(
-                field=self.name, problem='it is not text', seen=show(text)
-            )
+            raise messages.NOT_LOCATIONS.error(field=self.name, problem=f'{show(text)} is not text')
         try:
             parse_ranges(text)
         except ValueError as error:
-            raise messages.NOT_LOCATIONS.error(
-                field=self.name, problem=error, seen=show(text)
-            ) from None
+            raise messages.NOT_LOCATIONS.error(field=self.name, problem=error) from None
         return text
 
 
@@ -441,10 +438,10 @@ def read_settings(params: Any) -> Settings:
         A setting is missing, malformed or out of range, or the checkpoint file is missing.
     """
     if not isinstance(params, Mapping):
-        raise messages.NO_PARAMETERS.error(seen=show(params))
+        raise messages.NO_PARAMETERS.error()
     form = params.get('workerInterface')
     if not isinstance(form, Mapping):
-        raise messages.NO_SETTINGS.error(seen=show(form))
+        raise messages.NO_SETTINGS.error()
     values = {field.name: field.read(form) for field in FIELDS}
     check_together(values)
     precision, whole_frame = read_speed(form, values['Speed'])
@@ -517,10 +514,13 @@ def read_speed(form: Mapping, speed: str) -> tuple[str, bool]:
 
 def show(value: Any) -> str:
     """Return a value as text for a message. Long and nested values are shortened."""
+    if value is None or value in ('', [], {}):
+        return 'empty'
     try:
-        return SHORT_REPR.repr(value)
+        text = SHORT_REPR.repr(value)
     except ValueError:  # Python refuses to write numbers with thousands of digits
         return 'a number of very many digits'
+    return text if len(text) <= MAX_SHOWN_CHARACTERS else text[: MAX_SHOWN_CHARACTERS - 1] + '…'
 
 
 def to_number(value: Any) -> float | None:
@@ -608,7 +608,7 @@ def read_location(params: Mapping) -> Location:
     """Return the location that the user looks at."""
     tile = params.get('tile', {})
     if not isinstance(tile, Mapping):
-        raise messages.NO_LOCATION.error(seen=show(tile))
+        raise messages.NO_LOCATION.error()
     xy, z, time = (
         read_index(tile, axis, f'The current position in {axis}') for axis in BATCH_AXES.values()
     )
