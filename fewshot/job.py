@@ -33,7 +33,7 @@ from fewshot.results.scores import ScoresNotSavedError, prepare_property
 from fewshot.results.uploads import Uploader, UploadOptions
 from fewshot.search import LEARNING_SHARE, Delivery, FrameSearch, search_batch
 from fewshot.server import READ, Server, id_of
-from fewshot.settings import Settings
+from fewshot.settings import KEEP, Settings
 from fewshot.shares import Shares, keep_shared_examples, start_shares
 
 if TYPE_CHECKING:  # imports torch, which a job loads after its settings and examples are checked
@@ -96,7 +96,7 @@ def run_job(
         every = [*tagged.examples, *tagged.counter_examples]
         shares = start_shares(server, params, settings.jobs, locations, every, reporter)
     existing: Outlines = {}
-    if settings.skip_duplicates:
+    if settings.existing != KEEP:
         existing = list_existing(server, shares.own, settings.tags, settings.training_tags)
     thresholds = list_thresholds(settings.threshold)
     state = JobState(shares.own, stopwatch, shares.other_jobs, thresholds)
@@ -189,19 +189,18 @@ def choose_upload_options(server: Server, settings: Settings, reporter: Reporter
     Warn if scores cannot be saved, or if a later run could not recognize the annotations.
     """
     property_id = None
-    if settings.save_scores:
-        try:
-            property_id = prepare_property(server)
-        except (HttpError, ScoresNotSavedError) as error:
-            reporter.warn(messages.SCORES_NOT_SAVED, reason=error)
-    if settings.skip_duplicates and not settings.tags and property_id is None:
+    try:
+        property_id = prepare_property(server)
+    except (HttpError, ScoresNotSavedError) as error:
+        reporter.warn(messages.SCORES_NOT_SAVED, reason=error)
+    if settings.existing != KEEP and not settings.tags and property_id is None:
         reporter.warn(messages.NO_TAGS)
     return UploadOptions(
         threshold=settings.threshold,
         tags=settings.tags,
         channel=settings.channel,
         smoothing=settings.smoothing,
-        skip_duplicates=settings.skip_duplicates,
+        skip_duplicates=settings.existing != KEEP,
         property_id=property_id,
         connect_to=settings.connect_to,
     )

@@ -133,11 +133,6 @@ NOT_A_CHOICE = Message(
     'Choose one of: {choices}.',
     'The tool was saved with another version of the worker.',
 )
-NOT_A_SWITCH = Message(
-    'The field {field} is neither on nor off. Seen: {seen}.',
-    'Set or clear the box and save the tool again.',
-    'Something else is stored in a checkbox.',
-)
 AREAS_SWAPPED = Message(
     'Min Mask Area ({smallest} pixels) is above Max Mask Area ({largest} pixels).',
     'Lower Min Mask Area, or set Max Mask Area to 0 for no limit.',
@@ -289,9 +284,9 @@ EXAMPLES_CHANGED = Message(
     'Somebody edited or deleted examples before a job of the batch started.',
 )
 EXAMPLES_SMALL_FOR_SOURCE = warning(
-    '{small} of {count} examples are small for the Feature Source whole frame.',
+    '{small} of {count} examples are small for the Speed fastest.',
     'The model sees the frame at {input_size} pixels and these examples at less than {least}. '
-    'Choose object crops if wrong objects are kept.',
+    'Choose the Speed fast if wrong objects are kept.',
     'The features of small objects are mostly those of their surroundings.',
 )
 OBJECTS_SMALL = warning(
@@ -324,7 +319,7 @@ NO_TAGS = warning(
     'The tool gives no tag to the objects, and their scores are not saved.',
     'Another run cannot tell which objects exist and adds them again. Choose an output tag for the '
     'tool.',
-    'The tool has no output tag, and Save Scores is off or not possible.',
+    'The tool has no output tag, and the scores cannot be saved.',
 )
 SCORES_NOT_SAVED = warning(
     'The scores of the objects will not be saved. {reason}',

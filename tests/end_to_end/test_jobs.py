@@ -11,6 +11,7 @@ import pytest
 
 import entrypoint
 from fewshot import messages
+from fewshot.settings import KEEP
 from fewshot.shares import digest_examples
 from tests.conftest import Server
 from tests.end_to_end.stand_in import (
@@ -42,7 +43,12 @@ class Bench:
 
     def run(self, jobs: int, **changes: Any) -> list[dict]:
         """Run the first job in this process. Return its messages."""
-        form = {'Batch XY': 'all', 'Duplicates': 'keep', 'Min Mask Area': 0, 'Jobs': jobs}
+        form = {
+            'Batch XY': 'all',
+            'Existing Outlines': KEEP,
+            'Min Mask Area': 0,
+            'Jobs': jobs,
+        }
         params = {**make_params(**{**form, **changes}), 'tags': ['found']}
         entrypoint.compute(
             self.id,

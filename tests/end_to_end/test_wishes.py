@@ -11,13 +11,14 @@ from scipy import ndimage
 import entrypoint
 from fewshot.errors import JobError
 from fewshot.images.tiling import choose_overlap, place_tiles
+from fewshot.settings import KEEP, SKIP
 from tests.datasets import make_layer, write_dataset
 from tests.end_to_end import test_job
 from tests.end_to_end.test_job import RADIUS, Lab, best_iou, locations_of, tag_disc
 from tests.small_model import CENTRES, draw_discs, outline_disc
 from tests.worker import REPOSITORY, make_params
 
-SETTINGS = {**test_job.SETTINGS, 'Duplicates': 'skip'}
+SETTINGS = {**test_job.SETTINGS, 'Existing Outlines': SKIP}
 DIM = [(84, 24), (100, 106)]  # centres of dim discs, row and column, beside the bright ones
 DIM_RADIUS = 11
 
@@ -111,15 +112,6 @@ def test_second_run_adds_nothing_without_output_tags(bench, capsys):
     assert not bench.of('warning')
 
 
-def test_tool_without_tags_and_scores_brings_a_warning(bench, capsys):
-    bench.run_here(capsys, tags=(), **{'Save Scores': False})
-    (warning,) = bench.of('warning')
-    assert (
-        warning['warning']
-        == 'The tool gives no tag to the objects, and their scores are not saved.'
-    )
-
-
 def test_a_job_that_died_is_completed_by_starting_it_again(bench, capsys):
     bench.run_here(capsys)
     bench.run_here(capsys, **{'Batch XY': 'all'})
@@ -128,12 +120,12 @@ def test_a_job_that_died_is_completed_by_starting_it_again(bench, capsys):
 
 
 def test_who_wants_duplicates_gets_them(bench, capsys):
-    bench.run_here(capsys, Duplicates='keep')
+    bench.run_here(capsys, **{'Existing Outlines': KEEP})
     first = len(bench.annotations('found'))
-    bench.run_here(capsys, Duplicates='keep')
+    bench.run_here(capsys, **{'Existing Outlines': KEEP})
     assert len(bench.annotations('found')) == 2 * first
     assert 'already there' not in bench.last
-    bench.run_here(capsys, tags=['others'], Duplicates='skip')
+    bench.run_here(capsys, tags=['others'], **{'Existing Outlines': SKIP})
     assert (
         len(bench.annotations('others')) < first
     )  # other tags do not count, doubles and examples do
@@ -181,7 +173,7 @@ def test_an_annotation_that_is_example_and_counter_example_is_refused(bench, cap
 
 def test_scores_are_values_of_one_property_that_the_configuration_shows(bench, capsys):
     bench.run_here(capsys)
-    bench.run_here(capsys, tags=['again'], Duplicates='keep')
+    bench.run_here(capsys, tags=['again'], **{'Existing Outlines': KEEP})
     (scores,) = bench.server.client.get('annotation_property')
     assert (scores['name'], scores['shape'], scores['image']) == (
         'SAM few-shot',
@@ -203,14 +195,6 @@ def test_scores_are_values_of_one_property_that_the_configuration_shows(bench, c
         assert 0 < score['Predicted IoU'] < 1.5
 
 
-def test_scores_are_not_saved_where_the_user_does_not_want_them(bench, capsys):
-    bench.run_here(capsys, **{'Save Scores': False})
-    assert bench.annotations('found')
-    assert not bench.values()
-    assert not bench.server.client.get('annotation_property')
-    assert not bench.of('warning')
-
-
 def test_scores_without_a_place_bring_one_warning_and_every_outline(
     start_server, tmp_path, monkeypatch, capsys
 ):
@@ -226,6 +210,8 @@ def test_scores_without_a_place_bring_one_warning_and_every_outline(
         'The scores of the objects will not be saved. The dataset has no view'
     )
     assert set(locations_of(bench.annotations('found'))) == {(0, 0, 0), (1, 0, 0)}
+    bench.run_here(capsys, tags=())
+    assert bench.of('warning')[2]['warning'].startswith('The tool gives no tag to the objects')
 
 
 def test_the_last_message_sets_what_was_kept_beside_the_examples(bench, capsys):
