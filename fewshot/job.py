@@ -24,7 +24,7 @@ from fewshot.images.frames import FrameLoader
 from fewshot.images.layers import choose_layers
 from fewshot.images.metadata import axis_length
 from fewshot.matching.examples import Examples, cut_examples, list_reasons, sort_examples
-from fewshot.matching.prototype import Prototype, learn_prototype
+from fewshot.matching.prototype import Prototype, learn_prototype, list_thresholds
 from fewshot.reporting import advice
 from fewshot.reporting.reporter import Reporter
 from fewshot.reporting.state import JobState, Stopwatch, count
@@ -99,7 +99,8 @@ def run_job(
     if settings.existing != KEEP:
         reporter.progress(0.0, 'Reading existing outlines', '')
         existing = list_existing(server, shares.own, settings.tags, settings.training_tags)
-    state = JobState(shares.own, stopwatch, shares.other_jobs)
+    thresholds = list_thresholds(settings.threshold)
+    state = JobState(shares.own, stopwatch, shares.other_jobs, thresholds)
     reporter.note_state(state.describe())
 
     with state.logging_summary(), ThreadPoolExecutor(1) as background:  # for one connection
@@ -199,6 +200,7 @@ def choose_upload_options(server: Server, settings: Settings, reporter: Reporter
     if settings.existing != KEEP and not settings.tags and property_id is None:
         reporter.warn(messages.NO_TAGS)
     return UploadOptions(
+        threshold=settings.threshold,
         tags=settings.tags,
         channel=settings.channel,
         smoothing=settings.smoothing,

@@ -16,7 +16,12 @@ from fewshot import messages
 from fewshot.geometry import Location, Tile
 from fewshot.images.frames import FrameLoader
 from fewshot.matching.duplicates import Found, place_in_frame
-from fewshot.matching.prototype import Prototype, measure_rivals, measure_similarities
+from fewshot.matching.prototype import (
+    Prototype,
+    list_thresholds,
+    measure_rivals,
+    measure_similarities,
+)
 from fewshot.reporting.forecast import describe_seconds
 from fewshot.reporting.reporter import Reporter, describe_error
 from fewshot.reporting.state import Counts, JobState
@@ -55,6 +60,8 @@ class FrameSearch:
     ) -> list[Found]:
         """Return the candidates that have the right size and are similar to the examples.
 
+        Those that are similar enough only for the threshold's lower neighbour are returned too.
+
         Parameters
         ----------
         rgb : (H, W, 3) uint8 ndarray
@@ -83,24 +90,28 @@ class FrameSearch:
             similarities = measure_similarities(vectors, self.prototype.vector).tolist()
             rivals = measure_rivals(vectors, self.prototype.counter_vectors).tolist()
 
-        similar = [similarity >= self.threshold for similarity in similarities]
+        lowest = list_thresholds(self.threshold)[0]
         found = []
-        for candidate, similarity, rival, is_similar in zip(
-            in_area, similarities, rivals, similar, strict=True
-        ):
-            if is_similar and similarity > rival:
+        for candidate, similarity, rival in zip(in_area, similarities, rivals, strict=True):
+            if similarity >= lowest and similarity > rival:
                 found.append(Found(candidate, similarity))
+        similar = sum(similarity >= self.threshold for similarity in similarities)
+        kept = self.count_kept(found)
         state.note_searched(
             Counts(
                 candidates=len(proposed),
                 in_area=len(in_area),
-                below_threshold=len(in_area) - sum(similar),
-                like_counter_examples=sum(similar) - len(found),
-                kept=len(found),
+                below_threshold=len(in_area) - similar,
+                like_counter_examples=similar - kept,
+                kept=kept,
             ),
             similarities,
         )
         return found
+
+    def count_kept(self, found: Sequence[Found]) -> int:
+        """Return how many of the objects reach the threshold."""
+        return sum(one.similarity >= self.threshold for one in found)
 
     def is_in_area(self, area: int) -> bool:
         """Return whether an area, in pixels, is inside the limits."""
@@ -114,7 +125,9 @@ class SearchedFrame(NamedTuple):
     ----------
     location : Location
     found : list of Found
-        The objects.
+        The objects, and those that only a neighbour of the threshold keeps.
+    kept : int
+        Number of the objects.
     candidates : int
         Number of masks that SAM proposed.
     seconds : float
@@ -123,6 +136,7 @@ class SearchedFrame(NamedTuple):
 
     location: Location
     found: list[Found]
+    kept: int
     candidates: int
     seconds: float
 
@@ -150,22 +164,27 @@ class Delivery:
             try:
                 self.uploader.upload(location, found, self.existing.get(location, []), result)
             except Exception as error:  # any failure ends this frame only
-                self.state.note_uploaded(result.counts, result.similarities)
+                self.note(result)
                 note_failure(location, error, self.state, self.reporter)
                 return
-            self.state.note_uploaded(result.counts, result.similarities)
+            self.note(result)
             self.state.note_complete(location)
             memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
             log.info(
                 '%s: %d candidates, %d like the examples, %d uploaded, %.1f s, %d MB at most',
                 location,
                 frame.candidates,
-                len(found),
+                frame.kept,
                 result.counts.uploaded,
                 frame.seconds,
                 memory,
             )
             self.reporter.note_state(self.state.describe())
+
+    def note(self, result: UploadResult) -> None:
+        """Add the result of a frame to the state of the job."""
+        self.state.note_found(result.found_similarities)
+        self.state.note_uploaded(result.counts, result.similarities, result.areas)
 
 
 def search_batch(
@@ -231,7 +250,8 @@ def search_batch(
             if upload is not None:
                 upload.result()
         state.raise_if_ended()
-        upload = delivery.start(SearchedFrame(location, found, candidates, seconds))
+        kept = search.count_kept(found)
+        upload = delivery.start(SearchedFrame(location, found, kept, candidates, seconds))
     with state.stopwatch.time('upload'):
         if upload is not None:
             upload.result()

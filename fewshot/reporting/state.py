@@ -3,6 +3,7 @@
 import json
 import logging
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
@@ -106,10 +107,16 @@ class JobState:
     stopwatch : Stopwatch
     other_jobs : sequence of str
         Names of the jobs that search the other shares of the batch.
+    thresholds : sequence of float
+        The similarity thresholds for which objects are counted.
     """
 
     def __init__(
-        self, locations: Sequence[Location], stopwatch: Stopwatch, other_jobs: Sequence[str] = ()
+        self,
+        locations: Sequence[Location],
+        stopwatch: Stopwatch,
+        other_jobs: Sequence[str] = (),
+        thresholds: Sequence[float] = (),
     ):
         self.locations = list(locations)
         self.stopwatch = stopwatch
@@ -118,6 +125,10 @@ class JobState:
         self.counts = Counts()
         self.similarities = Range()  # of all candidates inside the area limits
         self.uploaded_similarities = Range()
+        self.uploaded_areas: Counter[int] = Counter()  # number of new annotations per area, pixels
+        # Objects that a run with each threshold finds in the same frames, without duplicates.
+        # Objects that are on the server already count too.
+        self.found_at = dict.fromkeys(thresholds, 0)
         self.forecast = Forecast(len(self.locations))
         self.done: set[Location] = set()
         self.failures: dict[Location, Exception] = {}
@@ -132,11 +143,20 @@ class JobState:
             self.counts.add(counts)
             self.similarities.add(similarities)
 
-    def note_uploaded(self, counts: Counts, similarities: Sequence[float]) -> None:
-        """Add the counts of an upload, and the similarities of the new annotations."""
+    def note_found(self, similarities: Sequence[float]) -> None:
+        """Add the similarities of the objects of a frame, without duplicates."""
+        with self._lock:
+            for threshold in self.found_at:
+                self.found_at[threshold] += sum(one >= threshold for one in similarities)
+
+    def note_uploaded(
+        self, counts: Counts, similarities: Sequence[float], areas: Sequence[int] = ()
+    ) -> None:
+        """Add the counts of an upload, and similarities and areas of the new annotations."""
         with self._lock:
             self.counts.add(counts)
             self.uploaded_similarities.add(similarities)
+            self.uploaded_areas.update(areas)
 
     def note_complete(self, location: Location) -> None:
         """Note that all objects of a frame are on the server."""
@@ -239,6 +259,9 @@ class JobState:
         )
         if ignored:
             text += f'. Ignored: {ignored}'
+        if self.found_at:
+            numbers = ', '.join(f'{threshold:.2f}: {n}' for threshold, n in self.found_at.items())
+            text += f'. Objects by Similarity Threshold: at {numbers}'
         text += '.'
         if self.other_jobs:
             text += (
@@ -285,6 +308,7 @@ class JobState:
             'highest_similarity': self.similarities.highest,
             'lowest_uploaded': self.uploaded_similarities.lowest,
             'highest_uploaded': self.uploaded_similarities.highest,
+            'found_at': self.found_at,
             'seconds': seconds,
         }
         log.info('job summary %s', json.dumps(summary))

@@ -150,6 +150,22 @@ def test_counts_and_similarities_add_up():
     assert state.uploaded_similarities == Range(0.7, 0.9)
 
 
+def test_objects_are_counted_for_each_threshold():
+    state = make_state(thresholds=[0.45, 0.5, 0.55])
+    assert state.found_at == {0.45: 0, 0.5: 0, 0.55: 0}
+    state.note_found([0.47, 0.5, 0.9])
+    state.note_found([0.45, 0.44])
+    state.note_found([])
+    assert state.found_at == {0.45: 4, 0.5: 2, 0.55: 1}
+
+
+def test_areas_are_counted():
+    state = make_state()
+    state.note_uploaded(Counts(), [], [30, 30, 70])
+    state.note_uploaded(Counts(), [], [70])
+    assert state.uploaded_areas == {30: 2, 70: 2}
+
+
 def test_threads_lose_no_count():
     state = make_state()
     with ThreadPoolExecutor(8) as threads:
@@ -227,7 +243,7 @@ def test_empty_result_is_explained(counts, similarities, text):
 
 def test_summary_is_one_line_of_json(caplog):
     caplog.set_level('INFO')
-    state = make_state()
+    state = make_state(thresholds=[0.8, 0.85, 0.9])
     state.note_searched(Counts(candidates=5), [0.5])
     state.stopwatch.seconds['load'] = 1.23456
     state.log_summary(examples=3)
@@ -239,6 +255,7 @@ def test_summary_is_one_line_of_json(caplog):
         'highest_similarity': 0.5,
         'lowest_uploaded': None,
         'highest_uploaded': None,
+        'found_at': {'0.8': 0, '0.85': 0, '0.9': 0},
         'seconds': {'load': 1.23},
     }
 
