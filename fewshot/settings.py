@@ -221,7 +221,7 @@ class ModelField(Field):
         return KNOWN[name]
 
 
-BATCH_HELP = 'Leave it blank for the position that you look at, or write all.'
+BATCH_HELP = 'Blank means the one that you look at; "all" means every one.'
 
 FIELDS: tuple[Field, ...] = (
     TagsField(
