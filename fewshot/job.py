@@ -7,6 +7,7 @@ settings ─▶ frames ─┬─▶ tagged polygons ─▶ masks ─▶ crops �
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -29,7 +30,7 @@ from fewshot.reporting import advice
 from fewshot.reporting.reporter import Reporter
 from fewshot.reporting.state import JobState, Stopwatch, count
 from fewshot.results.existing import Outlines, list_existing
-from fewshot.results.scores import ScoresNotSavedError, prepare_property
+from fewshot.results.scores import ScoresNotSavedError, prepare_property, save_example_scores
 from fewshot.results.uploads import Uploader, UploadOptions
 from fewshot.search import LEARNING_SHARE, Delivery, FrameSearch, search_batch
 from fewshot.server import READ, Server, id_of
@@ -113,6 +114,10 @@ def run_job(
         with stopwatch.time('prototype'):
             lesson = learn(loader, examples, segmenter, settings, reporter)
         state.examples = lesson.examples
+        property_id = uploader.options.property_id
+        if property_id is not None and settings.share_examples is None:
+            similarities = lesson.prototype.example_similarities
+            save_example_scores(server, property_id, lesson.ids, similarities)
 
         # 3. Search, and upload what was found in the background
         if len(state.locations) > 1:  # a long batch: one warning does not wait for its end
@@ -125,6 +130,10 @@ def run_job(
         search_batch(loader, tiles, frame_shape, search, delivery, state, reporter)
 
     # 4. Finish
+    advice.advise_on_limits(
+        lesson.areas, settings.min_area, settings.max_area, state.uploaded_areas, reporter
+    )
+    advice.advise_on_fine_grid(lesson.smallest, settings.points_per_side, state, reporter)
     finish(state, lesson, settings.threshold, reporter)
 
 
@@ -214,10 +223,26 @@ def choose_upload_options(server: Server, settings: Settings, reporter: Reporter
 
 
 class Lesson(NamedTuple):
-    """The prototype, and the number of examples that were used."""
+    """What the examples show.
+
+    Attributes
+    ----------
+    prototype : Prototype
+    examples : int
+        Number of examples that were used.
+    ids : list of str
+        Of their annotations.
+    areas : list of int
+        Of the examples, pixels.
+    smallest : float
+        Area of the smallest example as a fraction of its frame or tile.
+    """
 
     prototype: Prototype
     examples: int
+    ids: list[str]
+    areas: list[int]
+    smallest: float
 
 
 def learn(
@@ -239,6 +264,8 @@ def learn(
     vectors: list[np.ndarray] = []
     is_counter: list[bool] = []
     objects: list[CutMask] = []
+    ids: list[str] = []
+    smallest = 1.0
     scale = np.inf  # smallest number of pixels of the model's input per pixel of a frame
     report_learning(reporter, 0, 0, total, 0.0)
     for tile, coming in loader.load_ahead(examples.by_tile):
@@ -248,9 +275,11 @@ def learn(
         report = partial(report_learning, reporter, len(is_counter), len(cut.objects), total)
         vectors.append(segmenter.describe(rgb, cut.objects, report))
         is_counter += cut.is_counter
-        objects += [
-            one for one, counter in zip(cut.objects, cut.is_counter, strict=True) if not counter
-        ]
+        for one, id, counter in zip(cut.objects, cut.ids, cut.is_counter, strict=True):
+            if not counter:
+                objects.append(one)
+                ids.append(id)
+                smallest = min(smallest, one.mask.sum() / math.prod(rgb.shape[:2]))
         scale = min(scale, segmenter.input_size / max(rgb.shape[:2]))
 
     if not objects:
@@ -264,9 +293,12 @@ def learn(
         )
     if settings.whole_frame:
         advice.advise_on_source(objects, scale, reporter)
-    advice.advise_on_size(objects, scale, segmenter.input_size, reporter)
-    advice.advise_on_areas(objects, settings.min_area, settings.max_area, reporter)
-    return Lesson(learn_prototype(np.concatenate(vectors), is_counter), len(objects))
+    if not advice.advise_on_size(objects, scale, segmenter.input_size, reporter):
+        advice.advise_on_coarse_grid(smallest, settings.points_per_side, reporter)
+    areas = [int(one.mask.sum()) for one in objects]
+    advice.advise_on_areas(areas, settings.min_area, settings.max_area, reporter)
+    prototype = learn_prototype(np.concatenate(vectors), is_counter)
+    return Lesson(prototype, len(objects), ids, areas, smallest)
 
 
 def report_learning(reporter: Reporter, done: int, new: int, total: int, share: float) -> None:

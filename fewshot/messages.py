@@ -295,6 +295,12 @@ OBJECTS_SMALL = warning(
     'Set Tile Size to {size} to search the frame in tiles.',
     'SAM shrinks a frame to the size of its input.',
 )
+GRID_COARSE = warning(
+    'Points per side {points} is coarse: the smallest example has about {seen:.1f} points.',
+    'Set it to {proposed}, or objects of this size may be missed. Proposing outlines then takes '
+    '{times:.1f} times as long.',
+    'SAM outlines objects at the points of a grid, and the grid misses small objects.',
+)
 EXAMPLES_OUTSIDE_LIMITS = warning(
     '{outside} of {count} examples are outside Min and Max Mask Area, so objects like them are '
     'ignored.',
@@ -315,6 +321,19 @@ THRESHOLD_LOW = warning(
     'Try {proposed:.2f}. The examples are {lowest:.2f} to {highest:.2f} similar to each other. '
     'You can also filter the objects by their scores.',
     'The threshold is far below the similarity of the examples.',
+)
+AREAS_DIFFER = warning(
+    '{removed} of {count} outlines are much smaller or larger than the examples ({smallest} to '
+    '{largest} pixels).',
+    'Set Min Mask Area to {low}, Max Mask Area to {high} and Existing Outlines to "replace earlier '
+    'results", and run again.',
+    'The area limits accept parts of objects, or clumps.',
+)
+GRID_FINE = warning(
+    'Points per side {points} is more than objects like the examples need.',
+    'With {proposed}, the smallest example still has about {least} points, and the search takes '
+    'about {saved} less (of {whole}).',
+    'The points are close together compared with the examples.',
 )
 NO_TAGS = warning(
     'The tool gives the objects no tag, and their scores cannot be saved.',

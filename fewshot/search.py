@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from fewshot import messages
-from fewshot.geometry import Location, Tile
+from fewshot.geometry import Location, Tile, has_allowed_area
 from fewshot.images.frames import FrameLoader
 from fewshot.matching.duplicates import Found, place_in_frame
 from fewshot.matching.prototype import (
@@ -79,7 +79,9 @@ class FrameSearch:
             proposed = self.segmenter.propose(
                 rgb, lambda share: report(share / 2, f'proposing {100 * share:.0f} %')
             )
-        in_area = [one for one in proposed if self.is_in_area(one.area)]
+        in_area = [
+            one for one in proposed if has_allowed_area(one.area, self.min_area, self.max_area)
+        ]
         state.raise_if_ended()
         with state.stopwatch.time('describe'):
             vectors = self.segmenter.describe(
@@ -112,10 +114,6 @@ class FrameSearch:
     def count_kept(self, found: Sequence[Found]) -> int:
         """Return how many of the objects reach the threshold."""
         return sum(one.similarity >= self.threshold for one in found)
-
-    def is_in_area(self, area: int) -> bool:
-        """Return whether an area, in pixels, is inside the limits."""
-        return area >= self.min_area and (not self.max_area or area <= self.max_area)
 
 
 class SearchedFrame(NamedTuple):

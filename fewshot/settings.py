@@ -24,6 +24,8 @@ BATCH_AXES = {'Batch XY': 'XY', 'Batch Z': 'Z', 'Batch Time': 'Time'}
 ALL = 'all'
 # Key in the parameters of a job that searches a share of a batch: {annotation id: digest}.
 SHARE_EXAMPLES = 'fewshotExamples'
+MIN_POINTS_PER_SIDE, MAX_POINTS_PER_SIDE = 16, 128
+MAX_MASK_AREA = 100_000  # pixels
 MAX_INDEX = 10**12
 MAX_TAG_CHARACTERS = 1_000  # a tag must fit into a URL
 
@@ -270,8 +272,8 @@ FIELDS: tuple[Field, ...] = (
     NumberField(
         name='Points per side',
         default=128,
-        low=16,
-        high=128,
+        low=MIN_POINTS_PER_SIDE,
+        high=MAX_POINTS_PER_SIDE,
         step=1,
         tooltip='SAM looks for objects at a grid of this many points by as many. More points find '
         'smaller objects; twice as many take four times as long.',
@@ -280,7 +282,7 @@ FIELDS: tuple[Field, ...] = (
         name='Min Mask Area',
         default=30,
         low=0,
-        high=100_000,
+        high=MAX_MASK_AREA,
         step=1,
         unit='pixels',
         tooltip='Smaller objects are ignored. Half the area of your smallest example is a good '
@@ -290,7 +292,7 @@ FIELDS: tuple[Field, ...] = (
         name='Max Mask Area',
         default=0,
         low=0,
-        high=100_000,
+        high=MAX_MASK_AREA,
         step=1,
         unit='pixels',
         tooltip='Larger objects are ignored; 0 means no limit. Twice the area of your largest '

@@ -130,22 +130,6 @@ def test_ended_batch_is_noticed_before_candidates_are_described():
     assert state.counts == Counts()
 
 
-@pytest.mark.parametrize(
-    ('limits', 'areas'),
-    [
-        ({}, [0, 1, 10**9]),
-        ({'min_area': 3}, [3, 10**9]),
-        ({'max_area': 4}, [0, 4]),
-        ({'min_area': 3, 'max_area': 4}, [3, 4]),
-    ],
-)
-def test_area_limits_are_included(limits, areas):
-    search = make_search(Found({}), **limits)
-    assert [area for area in (0, 1, 3, 4, 10**9) if search.is_in_area(area)] == [
-        area for area in (0, 1, 3, 4, 10**9) if areas[0] <= area <= areas[-1]
-    ]
-
-
 # Progress
 
 

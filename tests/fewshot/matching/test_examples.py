@@ -38,8 +38,9 @@ def test_examples_are_sorted_by_location():
     assert examples.boxes == [None]
     assert not examples.skipped
 
-    objects, is_counter, skipped = cut(examples, second)
+    objects, is_counter, ids, skipped = cut(examples, second)
     assert [one.box for one in objects] == [Box(2, 10, 7, 15), Box(2, 20, 7, 25)]
+    assert ids == [tagged[0]['_id'], tagged[2]['_id']]
     assert all(one.mask.all() for one in objects)
     assert is_counter == [False, False]
     assert not skipped
@@ -78,8 +79,9 @@ def test_unusable_examples_are_counted():
     tagged = [outline(0, 1), outline(0, 100), outline(0, 200), outline(7, 1), outline(-1, 1)]
     examples = sort_examples(tagged, [], METADATA, 0)
     assert examples.skipped == {'on a frame that the dataset does not have': 2}
-    objects, is_counter, skipped = cut(examples, FIRST)
+    objects, is_counter, ids, skipped = cut(examples, FIRST)
     assert [one.box for one in objects] == [Box(2, 1, 7, 6)]
+    assert ids == [tagged[0]['_id']]
     assert is_counter == [False]
     assert skipped == {'outside the image': 2}
 
@@ -125,7 +127,7 @@ def test_any_annotation_is_used_or_counted(tagged, counter):
         one = cut(examples, tile)
         objects += one.objects
         skipped += one.skipped
-        assert len(one.objects) == len(one.is_counter)
+        assert len(one.objects) == len(one.is_counter) == len(one.ids)
     assert objects
     assert len(objects) + skipped.total() == 1 + len(tagged) + len(counter)
     for one in objects:
