@@ -71,6 +71,7 @@ SAMPLES: dict[str, dict[str, object]] = {
     'EXAMPLES_CHANGED': {'gone': 120, 'count': 1200, 'changed': 120},
     'EXAMPLES_SMALL_FOR_SOURCE': {'small': 120, 'count': 120},
     'OBJECTS_SMALL': {'width': 123.4, 'size': 4096},
+    'GRID_COARSE': {'points': 100, 'seen': 3.9, 'proposed': 128, 'times': 16.0},
     'EXAMPLES_OUTSIDE_LIMITS': {
         'outside': 120,
         'count': 120,
@@ -83,6 +84,15 @@ SAMPLES: dict[str, dict[str, object]] = {
         '0.85, 4345 like a counter-example. Highest similarity: 0.94. Lower Similarity Threshold.',
     },
     'THRESHOLD_LOW': {'threshold': 0.55, 'proposed': 0.841, 'lowest': 0.9012, 'highest': 0.9634},
+    'AREAS_DIFFER': {
+        'removed': 1_234,
+        'count': 12_345,
+        'smallest': 12_345,
+        'largest': 123_456,
+        'low': 12_345,
+        'high': 1_234_567,
+    },
+    'GRID_FINE': {'points': 128, 'proposed': 100, 'least': 4, 'saved': '47 h', 'whole': '47 h'},
     'NO_TAGS': {},
     'SCORES_NOT_SAVED': {'reason': REASON},
     'SCORES_LOST': {'location': LOCATION, 'reason': REASON},
