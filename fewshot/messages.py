@@ -280,7 +280,7 @@ BOTH_TAGS = Message(
     'A polygon cannot be an example and a counter-example.',
 )
 EXAMPLES_CHANGED = Message(
-    'Of {count} examples, {gone} were deleted and {changed} changed since the batch was started.',
+    'The examples have changed since the batch was started (deleted: {gone}, edited: {changed}).',
     'Start the whole batch again. Its other jobs learned from the examples as they were.',
     'Somebody edited or deleted examples before a job of the batch started.',
 )

@@ -68,7 +68,7 @@ SAMPLES: dict[str, dict[str, object]] = {
     'NO_USABLE_EXAMPLE': {'reasons': REASONS},
     'EXAMPLES_SKIPPED': {'skipped': 17, 'count': 120, 'reasons': REASONS},
     'BOTH_TAGS': {'count': 120, 'places': '; '.join(3 * [LOCATION])},
-    'EXAMPLES_CHANGED': {'gone': 120, 'count': 1200, 'changed': 120},
+    'EXAMPLES_CHANGED': {'gone': 120, 'changed': 120},
     'EXAMPLES_SMALL_FOR_SOURCE': {'small': 120, 'count': 120},
     'OBJECTS_SMALL': {'width': 123.4, 'size': 4096},
     'GRID_COARSE': {'points': 100, 'seen': 3.9, 'proposed': 128, 'times': 16.0},
