@@ -267,6 +267,18 @@ NO_USABLE_EXAMPLE = Message(
     'Outline the examples again, inside the image.',
     'All examples lie outside the image, cover no pixel or are on frames that do not exist.',
 )
+TAGS_OVERLAP = warning(
+    'The Training Tag {tags} is also the output tag. {results} of its {count} polygons are results '
+    'and were ignored.',
+    'Choose another output tag for the tool, so that examples and results stay apart.',
+    'The tool gives its results the tag of the examples. Results are polygons that an earlier run '
+    'made and that have exactly the output tags.',
+)
+ONLY_RESULTS = Message(
+    'All {count} polygons with the tag {tags} are results of earlier runs.',
+    'Outline 5-20 objects by hand and tag them, or choose another output tag for the tool.',
+    'Results are not used as examples if they have exactly the output tags of the tool.',
+)
 EXAMPLES_SKIPPED = warning(
     '{skipped} of {count} examples were ignored: {reasons}.',
     'The other examples are used. Outline the ignored ones again if you need them.',
@@ -315,6 +327,11 @@ THRESHOLD_LOW = warning(
     'Filtering the object list by the scores needs no second run.',
     'The threshold is far below the similarity of the examples.',
 )
+MOSTLY_KNOWN = warning(
+    '{known} of {found} objects were not added, because they have an outline already.',
+    "To replace what an earlier run made, set Existing Outlines to 'replace earlier results'.",
+    'More than half of the objects found have an outline already, and not only the examples.',
+)
 NO_TAGS = warning(
     'The tool gives no tag to the objects, and their scores are not saved.',
     'Another run cannot tell which objects exist and adds them again. Choose an output tag for the '
@@ -325,6 +342,18 @@ SCORES_NOT_SAVED = warning(
     'The scores of the objects will not be saved. {reason}',
     'The outlines are uploaded.',
     'The property for the scores cannot be created or read, or the server failed.',
+)
+NOTHING_REPLACED = warning(
+    'Earlier results will not be replaced, as the scores cannot be saved. {reason}',
+    'Nothing is removed, and objects that have an outline are not added.',
+    "With 'replace earlier results', the scores of this run or of an earlier run cannot be stored. "
+    'Only an outline with scores is replaced.',
+)
+RESULTS_NOT_REMOVED = warning(
+    'The earlier results of {location} were not removed. {reason}',
+    'The frame has old and new outlines. Run again with the same settings to remove the old ones.',
+    'The server refused to remove them or did not answer, or not every new outline was saved with '
+    'its scores.',
 )
 SCORES_LOST = warning(
     'The scores of {location} were not saved. {reason}',

@@ -8,7 +8,7 @@ import numpy as np
 from fewshot import messages
 from fewshot.geometry import CutMask
 from fewshot.reporting.reporter import Reporter
-from fewshot.reporting.state import JobState
+from fewshot.reporting.state import Counts, JobState
 
 # Widths of objects in pixels of the model's input. 32 are two cells of the feature grid. SAM rarely
 # outlines objects below 12. 24 is the width of the median example at the proposed Tile Size.
@@ -125,3 +125,10 @@ def advise_on_threshold(
             lowest=min(examples),
             highest=max(examples),
         )
+
+
+def advise_on_existing(counts: Counts, reporter: Reporter) -> None:
+    """Warn when more than half of the objects found were not added, as the server has them."""
+    found = counts.kept - counts.duplicates
+    if 2 * counts.known > found:
+        reporter.warn(messages.MOSTLY_KNOWN, known=counts.known, found=found)

@@ -43,6 +43,8 @@ class Counts:
         Kept candidates that are no duplicates but are already on the server.
     uploaded : int
         Annotations created.
+    removed : int
+        Annotations of earlier runs that were removed.
     frames : int
         Frames that are complete on the server.
     """
@@ -55,6 +57,7 @@ class Counts:
     duplicates: int = 0
     known: int = 0
     uploaded: int = 0
+    removed: int = 0
     frames: int = 0
 
     def add(self, other: 'Counts') -> None:
@@ -234,6 +237,8 @@ class JobState:
         if ignored:
             text += f'. Ignored: {", ".join(ignored)}'
         text += '.'
+        if self.counts.removed:
+            text += f' Removed: {count(self.counts.removed, "earlier result")}.'
         if self.other_jobs:
             text += (
                 f' The rest of the batch is searched by {", ".join(self.other_jobs)}. This page '

@@ -14,6 +14,7 @@ from fewshot.errors import BatchEndedError
 from fewshot.geometry import Box, Location, Tile
 from fewshot.matching.prototype import Prototype
 from fewshot.reporting.state import Counts, JobState, Stopwatch
+from fewshot.results.existing import Existing
 from fewshot.results.uploads import UploadResult
 from fewshot.sam.masks import pack_mask
 from fewshot.sam.proposals import Candidate
@@ -209,6 +210,7 @@ class Uploads:
 
     broken: dict[Location, Exception] = field(default_factory=dict)
     done: list[tuple[Location, int]] = field(default_factory=list)
+    removed: dict[Location, set[str]] = field(default_factory=dict)
 
     def upload(
         self, location: Location, found: Sequence[Any], known: Any, result: UploadResult
@@ -221,6 +223,12 @@ class Uploads:
             raise self.broken[location]
         self.done.append((location, len(found)))
 
+    def remove(self, location: Location, ids: set[str], result: UploadResult) -> None:
+        """Note what would be removed after an upload."""
+        assert self.done[-1][0] == location
+        if ids:
+            self.removed[location] = ids
+
 
 def run_batch(
     state: JobState,
@@ -228,12 +236,14 @@ def run_batch(
     loader: Loader,
     uploads: Uploads,
     boxes: Sequence[Box | None] = (None,),
+    earlier: dict[Location, set[str]] | None = None,
 ) -> None:
     reporter = page.reporter()
     tiles = [Tile(location, box) for location in state.locations for box in boxes]
     search = make_search(Found({2: (1, 0)}))
     with ThreadPoolExecutor(1) as background:
-        delivery = Delivery(uploads, {}, state, reporter, background, threading.Lock())  # type: ignore[arg-type]
+        existing = Existing(earlier=earlier or {})
+        delivery = Delivery(uploads, existing, state, reporter, background, threading.Lock())  # type: ignore[arg-type]
         search_batch(loader, tiles, (8, 16), search, delivery, state, reporter)  # type: ignore[arg-type]
 
 
@@ -251,6 +261,17 @@ def test_tiles_of_a_frame_are_uploaded_together(page):
     # the second tile's object touches the border to the first, which has it whole
     assert uploads.done == [(FRAMES[0], 1), (FRAMES[1], 1)]
     assert state.counts.candidates == 4
+
+
+@pytest.mark.parametrize('step', ['load', 'upload'])
+def test_earlier_results_are_removed_from_complete_frames_only(page, step):
+    state = make_state(3)
+    broken = {FRAMES[1]: ValueError('odd')}
+    loader = Loader(broken if step == 'load' else {})
+    uploads = Uploads(broken if step == 'upload' else {})
+    earlier = {location: {str(location)} for location in FRAMES}
+    run_batch(state, page, loader, uploads, earlier=earlier)
+    assert uploads.removed == {one: {str(one)} for one in (FRAMES[0], FRAMES[2])}
 
 
 @pytest.mark.parametrize('step', ['load', 'upload'])
