@@ -221,14 +221,14 @@ class ModelField(Field):
         return KNOWN[name]
 
 
-BATCH_HELP = 'Leave it blank for the position that you look at, or write all.'
+BATCH_HELP = 'Blank means the one that you look at; "all" means every one.'
 
 FIELDS: tuple[Field, ...] = (
     TagsField(
         name='Training Tag',
         required=True,
-        tooltip='The tag of your examples. Outline 5-20 typical objects with a Blob, Circle or '
-        'Ellipse tool; not Rectangle, Point or Line.',
+        tooltip='The tag of your examples, 5-20 typical objects. Outline them with a Blob, Circle '
+        'or Ellipse tool; not Rectangle, Point or Line.',
     ),
     TagsField(
         name='Negative Tag',
@@ -312,14 +312,15 @@ FIELDS: tuple[Field, ...] = (
     SelectField(
         name='Existing Outlines',
         items=(SKIP, REPLACE, KEEP),
-        tooltip=f'{SKIP}: adds only objects that have no outline yet. {REPLACE}: removes what an '
-        'earlier run with the same output tags made in the frames searched.',
+        tooltip=f'"{SKIP}" adds only objects without an outline; "{KEEP}" adds every object found. '
+        f'"{REPLACE}" removes what earlier runs with the same output tags made in these frames.',
     ),
     SelectField(
         name='Speed',
         items=(EXACT, FAST, FASTEST),
-        tooltip=f'{FAST}: nearly the same result in less time on a recent GPU. {FASTEST}: also '
-        'compares objects without enlarging them, which suits large objects only.',
+        tooltip=f'"{FAST}" gives nearly the same result in less time on a recent GPU. "{FASTEST}" '
+        'also compares objects without enlarging them: only for those wider than 1/30 of the '
+        'frame.',
     ),
     NumberField(
         name='Tile Size',

@@ -100,7 +100,7 @@ def test_batch_field_explains_blank_and_all(name):
     field = build_interface()[name]
     assert field['vueAttrs']['placeholder'] == 'ex. 1-3, 5-8, or all'
     assert field['vueAttrs']['persistentPlaceholder'] is True
-    for words in ('blank', 'position that you look at', 'all'):
+    for words in ('Blank', 'you look at', '"all"'):
         assert words in field['tooltip']
 
 
