@@ -235,9 +235,7 @@ def leave_out_results(
     tags = ', '.join(repr(tag) for tag in list_shared_tags(settings))
     if not kept:
         raise messages.ONLY_RESULTS.error(tags=tags, count=len(examples))
-    reporter.warn(
-        messages.TAGS_OVERLAP, tags=tags, results=len(examples) - len(kept), count=len(examples)
-    )
+    reporter.warn(messages.TAGS_OVERLAP, tags=tags, used=len(kept), count=len(examples))
     return kept
 
 

@@ -268,9 +268,9 @@ NO_USABLE_EXAMPLE = Message(
     'All examples lie outside the image, cover no pixel or are on frames that do not exist.',
 )
 TAGS_OVERLAP = warning(
-    'The Training Tag {tags} is also the output tag. {results} of its {count} polygons are results '
-    'and were ignored.',
-    'Choose another output tag for the tool, so that examples and results stay apart.',
+    'The Training Tag {tags} is also the output tag of the tool.',
+    '{used} of its {count} polygons are used as examples. Outlines with a score are results and '
+    'are ignored. Choose another output tag.',
     'The tool gives its results the tag of the examples. Results are polygons that an earlier run '
     'made and that have exactly the output tags.',
 )
@@ -344,8 +344,9 @@ SCORES_NOT_SAVED = warning(
     'The property for the scores cannot be created or read, or the server failed.',
 )
 NOTHING_REPLACED = warning(
-    'Earlier results will not be replaced, as the scores cannot be saved. {reason}',
-    'Nothing is removed, and objects that have an outline are not added.',
+    'Earlier results are not replaced. {reason}',
+    'Nothing is removed, because results are known by their scores. Objects that have an outline '
+    'are not added.',
     "With 'replace earlier results', the scores of this run or of an earlier run cannot be stored. "
     'Only an outline with scores is replaced.',
 )

@@ -329,7 +329,7 @@ def test_results_with_the_tag_of_the_examples_are_not_examples(bench, caplog, ex
     assert len(bench.list_annotations('example')) == 1 + 5
     caplog.clear()
     bench.run(['example'], **{'Existing Outlines': existing})
-    overlap = messages.TAGS_OVERLAP.fill(tags="'example'", results=5, count=6)
+    overlap = messages.TAGS_OVERLAP.fill(tags="'example'", used=1, count=6)
     assert bench.warnings[0] == overlap
     summary = json.loads(re.search(r'job summary (.*)', caplog.text)[1])
     assert summary['examples'] == 1

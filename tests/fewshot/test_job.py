@@ -80,7 +80,7 @@ def test_results_with_the_training_tag_are_not_examples(page):
     server = make_server([by_hand, result, chosen])
     found = fetch_tagged(server, share_a_tag('a'), {'2', '3'}, page.reporter())
     assert found.examples == [by_hand, chosen]
-    assert page.warnings == [messages.TAGS_OVERLAP.fill(tags="'a'", results=1, count=3)]
+    assert page.warnings == [messages.TAGS_OVERLAP.fill(tags="'a'", used=2, count=3)]
 
 
 def test_results_alone_are_no_examples(page):
