@@ -75,7 +75,8 @@ def describe_values(field: Field) -> str:
         case ModelField():
             return 'a model whose file is in the checkpoint folder'
     if 'items' in schema:
-        return ' or '.join(f'`{item}`' for item in schema['items'])
+        *most, last = (f'`{item}`' for item in schema['items'])
+        return f'{", ".join(most)} or {last}'
     return f'{schema["min"]:g} to {schema["max"]:,} {schema.get("unit", "")}'.strip()
 
 

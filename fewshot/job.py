@@ -98,12 +98,13 @@ def run_job(
         shares = start_shares(server, params, settings.jobs, locations, every, reporter)
     existing: Outlines = {}
     if settings.existing != KEEP:
+        reporter.progress(0.0, 'Reading existing outlines', '')
         existing = list_existing(server, shares.own, settings.tags, settings.training_tags)
     thresholds = list_thresholds(settings.threshold)
     state = JobState(shares.own, stopwatch, shares.other_jobs, thresholds)
     reporter.note_state(state.describe())
 
-    with ThreadPoolExecutor(1) as background:  # one thread, as one connection is enough
+    with state.logging_summary(), ThreadPoolExecutor(1) as background:  # for one connection
         tiles = [Tile(location, box) for location in state.locations for box in examples.boxes]
         loader = FrameLoader(
             image, server.dataset_id, layers, background, planned=[*examples.by_tile, *tiles]
@@ -112,12 +113,15 @@ def run_job(
         # 2. Learn
         with stopwatch.time('prototype'):
             lesson = learn(loader, examples, segmenter, settings, reporter)
+        state.examples = lesson.examples
         property_id = uploader.options.property_id
         if property_id is not None and settings.share_examples is None:
             similarities = lesson.prototype.example_similarities
             save_example_scores(server, property_id, lesson.ids, similarities)
 
         # 3. Search, and upload what was found in the background
+        if len(state.locations) > 1:  # a long batch: one warning does not wait for its end
+            reporter.show_warnings(1)
         search = FrameSearch(
             segmenter, lesson.prototype, settings.threshold, settings.min_area, settings.max_area
         )
@@ -263,6 +267,7 @@ def learn(
     ids: list[str] = []
     smallest = 1.0
     scale = np.inf  # smallest number of pixels of the model's input per pixel of a frame
+    report_learning(reporter, 0, 0, total, 0.0)
     for tile, coming in loader.load_ahead(examples.by_tile):
         rgb = coming.result()
         cut = cut_examples(examples.by_tile[tile], tile, rgb.shape)
@@ -287,7 +292,7 @@ def learn(
             reasons=list_reasons(skipped),
         )
     if settings.whole_frame:
-        advice.advise_on_source(objects, scale, segmenter.input_size, reporter)
+        advice.advise_on_source(objects, scale, reporter)
     if not advice.advise_on_size(objects, scale, segmenter.input_size, reporter):
         advice.advise_on_coarse_grid(smallest, settings.points_per_side, reporter)
     areas = [int(one.mask.sum()) for one in objects]
@@ -320,14 +325,13 @@ def report_learning(reporter: Reporter, done: int, new: int, total: int, share: 
 
 
 def finish(state: JobState, lesson: Lesson, threshold: float, reporter: Reporter) -> None:
-    """Show the last message and write the summary.
+    """Warn about the result, and show the last message.
 
     Raises
     ------
     JobError
         Frames failed.
     """
-    state.log_summary(lesson.examples)
     if state.counts.kept:
         advice.advise_on_threshold(
             threshold, lesson.prototype.example_similarities, state, reporter
@@ -338,6 +342,7 @@ def finish(state: JobState, lesson: Lesson, threshold: float, reporter: Reporter
             frames=count(state.counts.frames, 'frame'),
             explanation=state.explain_nothing(threshold),
         )
-    reporter.close()
     state.raise_failures()
-    reporter.progress(1.0, 'Done', state.describe_result(lesson.prototype.example_similarities))
+    reporter.finish(
+        state.describe_found(), state.describe_result(lesson.prototype.example_similarities)
+    )

@@ -77,7 +77,7 @@ class FrameSearch:
         """
         with state.stopwatch.time('propose'):
             proposed = self.segmenter.propose(
-                rgb, lambda share: report(share / 2, f'Proposing outlines: {share:.0%}')
+                rgb, lambda share: report(share / 2, f'proposing {100 * share:.0f} %')
             )
         in_area = [
             one for one in proposed if has_allowed_area(one.area, self.min_area, self.max_area)
@@ -87,10 +87,7 @@ class FrameSearch:
             vectors = self.segmenter.describe(
                 rgb,
                 in_area,
-                lambda share: report(
-                    (1 + share) / 2,
-                    f'Comparing with the examples: {round(share * len(in_area))} of {len(in_area)}',
-                ),
+                lambda share: report((1 + share) / 2, f'comparing {100 * share:.0f} %'),
             )
             similarities = measure_similarities(vectors, self.prototype.vector).tolist()
             rivals = measure_rivals(vectors, self.prototype.counter_vectors).tolist()
@@ -224,10 +221,10 @@ def search_batch(
         part = parts[tile]
         if part == 0:
             found, candidates, seconds = [], 0, 0.0
-        report = make_report(tile, numbers[location], part, tiles_per_frame, state, reporter)
+        report = make_report(numbers[location], part, tiles_per_frame, state, reporter)
         start, candidates_before = state.stopwatch.clock(), state.counts.candidates
         try:
-            report(0.0, 'Loading the image')
+            report(0.0, 'loading the image')
             with state.stopwatch.time('download'):
                 rgb = coming.result()
             inside = search.run(rgb, state, report)
@@ -260,7 +257,7 @@ def search_batch(
 
 
 def make_report(
-    tile: Tile, number: int, part: int, parts: int, state: JobState, reporter: Reporter
+    number: int, part: int, parts: int, state: JobState, reporter: Reporter
 ) -> Callable[[float, str], None]:
     """Return a function that shows the share done of one tile, 0 to 1, and the current step.
 
@@ -276,10 +273,8 @@ def make_report(
     def report(share: float, doing: str) -> None:
         done = number + (part + share) / parts
         left = state.forecast.describe_left(done)
-        title = f'{tile.location} ({number + 1} of {frames}{left})'
-        info = f'Tile {part + 1} of {parts}. {doing}' if parts > 1 else doing
-        if frames > 1 and state.done:
-            info = f'{info}. {reporter.state_line}'
+        title = f'Frame {number + 1} of {frames}{left}' if frames > 1 else 'Searching the frame'
+        info = f'tile {part + 1}/{parts}, {doing}' if parts > 1 else doing
         reporter.progress(LEARNING_SHARE + (1 - LEARNING_SHARE) * done / frames, title, info)
 
     return report

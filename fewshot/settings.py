@@ -29,8 +29,9 @@ MAX_MASK_AREA = 100_000  # pixels
 MAX_INDEX = 10**12
 MAX_TAG_CHARACTERS = 1_000  # a tag must fit into a URL
 
+MAX_SHOWN_CHARACTERS = 60  # of a value in a message
 SHORT_REPR = reprlib.Repr()
-SHORT_REPR.maxstring = SHORT_REPR.maxlong = SHORT_REPR.maxother = 500  # characters
+SHORT_REPR.maxstring = SHORT_REPR.maxlong = SHORT_REPR.maxother = MAX_SHOWN_CHARACTERS
 SHORT_REPR.maxlist = SHORT_REPR.maxdict = 12  # entries
 
 
@@ -82,7 +83,7 @@ class TagsField(Field):
         """Return the tags. An empty list is an error if the field is required."""
         tags = read_tags(form, self.name)
         if self.required and not tags:
-            raise messages.NO_TRAINING_TAG.error(seen=show(form.get(self.name)))
+            raise messages.NO_TRAINING_TAG.error()
         return tags
 
 
@@ -107,15 +108,11 @@ class BatchField(Field):
         if isinstance(text, int) and not isinstance(text, bool):
             text = show(text)
         if not isinstance(text, str):
-            raise messages.NOT_LOCATIONS.error(
-                field=self.name, problem='it is not text', seen=show(text)
-            )
+            raise messages.NOT_LOCATIONS.error(field=self.name, problem=f'{show(text)} is not text')
         try:
             parse_ranges(text)
         except ValueError as error:
-            raise messages.NOT_LOCATIONS.error(
-                field=self.name, problem=error, seen=show(text)
-            ) from None
+            raise messages.NOT_LOCATIONS.error(field=self.name, problem=error) from None
         return text
 
 
@@ -223,14 +220,14 @@ class ModelField(Field):
         return KNOWN[name]
 
 
-BATCH_HELP = 'Leave it blank for the position that you look at, or write all.'
+BATCH_HELP = 'Blank means the one that you look at; "all" means every one.'
 
 FIELDS: tuple[Field, ...] = (
     TagsField(
         name='Training Tag',
         required=True,
-        tooltip='The tag of your examples. Outline 5-20 typical objects with a Blob, Circle or '
-        'Ellipse tool; not Rectangle, Point or Line.',
+        tooltip='The tag of your examples, 5-20 typical objects. Outline them with a Blob, Circle '
+        'or Ellipse tool; not Rectangle, Point or Line.',
     ),
     TagsField(
         name='Negative Tag',
@@ -314,14 +311,15 @@ FIELDS: tuple[Field, ...] = (
     SelectField(
         name='Existing Outlines',
         items=(SKIP, REPLACE, KEEP),
-        tooltip=f'{SKIP}: adds only objects that have no outline yet. {REPLACE}: removes what an '
-        'earlier run with the same output tags made in the frames searched.',
+        tooltip=f'"{SKIP}" adds only objects without an outline; "{KEEP}" adds every object found. '
+        f'"{REPLACE}" removes what earlier runs with the same output tags made in these frames.',
     ),
     SelectField(
         name='Speed',
         items=(EXACT, FAST, FASTEST),
-        tooltip=f'{FAST}: nearly the same result in less time on a recent GPU. {FASTEST}: also '
-        'compares objects without enlarging them, which suits large objects only.',
+        tooltip=f'"{FAST}" gives nearly the same result in less time on a recent GPU. "{FASTEST}" '
+        'also compares objects without enlarging them: only for those wider than 1/30 of the '
+        'frame.',
     ),
     NumberField(
         name='Tile Size',
@@ -443,10 +441,10 @@ def read_settings(params: Any) -> Settings:
         A setting is missing, malformed or out of range, or the checkpoint file is missing.
     """
     if not isinstance(params, Mapping):
-        raise messages.NO_PARAMETERS.error(seen=show(params))
+        raise messages.NO_PARAMETERS.error()
     form = params.get('workerInterface')
     if not isinstance(form, Mapping):
-        raise messages.NO_SETTINGS.error(seen=show(form))
+        raise messages.NO_SETTINGS.error()
     values = {field.name: field.read(form) for field in FIELDS}
     check_together(values)
     precision, whole_frame = read_speed(form, values['Speed'])
@@ -519,10 +517,13 @@ def read_speed(form: Mapping, speed: str) -> tuple[str, bool]:
 
 def show(value: Any) -> str:
     """Return a value as text for a message. Long and nested values are shortened."""
+    if value is None or value in ('', [], {}):
+        return 'empty'
     try:
-        return SHORT_REPR.repr(value)
+        text = SHORT_REPR.repr(value)
     except ValueError:  # Python refuses to write numbers with thousands of digits
         return 'a number of very many digits'
+    return text if len(text) <= MAX_SHOWN_CHARACTERS else text[: MAX_SHOWN_CHARACTERS - 1] + '…'
 
 
 def to_number(value: Any) -> float | None:
@@ -610,7 +611,7 @@ def read_location(params: Mapping) -> Location:
     """Return the location that the user looks at."""
     tile = params.get('tile', {})
     if not isinstance(tile, Mapping):
-        raise messages.NO_LOCATION.error(seen=show(tile))
+        raise messages.NO_LOCATION.error()
     xy, z, time = (
         read_index(tile, axis, f'The current position in {axis}') for axis in BATCH_AXES.values()
     )

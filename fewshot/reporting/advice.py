@@ -33,9 +33,7 @@ MIN_POINTS = 4  # of the grid on the smallest example, on average over all place
 MIN_SAVED_SECONDS, MIN_SAVED_SHARE = 10, 0.2  # of the time of the search
 
 
-def advise_on_source(
-    objects: Sequence[CutMask], scale: float, input_size: int, reporter: Reporter
-) -> None:
+def advise_on_source(objects: Sequence[CutMask], scale: float, reporter: Reporter) -> None:
     """Warn when the examples are too small to be described in the whole frame.
 
     Parameters
@@ -44,18 +42,10 @@ def advise_on_source(
         The examples.
     scale : float
         Pixels of the model's input per pixel of the frame.
-    input_size : int
-        Side of the model's input, pixels.
     """
     small = sum(scale * max(one.mask.shape) < MIN_WHOLE_FRAME_PIXELS for one in objects)
     if small:
-        reporter.warn(
-            messages.EXAMPLES_SMALL_FOR_SOURCE,
-            small=small,
-            count=len(objects),
-            input_size=input_size,
-            least=MIN_WHOLE_FRAME_PIXELS,
-        )
+        reporter.warn(messages.EXAMPLES_SMALL_FOR_SOURCE, small=small, count=len(objects))
 
 
 def advise_on_size(
@@ -63,7 +53,17 @@ def advise_on_size(
 ) -> bool:
     """Warn when the objects are too small for SAM to outline them, and propose a Tile Size.
 
-    The parameters are those of `advise_on_source`. Return whether there was a warning.
+    Parameters
+    ----------
+    objects, scale
+        See `advise_on_source`.
+    input_size : int
+        Side of the model's input, pixels.
+
+    Returns
+    -------
+    bool
+        Whether there was a warning.
     """
     width = float(np.median([min(one.mask.shape) for one in objects]))
     if scale * width >= MIN_PROPOSED_PIXELS:
@@ -72,13 +72,7 @@ def advise_on_size(
     size = max(input_size * width / COMFORTABLE_PIXELS, 4 * longest)
     steps = math.ceil(size / TILE_SIZE_STEP_PIXELS)
     size = min(TILE_SIZE_STEP_PIXELS * steps, MAX_TILE_SIZE_PIXELS)
-    reporter.warn(
-        messages.OBJECTS_SMALL,
-        width=width,
-        seen=scale * width,
-        size=size,
-        least=MIN_PROPOSED_PIXELS,
-    )
+    reporter.warn(messages.OBJECTS_SMALL, width=width, size=size)
     return True
 
 

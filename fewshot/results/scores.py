@@ -44,14 +44,14 @@ def prepare_property(server: Server) -> str:
         )
     if not writable:
         raise ScoresNotSavedError(
-            'You cannot change any configuration of the dataset, so it cannot list a new property. '
-            'Ask its owner for the right to edit, or ask the owner to run this tool once.'
+            'The dataset cannot list a new property, because you cannot change any of its '
+            'configurations. Ask its owner to run this tool once.'
         )
     property_id = server.create_property(NAME, IMAGE)
     if not name_property(server, property_id, writable):
         raise ScoresNotSavedError(
-            'The server refused to change the configurations of the dataset. The log of the job '
-            'has its answer.'
+            'The server refused to change the configurations of the dataset. Press Log for its '
+            'answer.'
         )
     return property_id
 

@@ -15,6 +15,7 @@ from fewshot import messages
 from fewshot.errors import BatchEndedError
 from fewshot.geometry import Box, Location, Tile
 from fewshot.matching.prototype import Prototype, list_thresholds
+from fewshot.reporting.reporter import MAX_LINE_CHARACTERS
 from fewshot.reporting.state import Counts, JobState, Stopwatch
 from fewshot.results.uploads import Uploader, UploadOptions, UploadResult
 from fewshot.sam.masks import pack_mask
@@ -99,8 +100,8 @@ def test_candidates_are_filtered_and_counted():
     )
     assert state.similarities.highest == pytest.approx(1)
     assert reports == [
-        (0.25, 'Proposing outlines: 50%'),
-        (0.75, 'Comparing with the examples: 2 of 4'),
+        (0.25, 'proposing 50 %'),
+        (0.75, 'comparing 50 %'),
     ]
 
 
@@ -138,24 +139,21 @@ def test_progress_runs_from_the_examples_to_the_end(page):
     reporter = page.reporter(lambda: next(ticks))
     for number in range(3):
         if number:
-            state.forecast.note_frame(0.5)
-        report = make_report(Tile(FRAMES[number]), number, 0, 1, state, reporter)
+            state.forecast.note_frame(10)
+        report = make_report(number, 0, 1, state, reporter)
         report(0, 'a')
         report(1, 'b')
     shares = [share for share, _, _ in page.progress]
     assert shares == sorted(shares)
     assert (shares[0], shares[-1]) == (LEARNING_SHARE, 1)
-    assert page.progress[0][1:] == ('XY 1, Z 1, Time 5 (1 of 3)', 'a')
-    assert page.progress[2][1:] == ('XY 2, Z 1, Time 5 (2 of 3, about 1 s left)', 'a')
+    assert page.progress[0][1:] == ('Frame 1 of 3', 'a')
+    assert page.progress[2][1:] == ('Frame 2 of 3, 20 s left', 'a')
+    assert page.progress[5][1:] == ('Frame 3 of 3', 'b')
 
 
-def test_progress_ends_with_what_remains(page):
-    state = make_state(3)
-    reporter = page.reporter()
-    reporter.note_state('To do: 2 frames.')
-    state.note_complete(FRAMES[0])
-    make_report(Tile(FRAMES[1]), 1, 0, 1, state, reporter)(0.5, 'Proposing outlines: 50%')
-    assert page.progress[0][2] == 'Proposing outlines: 50%. To do: 2 frames.'
+def test_progress_of_a_single_frame_has_no_number(page):
+    make_report(0, 0, 1, make_state(1), page.reporter())(0.5, 'comparing 40 %')
+    assert page.progress[0][1:] == ('Searching the frame', 'comparing 40 %')
 
 
 def test_progress_counts_tiles(page):
@@ -163,20 +161,33 @@ def test_progress_counts_tiles(page):
     ticks = iter(range(100))
     reporter = page.reporter(lambda: next(ticks))
     for part in range(4):
-        tile = Tile(FRAMES[1], Box(0, part, 1, part + 1))
-        make_report(tile, 1, part, 4, state, reporter)(0.5, 'Proposing')
+        make_report(1, part, 4, state, reporter)(0.5, 'proposing 0 %')
     infos = [info for _, _, info in page.progress]
-    assert infos == [f'Tile {number} of 4. Proposing' for number in (1, 2, 3, 4)]
+    assert infos == [f'tile {number}/4, proposing 0 %' for number in (1, 2, 3, 4)]
     shares = [share for share, _, _ in page.progress]
     assert shares == sorted(shares)
     assert 0.525 < shares[0] < shares[-1] < 1
+
+
+@pytest.mark.parametrize('seconds_left', [59, 7100, 47 * 3600, 99 * 24 * 3600])
+@pytest.mark.parametrize('doing', ['loading the image', 'proposing 100 %', 'comparing 100 %'])
+def test_longest_lines_fit_beside_the_bar(page, doing, seconds_left):
+    frames = [Location(number, 0, 0) for number in range(10_000)]
+    state = JobState(frames, Stopwatch(lambda: 0.0))
+    state.forecast.note_frame(seconds_left / 2)
+    make_report(9_998, 0, 100, state, page.reporter())(0, doing)
+    make_report(9_998, 99, 100, state, page.reporter())(0, doing)
+    for _, title, info in page.progress:
+        assert 'left' in title
+        assert info.endswith(doing)  # is not cut
+        assert len(f'{title} {info}') <= MAX_LINE_CHARACTERS
 
 
 def test_time_limit_is_warned_of(page):
     state = make_state(4, other_jobs=['My cells (2 of 2)'])
     state.forecast.note_frame(12 * 3600)
     warn_of_limit(state, page.reporter())
-    expected = messages.TIME_LIMIT.fill(whole='2.0 days', jobs=5, each='19 h 10 min')
+    expected = messages.TIME_LIMIT.fill(whole='2 days', jobs=5, each='19 h')
     assert page.warnings == [expected]
 
 

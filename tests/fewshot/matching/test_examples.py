@@ -57,7 +57,8 @@ def test_both_tags_are_refused():
     again = [dict(one) for one in both]
     with pytest.raises(JobError, match='both the Training Tag and the Negative Tag') as caught:
         sort_examples([outline(0, 1), *both], again, METADATA, 0)
-    assert 'Seen: 3, at XY 1, Z 1, Time 1; XY 2, Z 1, Time 1.' in caught.value.message
+    assert caught.value.message.endswith(': 3.')
+    assert 'XY 1, Z 1, Time 1; XY 2, Z 1, Time 1.' in caught.value.hint
 
 
 @pytest.mark.parametrize(
@@ -69,9 +70,9 @@ def test_both_tags_are_refused():
     ],
 )
 def test_no_usable_example_is_refused(tagged, counter, reasons):
-    with pytest.raises(JobError, match='None of the examples can be used') as caught:
+    with pytest.raises(JobError, match='No example can be used') as caught:
         sort_examples(tagged, counter, METADATA, 0)
-    assert caught.value.message.endswith(f': {reasons}.')
+    assert caught.value.hint.endswith(f': {reasons}.')
 
 
 def test_unusable_examples_are_counted():

@@ -44,10 +44,8 @@ def squares(*sides: int) -> list[CutMask]:
     ],
 )
 def test_small_examples_are_warned_of_in_the_whole_frame(page, sides, scale, small):
-    advise_on_source(squares(*sides), scale, INPUT_SIZE, page.reporter())
-    expected = messages.EXAMPLES_SMALL_FOR_SOURCE.fill(
-        small=small, count=2, input_size=INPUT_SIZE, least=32
-    )
+    advise_on_source(squares(*sides), scale, page.reporter())
+    expected = messages.EXAMPLES_SMALL_FOR_SOURCE.fill(small=small, count=2)
     assert page.warnings == ([expected] if small else [])
 
 
@@ -68,8 +66,7 @@ def test_tile_size_is_proposed_for_small_objects(page, sides, scale, size):
     if size is None:
         assert page.warnings == []
         return
-    width = np.median(sides)
-    expected = messages.OBJECTS_SMALL.fill(width=width, seen=scale * width, size=size, least=12)
+    expected = messages.OBJECTS_SMALL.fill(width=np.median(sides), size=size)
     assert page.warnings == [expected]
 
 

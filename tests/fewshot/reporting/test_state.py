@@ -206,6 +206,14 @@ def test_result_is_described():
     )
 
 
+def test_result_has_the_numbers_at_neighbouring_thresholds():
+    state = make_state(1, thresholds=[0.8, 0.85, 0.9])
+    state.note_found([0.81, 0.86, 0.95])
+    assert state.describe_result([]) == (
+        '0 objects in 0 frames. Objects by Similarity Threshold: at 0.80: 3, 0.85: 2, 0.90: 1.'
+    )
+
+
 def test_short_result_is_described():
     state = make_state(1)
     state.note_complete(FRAMES[0])
@@ -214,7 +222,7 @@ def test_short_result_is_described():
 
 def test_result_names_the_other_jobs():
     text = make_state(other_jobs=['My cells (2 of 2)']).describe_result([])
-    assert 'searched by My cells (2 of 2).' in text
+    assert 'rest of the batch: My cells (2 of 2).' in text
 
 
 @pytest.mark.parametrize(
@@ -223,15 +231,30 @@ def test_result_names_the_other_jobs():
         (
             Counts(candidates=20, in_area=12, below_threshold=7, like_counter_examples=5),
             [0.8765],
-            'Of 20 candidates 8 were outside the area limits and 7 less similar than 0.9; 5 were '
-            'more like a counter-example. The highest similarity was 0.876. Change the limit that '
-            'removed most.',
+            '20 candidates: 8 outside the area limits, 7 less similar than 0.9, 5 like a '
+            'counter-example. Highest similarity: 0.88. Change the area limits.',
+        ),
+        (
+            Counts(candidates=20, in_area=20, below_threshold=15, like_counter_examples=5),
+            [0.85],
+            '20 candidates: 15 less similar than 0.9, 5 like a counter-example. Highest '
+            'similarity: 0.85. Lower Similarity Threshold.',
+        ),
+        (
+            Counts(candidates=1, in_area=1, like_counter_examples=1),
+            [0.95],
+            '1 candidate: 1 like a counter-example. Highest similarity: 0.95. Check the '
+            'counter-examples.',
         ),
         (
             Counts(candidates=3),
             [],
-            'Of 3 candidates 3 were outside the area limits and 0 less similar than 0.9. Change '
-            'the limit that removed most.',
+            '3 candidates: 3 outside the area limits. Change the area limits.',
+        ),
+        (
+            Counts(),
+            [],
+            'SAM proposed no outlines. Raise Points per side, or set a Tile Size.',
         ),
     ],
 )
@@ -246,7 +269,9 @@ def test_summary_is_one_line_of_json(caplog):
     state = make_state(thresholds=[0.8, 0.85, 0.9])
     state.note_searched(Counts(candidates=5), [0.5])
     state.stopwatch.seconds['load'] = 1.23456
-    state.log_summary(examples=3)
+    state.examples = 3
+    with pytest.raises(ValueError, match='odd'), state.logging_summary():
+        raise ValueError('odd')
     (line,) = caplog.messages
     summary = json.loads(line.removeprefix('job summary '))
     assert summary == {

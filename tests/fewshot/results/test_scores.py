@@ -90,7 +90,7 @@ def test_property_of_a_read_only_configuration_is_used(start_lab):
     [
         ((), 'no view that you can open'),
         (({'writer': NOTHING},), 'no view that you can open'),
-        (({'writer': READ}, {'writer': READ}), 'cannot change any configuration'),
+        (({'writer': READ}, {'writer': READ}), 'cannot change any of its configurations'),
     ],
 )
 def test_property_that_nobody_could_see_is_not_created(start_lab, levels, reason):
