@@ -24,11 +24,14 @@ BATCH_AXES = {'Batch XY': 'XY', 'Batch Z': 'Z', 'Batch Time': 'Time'}
 ALL = 'all'
 # Key in the parameters of a job that searches a share of a batch: {annotation id: digest}.
 SHARE_EXAMPLES = 'fewshotExamples'
+MIN_POINTS_PER_SIDE, MAX_POINTS_PER_SIDE = 16, 128
+MAX_MASK_AREA = 100_000  # pixels
 MAX_INDEX = 10**12
 MAX_TAG_CHARACTERS = 1_000  # a tag must fit into a URL
 
+MAX_SHOWN_CHARACTERS = 60  # of a value in a message
 SHORT_REPR = reprlib.Repr()
-SHORT_REPR.maxstring = SHORT_REPR.maxlong = SHORT_REPR.maxother = 500  # characters
+SHORT_REPR.maxstring = SHORT_REPR.maxlong = SHORT_REPR.maxother = MAX_SHOWN_CHARACTERS
 SHORT_REPR.maxlist = SHORT_REPR.maxdict = 12  # entries
 
 
@@ -80,7 +83,7 @@ class TagsField(Field):
         """Return the tags. An empty list is an error if the field is required."""
         tags = read_tags(form, self.name)
         if self.required and not tags:
-            raise messages.NO_TRAINING_TAG.error(seen=show(form.get(self.name)))
+            raise messages.NO_TRAINING_TAG.error()
         return tags
 
 
@@ -105,15 +108,11 @@ class BatchField(Field):
         if isinstance(text, int) and not isinstance(text, bool):
             text = show(text)
         if not isinstance(text, str):
-            raise messages.NOT_LOCATIONS.error(
-                field=self.name, problem='it is not text', seen=show(text)
-            )
+            raise messages.NOT_LOCATIONS.error(field=self.name, problem=f'{show(text)} is not text')
         try:
             parse_ranges(text)
         except ValueError as error:
-            raise messages.NOT_LOCATIONS.error(
-                field=self.name, problem=error, seen=show(text)
-            ) from None
+            raise messages.NOT_LOCATIONS.error(field=self.name, problem=error) from None
         return text
 
 
@@ -273,8 +272,8 @@ FIELDS: tuple[Field, ...] = (
     NumberField(
         name='Points per side',
         default=128,
-        low=16,
-        high=128,
+        low=MIN_POINTS_PER_SIDE,
+        high=MAX_POINTS_PER_SIDE,
         step=1,
         tooltip='SAM looks for objects at a grid of this many points by as many. More points find '
         'smaller objects; twice as many take four times as long.',
@@ -283,7 +282,7 @@ FIELDS: tuple[Field, ...] = (
         name='Min Mask Area',
         default=30,
         low=0,
-        high=100_000,
+        high=MAX_MASK_AREA,
         step=1,
         unit='pixels',
         tooltip='Smaller objects are ignored. Half the area of your smallest example is a good '
@@ -293,7 +292,7 @@ FIELDS: tuple[Field, ...] = (
         name='Max Mask Area',
         default=0,
         low=0,
-        high=100_000,
+        high=MAX_MASK_AREA,
         step=1,
         unit='pixels',
         tooltip='Larger objects are ignored; 0 means no limit. Twice the area of your largest '
@@ -442,10 +441,10 @@ def read_settings(params: Any) -> Settings:
         A setting is missing, malformed or out of range, or the checkpoint file is missing.
     """
     if not isinstance(params, Mapping):
-        raise messages.NO_PARAMETERS.error(seen=show(params))
+        raise messages.NO_PARAMETERS.error()
     form = params.get('workerInterface')
     if not isinstance(form, Mapping):
-        raise messages.NO_SETTINGS.error(seen=show(form))
+        raise messages.NO_SETTINGS.error()
     values = {field.name: field.read(form) for field in FIELDS}
     check_together(values)
     precision, whole_frame = read_speed(form, values['Speed'])
@@ -518,10 +517,13 @@ def read_speed(form: Mapping, speed: str) -> tuple[str, bool]:
 
 def show(value: Any) -> str:
     """Return a value as text for a message. Long and nested values are shortened."""
+    if value is None or value in ('', [], {}):
+        return 'empty'
     try:
-        return SHORT_REPR.repr(value)
+        text = SHORT_REPR.repr(value)
     except ValueError:  # Python refuses to write numbers with thousands of digits
         return 'a number of very many digits'
+    return text if len(text) <= MAX_SHOWN_CHARACTERS else text[: MAX_SHOWN_CHARACTERS - 1] + '…'
 
 
 def to_number(value: Any) -> float | None:
@@ -609,7 +611,7 @@ def read_location(params: Mapping) -> Location:
     """Return the location that the user looks at."""
     tile = params.get('tile', {})
     if not isinstance(tile, Mapping):
-        raise messages.NO_LOCATION.error(seen=show(tile))
+        raise messages.NO_LOCATION.error()
     xy, z, time = (
         read_index(tile, axis, f'The current position in {axis}') for axis in BATCH_AXES.values()
     )

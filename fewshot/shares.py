@@ -73,7 +73,7 @@ def start_shares(
             own = own + share.locations
             refusals.append(error)
     if names:
-        reporter.warn(messages.SPLIT, jobs=len(names) + 1, names=', '.join(names))
+        reporter.warn(messages.SPLIT, jobs=len(names) + 1, first=names[0])
     if refusals:
         reporter.warn(
             messages.JOBS_NOT_STARTED, refused=len(refusals), jobs=len(shares), reason=refusals[0]

@@ -88,7 +88,8 @@ def place_in_frame(
 def find_duplicates(found: Sequence[Found], across_tiles_only: bool = False) -> np.ndarray:
     """Mark the objects that are duplicates of a more similar one.
 
-    A duplicate does not make another object a duplicate.
+    A duplicate does not make another object a duplicate. Less similar objects have no effect: the
+    marks of the objects above a threshold are those that a search with this threshold gives.
 
     Parameters
     ----------

@@ -81,6 +81,12 @@ class Bench:
         query = {'datasetId': self.id, 'tags': json.dumps([tag]), 'limit': 0}
         return self.server.client.get('upenn_annotation', parameters=query)
 
+    def list_scored(self) -> set[str]:
+        """Return the ids of the annotations that have scores."""
+        query = {'datasetId': self.id, 'limit': 0}
+        values = self.server.client.get('annotation_property_values', parameters=query)
+        return {one['annotationId'] for one in values}
+
 
 @pytest.fixture
 def serve(start_server, tmp_path, monkeypatch, capsys) -> Callable[..., Bench]:
@@ -156,6 +162,21 @@ def test_failed_share_leaves_out_its_frames_only(serve):
     assert frames_of(places) == set(range(FRAMES)) - {10}
     assert max(places.values()) == 1
     assert 'Batch XY: 11, Batch Z: 1, Batch Time: 1' in bench.output_of(jobs[-1])
+
+
+def test_only_the_first_job_saves_the_similarities_of_the_examples(serve):
+    bench = serve('--jobs-at-once', '1')
+    (other,) = bench.add({**outline_example(bench.id)})
+    form = make_params(**{'Batch XY': '2', 'Min Mask Area': 0})
+    digests = digest_examples([bench.example, other])
+    bench.start({**form, 'tags': ['found'], 'fewshotExamples': digests})
+    assert [job['status'] for job in bench.wait()] == [SUCCESS]
+    made = {one['_id'] for one in bench.annotations()}
+    assert bench.list_scored() == made
+    assert made
+
+    bench.run(1, **{'Batch XY': '2'})
+    assert bench.list_scored() >= {bench.example['_id'], other['_id']}
 
 
 def test_share_does_not_learn_from_later_examples(serve):

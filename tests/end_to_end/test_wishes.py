@@ -9,6 +9,7 @@ import pytest
 from scipy import ndimage
 
 import entrypoint
+from demo.dataset import choose_examples, read_image, to_annotation
 from fewshot.errors import JobError
 from fewshot.images.tiling import choose_overlap, place_tiles
 from fewshot.settings import KEEP, SKIP
@@ -186,14 +187,62 @@ def test_scores_are_values_of_one_property_that_the_configuration_shows(bench, c
     assert meta['propertyIds'] == [scores['_id']]
     assert meta['layers']
     made = {one['_id'] for tag in ('found', 'again') for one in bench.annotations(tag)}
-    values = bench.values()
+    examples = {one['_id'] for one in bench.annotations('example')}
+    values = {id: value[scores['_id']] for id, value in bench.values().items()}
     assert len(made) >= 3
-    assert values.keys() == made
-    for value in values.values():
-        score = value[scores['_id']]
+    assert values.keys() == made | examples
+    first, second = (values[id] for id in examples)
+    assert first.keys() == second.keys() == {'Similarity'}
+    assert first['Similarity'] == pytest.approx(second['Similarity'])  # to each other
+    for id in made:
+        score = values[id]
         assert score.keys() == {'Similarity', 'Predicted IoU'}
         assert SETTINGS['Similarity Threshold'] <= score['Similarity'] <= 1
         assert 0 < score['Predicted IoU'] < 1.5
+
+
+def test_each_example_gets_its_own_similarity(bench, capsys):
+    dim = {**tag_disc(bench.id, DIM[0]), 'coordinates': outline_disc(*DIM[0], DIM_RADIUS)}
+    examples = bench.annotations('example')
+    _, odd, last, _ = bench.annotate(
+        tag_disc(bench.id, (400, 400)),  # outside the image
+        dim,
+        tag_disc(bench.id, CENTRES[2], location=(1, 0, 0)),
+        tag_disc(bench.id, DIM[1], tags=['bad']),
+    )
+    bright = {one['_id'] for one in (*examples, last)}
+    bench.run_here(capsys, **{'Negative Tag': ['bad']})
+    made = {one['_id'] for one in bench.annotations('found')}
+    values = {
+        id: score['Similarity']
+        for id, value in bench.values().items()
+        for score in value.values()
+        if id not in made
+    }
+    assert values.keys() == {*bright, odd['_id']}
+    assert all(values[odd['_id']] < values[id] <= 1 for id in bright)
+
+
+def test_counts_at_neighbouring_thresholds_are_those_of_other_runs(
+    start_server, tmp_path, monkeypatch, capsys, caplog
+):
+    """Real nuclei, in two tiles; some of the objects are known."""
+    caplog.set_level('INFO', 'sam_fewshot')
+    monkeypatch.setenv('SAM_CHECKPOINT_DIR', str(REPOSITORY / 'models'))
+    image, labels = (one[None, :160, :240] for one in read_image())
+    write_dataset(tmp_path, 'cells', image[0], [make_layer(0, black=1, white=99.8)])
+    bench = Bench(start_server(tmp_path))
+    examples = choose_examples(labels, 5, 5)
+    bench.annotate(*(to_annotation(one, bench.id, 'example') for one in examples))
+    found, expected = {}, {}
+    for threshold in ('0.85', '0.9', '0.95'):
+        form = {'Similarity Threshold': threshold, 'Tile Size': 160, 'Min Mask Area': 30}
+        bench.run_here(capsys, tags=[threshold], **form)
+        summary = json.loads(caplog.messages[-1].removeprefix('job summary '))
+        found[threshold] = summary['uploaded'] + summary['known']
+        expected[threshold] = summary['found_at']
+    assert expected['0.9'] == found
+    assert found['0.9'] > found['0.95'] > 0
 
 
 def test_scores_without_a_place_bring_one_warning_and_every_outline(

@@ -303,37 +303,38 @@ ROWS = [(name, message, value) for name, message, values in BAD_FIELDS for value
 def test_bad_value_is_refused(name, message, value):
     with pytest.raises(JobError, match=pattern_of(message)) as caught:
         read_settings(make_params(**{name: value}))
-    assert show(value) in caught.value.message
+    if message not in (messages.NO_TRAINING_TAG, messages.NOT_LOCATIONS):  # this names a part only
+        assert show(value) in caught.value.message
     assert ('model' if name == 'Model' else name) in caught.value.message
 
 
 BAD_JOBS: list[tuple[Any, Message, str]] = [  # parameters, message, what the message contains
-    (None, messages.NO_PARAMETERS, 'None'),
-    ([], messages.NO_PARAMETERS, '[]'),
-    ('text', messages.NO_PARAMETERS, 'text'),
-    ({'workerInterface': None}, messages.NO_SETTINGS, 'None'),
-    ({'workerInterface': 'x'}, messages.NO_SETTINGS, 'x'),
-    (without('Training Tag'), messages.NO_TRAINING_TAG, 'None'),
-    (without('Model'), messages.UNKNOWN_MODEL, 'None'),
+    (None, messages.NO_PARAMETERS, ''),
+    ([], messages.NO_PARAMETERS, ''),
+    ('text', messages.NO_PARAMETERS, ''),
+    ({'workerInterface': None}, messages.NO_SETTINGS, ''),
+    ({'workerInterface': 'x'}, messages.NO_SETTINGS, ''),
+    (without('Training Tag'), messages.NO_TRAINING_TAG, ''),
+    (without('Model'), messages.UNKNOWN_MODEL, ': empty.'),
     ({**make_params(), 'tags': None}, messages.NOT_TAGS, 'tags'),
     (
         {**make_params(), 'channel': '0'},
         messages.NOT_AN_INDEX,
-        "The channel is not an index. Seen: '0'",
+        "The channel is not an index: '0'.",
     ),
     ({**make_params(), 'channel': -1}, messages.NOT_AN_INDEX, '-1'),
     ({**make_params(), 'channel': True}, messages.NOT_AN_INDEX, 'True'),
     (
         {**make_params(), 'tile': {'XY': 0.5}},
         messages.NOT_AN_INDEX,
-        'position in XY is not an index. Seen: 0.5',
+        'position in XY is not an index: 0.5.',
     ),
-    ({**make_params(), 'tile': None}, messages.NO_LOCATION, 'None'),
+    ({**make_params(), 'tile': None}, messages.NO_LOCATION, ''),
     ({**make_params(), 'connectTo': 'a'}, messages.CONNECTION_UNREADABLE, "'a'"),
     (
         {**make_params(), 'connectTo': {'tags': ['a'], 'channel': 'red'}},
         messages.NOT_AN_INDEX,
-        "channel of the connection is not an index. Seen: 'red'",
+        "channel of the connection is not an index: 'red'.",
     ),
     ({**make_params(), 'fewshotExamples': ['id']}, messages.SHARE_UNREADABLE, 'id'),
     ({**make_params(), 'fewshotExamples': {'id': 3}}, messages.SHARE_UNREADABLE, '3'),
