@@ -364,15 +364,15 @@ SCORES_NOT_SAVED = warning(
     'The property for the scores cannot be created or read, or the server failed.',
 )
 NOTHING_REPLACED = warning(
-    'Earlier results are not replaced. {reason}',
-    'Nothing is removed, because results are known by their scores. Objects that have an outline '
-    'are not added.',
-    "With 'replace earlier results', the scores of this run or of an earlier run cannot be stored. "
-    'Only an outline with scores is replaced.',
+    'Earlier results are not replaced, because no scores can be saved. Objects with an outline are '
+    'not added.',
+    '{reason}',
+    "Existing Outlines is 'replace earlier results', which recognizes results by their scores, but "
+    'the property for the scores cannot be created or read.',
 )
 RESULTS_NOT_REMOVED = warning(
-    'The earlier results of {location} were not removed. {reason}',
-    'The frame has old and new outlines. Run again with the same settings to remove the old ones.',
+    'The new outlines of {location} are saved. Run again to remove the earlier results.',
+    '{reason}',
     'The server refused to remove them or did not answer, or not every new outline was saved with '
     'its scores.',
 )
@@ -446,12 +446,16 @@ AT_ONCE = (NO_GPU, SPLIT, TIME_LIMIT)
 # change, then losses, then explanations.
 PRIORITY = (
     NOTHING_FOUND,
+    TAGS_OVERLAP,
+    MOSTLY_KNOWN,
+    NOTHING_REPLACED,
     THRESHOLD_LOW,
     EXAMPLES_OUTSIDE_LIMITS,
     OBJECTS_SMALL,
     AREAS_DIFFER,
     GRID_COARSE,
     EXAMPLES_SMALL_FOR_SOURCE,
+    RESULTS_NOT_REMOVED,
     OBJECT_REFUSED,
     SCORES_LOST,
     CONNECTIONS_LOST,

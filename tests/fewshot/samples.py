@@ -66,6 +66,8 @@ SAMPLES: dict[str, dict[str, object]] = {
     'ANNOTATIONS_UNSORTED': {'following': ID, 'last': ID},
     'NO_EXAMPLE': {'tags': "'nucleus example' or 'cell example of the second day'"},
     'NO_USABLE_EXAMPLE': {'reasons': REASONS},
+    'TAGS_OVERLAP': {'tags': "'nucleus example', 'cell example'", 'used': 1200, 'count': 1200},
+    'ONLY_RESULTS': {'tags': "'nucleus example', 'cell example'", 'count': 12_345},
     'EXAMPLES_SKIPPED': {'skipped': 17, 'count': 120, 'reasons': REASONS},
     'BOTH_TAGS': {'count': 120, 'places': '; '.join(3 * [LOCATION])},
     'EXAMPLES_CHANGED': {'gone': 120, 'count': 1200, 'changed': 120},
@@ -83,6 +85,9 @@ SAMPLES: dict[str, dict[str, object]] = {
         '0.85, 4345 like a counter-example. Highest similarity: 0.94. Lower Similarity Threshold.',
     },
     'THRESHOLD_LOW': {'threshold': 0.55, 'proposed': 0.841, 'lowest': 0.9012, 'highest': 0.9634},
+    'MOSTLY_KNOWN': {'known': 123_456, 'found': 123_456},
+    'NOTHING_REPLACED': {'reason': REASON},
+    'RESULTS_NOT_REMOVED': {'location': LOCATION, 'reason': REASON},
     'AREAS_DIFFER': {
         'removed': 12_345,
         'count': 123_456,
