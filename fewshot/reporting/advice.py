@@ -9,7 +9,7 @@ from fewshot import messages
 from fewshot.geometry import CutMask, has_allowed_area
 from fewshot.reporting.forecast import describe_seconds
 from fewshot.reporting.reporter import Reporter
-from fewshot.reporting.state import JobState
+from fewshot.reporting.state import Counts, JobState
 from fewshot.settings import MAX_MASK_AREA, MAX_POINTS_PER_SIDE, MIN_POINTS_PER_SIDE
 
 # Widths of objects in pixels of the model's input. 32 are two cells of the feature grid. SAM rarely
@@ -234,3 +234,10 @@ def advise_on_threshold(
             lowest=min(examples),
             highest=max(examples),
         )
+
+
+def advise_on_existing(counts: Counts, reporter: Reporter) -> None:
+    """Warn when more than half of the objects found were not added, as the server has them."""
+    found = counts.kept - counts.duplicates
+    if 2 * counts.known > found:
+        reporter.warn(messages.MOSTLY_KNOWN, known=counts.known, found=found)

@@ -112,7 +112,8 @@ def test_second_run_adds_nothing_without_output_tags(bench, capsys):
     bench.run_here(capsys, tags=())
     assert [one for one in bench.annotations() if not one['tags']] == first
     assert bench.last.startswith('0 objects in 1 frame')
-    assert not bench.of('warning')
+    (warning,) = bench.of('warning')
+    assert 'have an outline already' in warning['warning']
 
 
 def test_a_job_that_died_is_completed_by_starting_it_again(bench, capsys):

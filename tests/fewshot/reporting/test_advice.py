@@ -12,6 +12,7 @@ from fewshot.geometry import Box, CutMask, has_allowed_area
 from fewshot.reporting.advice import (
     advise_on_areas,
     advise_on_coarse_grid,
+    advise_on_existing,
     advise_on_fine_grid,
     advise_on_limits,
     advise_on_size,
@@ -248,4 +249,16 @@ def test_threshold_that_removes_nothing_is_warned_of(page, examples, below, thre
 def test_threshold_is_not_judged_without_candidates(page):
     state = JobState([], Stopwatch(lambda: 0.0))
     advise_on_threshold(0.5, [0.96, 0.9, 0.95], state, page.reporter())
+    assert page.warnings == []
+
+
+@pytest.mark.parametrize(('known', 'is_warned'), [(3, False), (4, True), (6, True), (0, False)])
+def test_known_objects_are_warned_of(page, known, is_warned):
+    advise_on_existing(Counts(kept=8, duplicates=2, known=known), page.reporter())
+    expected = messages.MOSTLY_KNOWN.fill(known=known, found=6)
+    assert page.warnings == ([expected] if is_warned else [])
+
+
+def test_nothing_found_is_not_known(page):
+    advise_on_existing(Counts(), page.reporter())
     assert page.warnings == []
