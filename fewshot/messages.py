@@ -280,7 +280,7 @@ BOTH_TAGS = Message(
     'A polygon cannot be an example and a counter-example.',
 )
 EXAMPLES_CHANGED = Message(
-    'Of {count} examples, {gone} were deleted and {changed} changed since the batch was started.',
+    'The examples have changed since the batch was started (deleted: {gone}, edited: {changed}).',
     'Start the whole batch again. Its other jobs learned from the examples as they were.',
     'Somebody edited or deleted examples before a job of the batch started.',
 )
@@ -418,8 +418,8 @@ PRIORITY = (
     NOTHING_FOUND,
     THRESHOLD_LOW,
     EXAMPLES_OUTSIDE_LIMITS,
-    OBJECTS_SMALL,
     AREAS_DIFFER,
+    OBJECTS_SMALL,
     GRID_COARSE,
     EXAMPLES_SMALL_FOR_SOURCE,
     OBJECT_REFUSED,
@@ -429,9 +429,9 @@ PRIORITY = (
     NO_TAGS,
     SCORES_NOT_SAVED,
     TIME_LIMIT,
-    GRID_FINE,
     NO_GPU,
     SPLIT,
+    GRID_FINE,
     JOBS_NOT_STARTED,
     TOO_MANY_EXAMPLES_TO_SPLIT,
     NO_VISIBLE_LAYER,

@@ -135,7 +135,5 @@ def keep_shared_examples(
     gone = [one for one in digests if one not in found]
     changed = [one for one in digests if one in found and digest(found[one]) != digests[one]]
     if gone or changed:
-        raise messages.EXAMPLES_CHANGED.error(
-            gone=len(gone), count=len(digests), changed=len(changed)
-        )
+        raise messages.EXAMPLES_CHANGED.error(gone=len(gone), changed=len(changed))
     return [found[one] for one in digests]

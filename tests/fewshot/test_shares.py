@@ -151,7 +151,7 @@ def test_later_examples_are_ignored():
 def test_changed_examples_are_refused(now, gone, changed):
     with pytest.raises(JobError) as caught:
         keep_shared_examples(now, digest_examples(EXAMPLES))
-    text, _ = messages.EXAMPLES_CHANGED.fill(gone=gone, count=2, changed=changed)
+    text, _ = messages.EXAMPLES_CHANGED.fill(gone=gone, changed=changed)
     assert caught.value.message == text
 
 
