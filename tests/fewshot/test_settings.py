@@ -29,6 +29,7 @@ from tests.worker import make_params
 
 pytestmark = pytest.mark.usefixtures('small_model_folder')
 
+# The eleven fields of the specification, and five others.
 FORM = [  # name, type, default, (min, max, step)
     ('Training Tag', 'tags', None, None),
     ('Negative Tag', 'tags', None, None),
