@@ -148,12 +148,8 @@ def run_job(
 
     # 4. Finish
     if settings.existing == SKIP and existing.has_others:
-        advice.advise_on_existing(state.counts, reporter)
-    advice.advise_on_limits(
-        lesson.areas, settings.min_area, settings.max_area, state.uploaded_areas, reporter
-    )
-    advice.advise_on_fine_grid(lesson.smallest, settings.points_per_side, state, reporter)
-    finish(state, lesson, settings.threshold, reporter)
+        advice.advise_on_existing(settings.threshold, state, reporter)
+    finish(state, lesson, settings, reporter)
 
 
 # 1. Prepare
@@ -389,7 +385,7 @@ def report_learning(reporter: Reporter, done: int, new: int, total: int, share: 
 # 4. Finish
 
 
-def finish(state: JobState, lesson: Lesson, threshold: float, reporter: Reporter) -> None:
+def finish(state: JobState, lesson: Lesson, settings: Settings, reporter: Reporter) -> None:
     """Warn about the result, and show the last message.
 
     Raises
@@ -397,17 +393,18 @@ def finish(state: JobState, lesson: Lesson, threshold: float, reporter: Reporter
     JobError
         Frames failed.
     """
+    similarities = lesson.prototype.example_similarities
     if state.counts.kept:
-        advice.advise_on_threshold(
-            threshold, lesson.prototype.example_similarities, state, reporter
-        )
+        advice.advise_on_threshold(settings.threshold, similarities, state, reporter)
     else:
         reporter.warn(
             messages.NOTHING_FOUND,
             frames=count(state.counts.frames, 'frame'),
-            explanation=state.explain_nothing(threshold),
+            explanation=state.explain_nothing(settings.threshold),
         )
-    state.raise_failures()
-    reporter.finish(
-        state.describe_found(), state.describe_result(lesson.prototype.example_similarities)
+    advice.advise_on_limits(
+        lesson.areas, settings.min_area, settings.max_area, state.uploaded_areas, reporter
     )
+    advice.advise_on_fine_grid(lesson.smallest, settings.points_per_side, state, reporter)
+    state.raise_failures()
+    reporter.finish(state.describe_found(), state.describe_result(similarities))

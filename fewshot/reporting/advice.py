@@ -9,7 +9,7 @@ from fewshot import messages
 from fewshot.geometry import CutMask, has_allowed_area
 from fewshot.reporting.forecast import describe_seconds
 from fewshot.reporting.reporter import Reporter
-from fewshot.reporting.state import Counts, JobState
+from fewshot.reporting.state import JobState
 from fewshot.settings import MAX_MASK_AREA, MAX_POINTS_PER_SIDE, MIN_POINTS_PER_SIDE
 
 # Widths of objects in pixels of the model's input. 32 are two cells of the feature grid. SAM rarely
@@ -237,8 +237,14 @@ def advise_on_threshold(
         )
 
 
-def advise_on_existing(counts: Counts, reporter: Reporter) -> None:
-    """Warn when more than half of the objects found were not added, as the server has them."""
-    found = counts.kept - counts.duplicates
-    if 2 * counts.known > found:
-        reporter.warn(messages.MOSTLY_KNOWN, known=counts.known, found=found)
+def advise_on_existing(threshold: float, state: JobState, reporter: Reporter) -> None:
+    """Warn when more than half of the objects found were not added, as the server has them.
+
+    Parameters
+    ----------
+    threshold : float
+        One of the thresholds for which the state counts objects.
+    """
+    found = state.found_at[threshold]
+    if 2 * state.counts.known > found:
+        reporter.warn(messages.MOSTLY_KNOWN, known=state.counts.known, found=found)

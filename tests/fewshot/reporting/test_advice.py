@@ -254,11 +254,15 @@ def test_threshold_is_not_judged_without_candidates(page):
 
 @pytest.mark.parametrize(('known', 'is_warned'), [(3, False), (4, True), (6, True), (0, False)])
 def test_known_objects_are_warned_of(page, known, is_warned):
-    advise_on_existing(Counts(kept=8, duplicates=2, known=known), page.reporter())
+    state = JobState([], Stopwatch(lambda: 0.0), thresholds=[0.8, 0.85])
+    state.note_found([0.82, 0.84, *[0.9] * 6])
+    state.note_uploaded(Counts(known=known), [])
+    advise_on_existing(0.85, state, page.reporter())
     expected = messages.MOSTLY_KNOWN.fill(known=known, found=6)
     assert page.warnings == ([expected] if is_warned else [])
 
 
 def test_nothing_found_is_not_known(page):
-    advise_on_existing(Counts(), page.reporter())
+    state = JobState([], Stopwatch(lambda: 0.0), thresholds=[0.85])
+    advise_on_existing(0.85, state, page.reporter())
     assert page.warnings == []
