@@ -163,7 +163,7 @@ def test_when_nothing_is_found_a_warning_says_what_removed_it(grid):
     assert not grid.annotations('none')
     (warning,) = by_threshold.of('warning')
     counts = re.match(
-        r'(\d+) candidates: (?:(\d+) outside the area limits, )?(\d+) less similar than 1\. '
+        r'(\d+) candidates?: (?:(\d+) outside the area limits, )?(\d+) less similar than 1\. '
         r'Highest similarity: ([01]\.\d+)\.',
         warning['info'],
     )
@@ -174,7 +174,7 @@ def test_when_nothing_is_found_a_warning_says_what_removed_it(grid):
     warning, examples = by_area.of('warning')
     assert '2 of 2 examples are outside Min and Max Mask Area' in examples['warning']
     counts = re.match(
-        r'(\d+) candidates: (\d+) outside the area limits\. Change the area limits\.',
+        r'(\d+) candidates?: (\d+) outside the area limits\. Change the area limits\.',
         warning['info'],
     )
     assert counts
