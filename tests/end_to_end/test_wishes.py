@@ -375,5 +375,5 @@ def test_tiles_that_are_too_small_for_the_examples_are_refused(wide, capsys):
     with pytest.raises(JobError, match='Tile Size 40 is too small'):
         wide.run_here(capsys, **{'Tile Size': 40})
     (error,) = wide.of('error')
-    assert 'the largest is' in error['error']
+    assert 'the largest example is' in error['error']
     assert 'Enter ' in error['info']
