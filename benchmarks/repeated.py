@@ -102,7 +102,7 @@ def compare(
     """Run twice, print the costs, and return both runs and whether a fresh run finds the same."""
     runs = []
     for tag, threshold in zip(('first', 'second'), THRESHOLDS, strict=True):
-        changes: dict[str, Any] = {'Similarity Threshold': threshold, 'Save Scores': True}
+        changes: dict[str, Any] = {'Similarity Threshold': threshold}
         params = lab.describe_job(points, tag, **changes)
         if environment:
             params['workerInterface']['Model'] = json.loads(environment[RANDOM])['name']

@@ -8,13 +8,13 @@ import numpy as np
 import entrypoint
 from annotation_client.utils import sendError, sendProgress, sendWarning
 from benchmarks.findings import Findings
-from fewshot.geometry import CutMask
+from fewshot.geometry import CutMask, has_allowed_area
 from fewshot.job import run_job
 from fewshot.matching.prototype import learn_prototype, measure_similarities
 from fewshot.reporting.reporter import Reporter
 from fewshot.reporting.state import Stopwatch
 from fewshot.sam import segmenter as sam  # loaded before time counts
-from fewshot.sam.candidates import Candidate, has_allowed_area
+from fewshot.sam.candidates import Candidate
 from fewshot.sam.cleaning import clean_mask, select_cleaned
 from fewshot.server import Server
 from fewshot.settings import Settings, read_settings
@@ -108,6 +108,6 @@ def select_candidates(watched: WatchedSegmenter, settings: Settings) -> dict[int
     """
     limits = settings.min_area, settings.max_area
     cleaned = [clean_mask(one, watched.shape, settings.min_area) for one in watched.proposed]
-    allowed = [number for number, one in enumerate(cleaned) if has_allowed_area(one, *limits)]
+    allowed = [number for number, one in enumerate(cleaned) if has_allowed_area(one.area, *limits)]
     distinct = select_cleaned(watched.proposed, cleaned, settings.checkpoint.box_nms_thresh)
     return {allowed.index(number): cleaned[number] for number in distinct if number in allowed}

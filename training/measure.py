@@ -21,8 +21,8 @@ from torchvision.ops import nms
 
 from demo.dataset import BLACK, WHITE, cut, read_image
 from demo.scoring import match_iou
+from fewshot.geometry import has_allowed_area
 from fewshot.images.layers import Layer, merge_channel
-from fewshot.sam.candidates import has_allowed_area
 from fewshot.sam.checkpoints import VIT_MINI
 from fewshot.sam.cleaning import clean_mask
 from fewshot.sam.features import encode_image_with_sam1
@@ -123,9 +123,7 @@ def propose_all(predictor: SamPredictor, rgb: np.ndarray, labels: np.ndarray) ->
         report=lambda share: None,
     )
     cleaned = [clean_mask(one, rgb.shape, SMALLEST) for one in proposed]
-    proposed = [
-        candidate for candidate in cleaned if has_allowed_area(candidate, SMALLEST, LARGEST)
-    ]
+    proposed = [one for one in cleaned if has_allowed_area(one.area, SMALLEST, LARGEST)]
     objects = masks_of(labels)
     iou = np.zeros((len(proposed), len(objects)))
     for row, candidate in enumerate(proposed):

@@ -23,22 +23,6 @@ class Candidate:
         return unpack_mask(self.bits, self.box.width)
 
 
-def has_allowed_area(candidate: Candidate, min_area: int, max_area: int) -> bool:
-    """Decide whether the area of a candidate lies within limits.
-
-    Parameters
-    ----------
-    candidate : Candidate
-    min_area, max_area : int
-        Limits, included, pixels. There is no upper limit if `max_area` is 0.
-
-    Returns
-    -------
-    bool
-    """
-    return candidate.area >= min_area and (not max_area or candidate.area <= max_area)
-
-
 def pack_mask(mask: np.ndarray) -> np.ndarray:
     """Pack eight pixels of a row into each byte.
 

@@ -135,8 +135,9 @@ class StoringSegmenter:
         used = {digest: vectors[digest] for digest in digests}
         if entry.is_changed:
             self._background.submit(self._save, entry.key, entry.record, used)
-        found = [used[digest] for digest in digests]
-        return np.array(found, np.float32).reshape(len(found), self._checkpoint.channels)
+        if not digests:
+            return np.empty((0, self._checkpoint.channels), np.float32)
+        return np.stack([used[digest] for digest in digests])
 
     def _entry(self, rgb: np.ndarray) -> Entry:
         """Return the entry of a frame that was fetched."""
@@ -157,7 +158,7 @@ class StoringSegmenter:
         self._store.save(key, content)
 
 
-def name_description(whole_frame: bool, occupancy: float, precision: str) -> str:
+def name_description(whole_frame: bool, occupancy: float, precision: str, hardware: str) -> str:
     """Return the name of a way in which objects are described.
 
     Parameters
@@ -166,14 +167,18 @@ def name_description(whole_frame: bool, occupancy: float, precision: str) -> str
         Whether the features are those of the whole frame.
     occupancy : float
         Share of its crop that an object fills. It has no effect on features of the whole frame.
-    precision : str
+    precision : {'float32', 'bfloat16'}
         Type in which the model multiplies.
+    hardware : str
+        From `hardware.name_hardware`. It decides what bfloat16 means, so vectors of different
+        precisions are never compared.
 
     Examples
     --------
-    >>> name_description(False, 0.2, 'float32')
+    >>> name_description(False, 0.2, 'float32', 'NVIDIA H100')
     'object crops, 0.2, float32'
-    >>> name_description(True, 0.2, 'float32')
-    'whole frame, float32'
+    >>> name_description(True, 0.2, 'bfloat16', 'NVIDIA H100')
+    'whole frame, bfloat16 on NVIDIA H100'
     """
-    return f'whole frame, {precision}' if whole_frame else f'object crops, {occupancy}, {precision}'
+    source = 'whole frame' if whole_frame else f'object crops, {occupancy}'
+    return f'{source}, {precision}' + f' on {hardware}' * (precision != 'float32')

@@ -18,6 +18,7 @@ import entrypoint
 from fewshot.errors import JobError
 from fewshot.geometry import CutMask
 from fewshot.sam.candidates import Candidate
+from fewshot.settings import EXACT, FAST, FASTEST, KEEP, SKIP
 from fewshot.store.files import ITEM, SWITCH
 from tests.datasets import make_layer, write_dataset
 from tests.end_to_end import test_faults
@@ -26,7 +27,7 @@ from tests.end_to_end.test_job import Lab
 from tests.worker import REPOSITORY, make_params
 
 run = test_faults.run  # a fixture
-SETTINGS = {'Min Mask Area': 30, 'Similarity Threshold': 0.3, 'Duplicates': 'keep'}
+SETTINGS = {'Min Mask Area': 30, 'Similarity Threshold': 0.3, 'Existing Outlines': KEEP}
 TILE = 128  # the part of the nuclei image, pixels
 EXAMPLES = {'example': [(20, 20), (60, 70)], 'more': [(90, 30)], 'bad': [(30, 100)]}
 RADIUS = 9
@@ -37,14 +38,14 @@ FREE: dict[str, list] = {
     'Min Mask Area': [30, 50, 100, 300],
     'Max Mask Area': [0, 900, 3000],
     'Smoothing': [0, 0.3, 2],
-    'Duplicates': ['keep', 'skip'],
+    'Existing Outlines': [KEEP, SKIP],
 }
 COSTLY: dict[str, list] = {
     **FREE,
     'Min Mask Area': [0, 10, 30, 100, 300],
     'Target Occupancy': [0.1, 0.2, 0.4],
     'Points per side': [16, 20],
-    'Feature Source': ['object crops', 'whole frame'],
+    'Speed': [EXACT, FAST, FASTEST],
     'Training Tag': [['example'], ['example', 'more'], ['more']],
     'Negative Tag': [[], ['bad']],
     'Tile Size': [0, 100],
@@ -171,7 +172,7 @@ def test_later_run_computes_only_what_is_missing(nuclei):
         {'Max Mask Area': 900},
         {'Min Mask Area': 300, 'Max Mask Area': 3000},
         {'Smoothing': 2},
-        {'Duplicates': 'skip'},
+        {'Existing Outlines': SKIP},
     ):
         nuclei.run_here(**changes)
         assert nuclei.loaded == [], changes
@@ -235,10 +236,10 @@ def test_later_process_does_not_import_torch(nuclei, monkeypatch):
 
     uses_torch, infos = start('first')
     assert uses_torch
-    assert 'Using proposals from an earlier run' not in infos
+    assert 'using proposals from an earlier run' not in infos
     uses_torch, infos = start('second', **{'Similarity Threshold': 0.7, 'Min Mask Area': 60})
     assert not uses_torch
-    assert 'Using proposals from an earlier run' in infos
+    assert 'using proposals from an earlier run' in infos
     assert nuclei.annotations('second')
 
 
@@ -314,7 +315,7 @@ def test_killed_job_leaves_nothing_that_harms(start_server, tmp_path, monkeypatc
     )
     dataset_id = server.datasets['cells']
     server.client.post('upenn_annotation/multiple', json=[outline_example(dataset_id)])
-    params = make_params(**{'Batch XY': 'all', 'Duplicates': 'skip', 'Min Mask Area': 0})
+    params = make_params(**{'Batch XY': 'all', 'Existing Outlines': SKIP, 'Min Mask Area': 0})
     monkeypatch.setenv('SAM_CHECKPOINT_DIR', str(REPOSITORY / 'models'))
 
     def start(running: Any) -> subprocess.Popen:

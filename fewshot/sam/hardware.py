@@ -1,0 +1,47 @@
+"""The processor and the GPU of this machine, as Linux lists them.
+
+This module does not need torch.
+"""
+
+from pathlib import Path
+
+PROC = Path('/proc')
+
+
+def has_processor_bfloat16(cpu_info: Path = PROC / 'cpuinfo') -> bool:
+    """Return whether the processor multiplies bfloat16 in hardware.
+
+    Parameters
+    ----------
+    cpu_info : Path
+        The file in which Linux lists what the processor can do.
+    """
+    flags = cpu_info.read_text() if cpu_info.exists() else ''
+    return 'avx512_bf16' in flags or 'amx_bf16' in flags
+
+
+def name_hardware(proc: Path = PROC, devices: Path = Path('/dev')) -> str:
+    """Return a name that two machines share only if bfloat16 means the same on both.
+
+    Parameters
+    ----------
+    proc, devices : Path
+        The folders `/proc` and `/dev`. NVIDIA's driver lists its GPUs there.
+
+    Returns
+    -------
+    str
+        The models of the GPUs, or whether the processor has bfloat16.
+    """
+    models = set()
+    for file in proc.glob('driver/nvidia/gpus/*/information'):
+        for line in file.read_text().splitlines():
+            key, _, value = line.partition(':')
+            if key == 'Model':
+                models.add(value.strip())
+    if models:
+        return ', '.join(sorted(models))
+    if any(devices.glob('nvidia[0-9]*')):
+        return 'GPU'
+    has_bfloat16 = has_processor_bfloat16(proc / 'cpuinfo')
+    return f'processor {"with" if has_bfloat16 else "without"} bfloat16'
