@@ -182,15 +182,30 @@ CHECKPOINT_SIZE = Message(
     'The download was incomplete, or the file is another one.',
 )
 CHECKPOINT_DAMAGED = Message(
-    'The checkpoint file of {model} is damaged, or another file. Read: {path}, SHA-256 {seen}, '
+    'The checkpoint file of {model} is damaged, or another file. Read: {path}, {algorithm} {seen}, '
     'expected {expected}.',
     'Download the file again.',
     'The bytes of the file are not those of the checkpoint.',
 )
 CHECKPOINT_WRONG = Message(
     'The checkpoint file does not hold the weights of {model}. Read: {path}.',
-    'Download the file again and compare its SHA-256 with {expected}.',
+    'Download the file again and compare its checksum with {expected}.',
     'The file is a checkpoint of another model.',
+)
+DOWNLOAD_REFUSED = Message(
+    'The server answered {status} {reason} to the request for {url}.',
+    'Check the address, or copy the file into the folder by hand.',
+    'The file has another address now, or a proxy refuses it.',
+)
+DOWNLOAD_LOST = Message(
+    'The download of {url} ended early: {reason}',
+    'Start it again. It goes on after the {done:,} bytes that have arrived.',
+    'The connection failed several times and no byte arrived in between.',
+)
+DOWNLOAD_NOT_WRITTEN = Message(
+    'The file {path} cannot be written: {reason}.',
+    'Make space on the disk, or make the folder writable. Then start the download again.',
+    'The disk is full, or the folder belongs to another user.',
 )
 NO_GPU = warning(
     'No GPU was found.',
