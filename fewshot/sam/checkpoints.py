@@ -105,64 +105,51 @@ VIT_B = replace(
     url=f'{SAM_FILES}sam_vit_b_01ec64.pth',
 )
 
+# SAM, trained further by Archit et al., "Segment Anything for Microscopy", Nature Methods 22, 2025.
+# The thresholds are SAM's, which are also the defaults of micro-sam's mask generator.
 
-def micro_sam(base: Checkpoint, name: str, title: str, place: str, xxh128: str) -> Checkpoint:
-    """Return a checkpoint of micro-sam: SAM, trained further with microscopy.
-
-    The thresholds are SAM's, which are also the defaults of micro-sam's mask generator.
-
-    Parameters
-    ----------
-    base : Checkpoint
-        A checkpoint of SAM with a model of the same size.
-    name, title : str
-    place : str
-        Where the file is, below `MICRO_SAM_FILES`.
-    xxh128 : str
-
-    References
-    ----------
-    Archit et al., "Segment Anything for Microscopy", Nature Methods 22, 2025
-    """
-    return replace(
-        base,
-        name=name,
-        title=title,
-        size=None,
-        sha256=None,
-        xxh128=xxh128,
-        url=f'{MICRO_SAM_FILES}{place}',
-        suffix='.pt',
-    )
-
-
-VIT_L_LM = micro_sam(
+VIT_L_LM = replace(
     VIT_L,
-    'vit_l_lm',
-    'micro-sam ViT-L for light microscopy, 312 million parameters',
-    'idealistic-rat/1.2/files/vit_l.pt',
-    '017f20677997d628426dec80a8018f9d',
+    name='vit_l_lm',
+    title='micro-sam ViT-L for light microscopy, 312 million parameters',
+    size=None,
+    sha256=None,
+    xxh128='017f20677997d628426dec80a8018f9d',
+    url=f'{MICRO_SAM_FILES}idealistic-rat/1.2/files/vit_l.pt',
+    suffix='.pt',
 )
-VIT_B_LM = micro_sam(
+
+VIT_B_LM = replace(
     VIT_B,
-    'vit_b_lm',
-    'micro-sam ViT-B for light microscopy, 94 million parameters',
-    'diplomatic-bug/1.2/files/vit_b.pt',
-    'fe9252a29f3f4ea53c15a06de471e186',
+    name='vit_b_lm',
+    title='micro-sam ViT-B for light microscopy, 94 million parameters',
+    size=None,
+    sha256=None,
+    xxh128='fe9252a29f3f4ea53c15a06de471e186',
+    url=f'{MICRO_SAM_FILES}diplomatic-bug/1.2/files/vit_b.pt',
+    suffix='.pt',
 )
-VIT_L_EM = micro_sam(
+
+VIT_L_EM = replace(
     VIT_L,
-    'vit_l_em_organelles',
-    'micro-sam ViT-L for electron microscopy, 312 million parameters',
-    'humorous-crab/1.2/files/vit_l.pt',
-    '810b084b6e51acdbf760a993d8619f2d',
+    name='vit_l_em_organelles',
+    title='micro-sam ViT-L for electron microscopy, 312 million parameters',
+    size=None,
+    sha256=None,
+    xxh128='810b084b6e51acdbf760a993d8619f2d',
+    url=f'{MICRO_SAM_FILES}humorous-crab/1.2/files/vit_l.pt',
+    suffix='.pt',
 )
-VIT_B_EM = micro_sam(
+
+VIT_B_EM = replace(
     VIT_B,
-    'vit_b_em_organelles',
-    'micro-sam ViT-B for electron microscopy, 94 million parameters',
-    'noisy-ox/1.2/files/vit_b.pt',
-    'f3bf2ed83d691456bae2c3f9a05fb438',
+    name='vit_b_em_organelles',
+    title='micro-sam ViT-B for electron microscopy, 94 million parameters',
+    size=None,
+    sha256=None,
+    xxh128='f3bf2ed83d691456bae2c3f9a05fb438',
+    url=f'{MICRO_SAM_FILES}noisy-ox/1.2/files/vit_b.pt',
+    suffix='.pt',
 )
 
 VIT_MINI = Checkpoint(
@@ -186,8 +173,13 @@ VIT_MINI = Checkpoint(
 KNOWN = {
     checkpoint.name: checkpoint
     for checkpoint in (
-        *(VIT_H, VIT_L, VIT_B),
-        *(VIT_L_LM, VIT_B_LM, VIT_L_EM, VIT_B_EM),
+        VIT_H,
+        VIT_L,
+        VIT_B,
+        VIT_L_LM,
+        VIT_B_LM,
+        VIT_L_EM,
+        VIT_B_EM,
         VIT_MINI,
     )
 }

@@ -59,7 +59,7 @@ def download(url: str, path: str, *, sleep: Callable[[float], None] = time.sleep
 
 
 def count_bytes(path: str) -> int:
-    """Return the size of a file, 0 if there is none."""
+    """Return the size of a file, 0 if it does not exist."""
     return os.path.getsize(path) if os.path.exists(path) else 0
 
 
