@@ -7,6 +7,7 @@ settings ─▶ frames ─┬─▶ tagged polygons ─▶ masks ─▶ crops �
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -24,16 +25,17 @@ from fewshot.images.frames import FrameLoader
 from fewshot.images.layers import choose_layers
 from fewshot.images.metadata import axis_length
 from fewshot.matching.examples import Examples, cut_examples, list_reasons, sort_examples
-from fewshot.matching.prototype import Prototype, learn_prototype
+from fewshot.matching.prototype import Prototype, learn_prototype, list_thresholds
 from fewshot.reporting import advice
 from fewshot.reporting.reporter import Reporter
 from fewshot.reporting.state import JobState, Stopwatch, count
 from fewshot.results.existing import Outlines, list_existing
-from fewshot.results.scores import ScoresNotSavedError, prepare_property
+from fewshot.results.scores import ScoresNotSavedError, prepare_property, save_example_scores
 from fewshot.results.uploads import Uploader, UploadOptions
+from fewshot.sam.checkpoints import list_present
 from fewshot.search import LEARNING_SHARE, Delivery, FrameSearch, search_batch
 from fewshot.server import READ, Server, id_of
-from fewshot.settings import Settings
+from fewshot.settings import KEEP, Settings
 from fewshot.shares import Shares, keep_shared_examples, start_shares
 
 if TYPE_CHECKING:  # imports torch, which a job loads after its settings and examples are checked
@@ -96,12 +98,24 @@ def run_job(
         every = [*tagged.examples, *tagged.counter_examples]
         shares = start_shares(server, params, settings.jobs, locations, every, reporter)
     existing: Outlines = {}
-    if settings.skip_duplicates:
+    if settings.existing != KEEP:
+        reporter.progress(0.0, 'Reading existing outlines', '')
         existing = list_existing(server, shares.own, settings.tags, settings.training_tags)
-    state = JobState(shares.own, stopwatch, shares.other_jobs)
+    thresholds = list_thresholds(settings.threshold)
+    state = JobState(shares.own, stopwatch, shares.other_jobs, thresholds)
     reporter.note_state(state.describe())
+    if not segmenter.uses_gpu:
+        advice.advise_on_cpu(
+            settings.checkpoint,
+            list_present(),
+            len(state.locations) * len(examples.boxes),
+            settings.points_per_side,
+            settings.whole_frame,
+            measure_smallest(examples, image.tiles, segmenter.input_size),
+            reporter,
+        )
 
-    with ThreadPoolExecutor(1) as background:  # one thread, as one connection is enough
+    with state.logging_summary(), ThreadPoolExecutor(1) as background:  # for one connection
         tiles = [Tile(location, box) for location in state.locations for box in examples.boxes]
         loader = FrameLoader(
             image, server.dataset_id, layers, background, planned=[*examples.by_tile, *tiles]
@@ -110,8 +124,15 @@ def run_job(
         # 2. Learn
         with stopwatch.time('prototype'):
             lesson = learn(loader, examples, segmenter, settings, reporter)
+        state.examples = lesson.examples
+        property_id = uploader.options.property_id
+        if property_id is not None and settings.share_examples is None:
+            similarities = lesson.prototype.example_similarities
+            save_example_scores(server, property_id, lesson.ids, similarities)
 
         # 3. Search, and upload what was found in the background
+        if len(state.locations) > 1:  # a long batch: one warning does not wait for its end
+            reporter.show_warnings(1)
         search = FrameSearch(
             segmenter, lesson.prototype, settings.threshold, settings.min_area, settings.max_area
         )
@@ -120,6 +141,10 @@ def run_job(
         search_batch(loader, tiles, frame_shape, search, delivery, state, reporter)
 
     # 4. Finish
+    advice.advise_on_limits(
+        lesson.areas, settings.min_area, settings.max_area, state.uploaded_areas, reporter
+    )
+    advice.advise_on_fine_grid(lesson.smallest, settings.points_per_side, state, reporter)
     finish(state, lesson, settings.threshold, reporter)
 
 
@@ -149,6 +174,24 @@ def check_channel(channel: int, metadata: Mapping) -> None:
     channels = axis_length(metadata, 'C')
     if channel >= channels:
         raise messages.CHANNEL_OUTSIDE.error(channel=channel + 1, channels=channels)
+
+
+def measure_smallest(examples: Examples, metadata: Mapping, input_size: int) -> float:
+    """Return the longer side of the smallest example, in pixels of the model's input.
+
+    Parameters
+    ----------
+    examples : Examples
+    metadata : Mapping
+        The metadata of the dataset's image.
+    input_size : int
+        Side of the model's input, pixels.
+    """
+    tile = examples.boxes[0]
+    side = max(tile.height, tile.width) if tile else max(metadata['sizeY'], metadata['sizeX'])
+    polygons = [one for some in examples.by_tile.values() for one in some if not one.is_counter]
+    sides = [max(one.box.height, one.box.width) for one in polygons if one.box]
+    return input_size / side * min(sides, default=0)
 
 
 class Tagged(NamedTuple):
@@ -188,18 +231,18 @@ def choose_upload_options(server: Server, settings: Settings, reporter: Reporter
     Warn if scores cannot be saved, or if a later run could not recognize the annotations.
     """
     property_id = None
-    if settings.save_scores:
-        try:
-            property_id = prepare_property(server)
-        except (HttpError, ScoresNotSavedError) as error:
-            reporter.warn(messages.SCORES_NOT_SAVED, reason=error)
-    if settings.skip_duplicates and not settings.tags and property_id is None:
+    try:
+        property_id = prepare_property(server)
+    except (HttpError, ScoresNotSavedError) as error:
+        reporter.warn(messages.SCORES_NOT_SAVED, reason=error)
+    if settings.existing != KEEP and not settings.tags and property_id is None:
         reporter.warn(messages.NO_TAGS)
     return UploadOptions(
+        threshold=settings.threshold,
         tags=settings.tags,
         channel=settings.channel,
         smoothing=settings.smoothing,
-        skip_duplicates=settings.skip_duplicates,
+        skip_duplicates=settings.existing != KEEP,
         property_id=property_id,
         connect_to=settings.connect_to,
     )
@@ -209,10 +252,26 @@ def choose_upload_options(server: Server, settings: Settings, reporter: Reporter
 
 
 class Lesson(NamedTuple):
-    """The prototype, and the number of examples that were used."""
+    """What the examples show.
+
+    Attributes
+    ----------
+    prototype : Prototype
+    examples : int
+        Number of examples that were used.
+    ids : list of str
+        Of their annotations.
+    areas : list of int
+        Of the examples, pixels.
+    smallest : float
+        Area of the smallest example as a fraction of its frame or tile.
+    """
 
     prototype: Prototype
     examples: int
+    ids: list[str]
+    areas: list[int]
+    smallest: float
 
 
 def learn(
@@ -234,7 +293,10 @@ def learn(
     vectors: list[np.ndarray] = []
     is_counter: list[bool] = []
     objects: list[CutMask] = []
+    ids: list[str] = []
+    smallest = 1.0
     scale = np.inf  # smallest number of pixels of the model's input per pixel of a frame
+    report_learning(reporter, 0, 0, total, 0.0)
     for tile, coming in loader.load_ahead(examples.by_tile):
         rgb = coming.result()
         cut = cut_examples(examples.by_tile[tile], tile, rgb.shape)
@@ -242,9 +304,11 @@ def learn(
         report = partial(report_learning, reporter, len(is_counter), len(cut.objects), total)
         vectors.append(segmenter.describe(rgb, cut.objects, report))
         is_counter += cut.is_counter
-        objects += [
-            one for one, counter in zip(cut.objects, cut.is_counter, strict=True) if not counter
-        ]
+        for one, id, counter in zip(cut.objects, cut.ids, cut.is_counter, strict=True):
+            if not counter:
+                objects.append(one)
+                ids.append(id)
+                smallest = min(smallest, one.mask.sum() / math.prod(rgb.shape[:2]))
         scale = min(scale, segmenter.input_size / max(rgb.shape[:2]))
 
     if not objects:
@@ -257,10 +321,13 @@ def learn(
             reasons=list_reasons(skipped),
         )
     if settings.whole_frame:
-        advice.advise_on_source(objects, scale, segmenter.input_size, reporter)
-    advice.advise_on_size(objects, scale, segmenter.input_size, reporter)
-    advice.advise_on_areas(objects, settings.min_area, settings.max_area, reporter)
-    return Lesson(learn_prototype(np.concatenate(vectors), is_counter), len(objects))
+        advice.advise_on_source(objects, scale, reporter)
+    if not advice.advise_on_size(objects, scale, segmenter.input_size, reporter):
+        advice.advise_on_coarse_grid(smallest, settings.points_per_side, reporter)
+    areas = [int(one.mask.sum()) for one in objects]
+    advice.advise_on_areas(areas, settings.min_area, settings.max_area, reporter)
+    prototype = learn_prototype(np.concatenate(vectors), is_counter)
+    return Lesson(prototype, len(objects), ids, areas, smallest)
 
 
 def report_learning(reporter: Reporter, done: int, new: int, total: int, share: float) -> None:
@@ -287,14 +354,13 @@ def report_learning(reporter: Reporter, done: int, new: int, total: int, share: 
 
 
 def finish(state: JobState, lesson: Lesson, threshold: float, reporter: Reporter) -> None:
-    """Show the last message and write the summary.
+    """Warn about the result, and show the last message.
 
     Raises
     ------
     JobError
         Frames failed.
     """
-    state.log_summary(lesson.examples)
     if state.counts.kept:
         advice.advise_on_threshold(
             threshold, lesson.prototype.example_similarities, state, reporter
@@ -305,6 +371,7 @@ def finish(state: JobState, lesson: Lesson, threshold: float, reporter: Reporter
             frames=count(state.counts.frames, 'frame'),
             explanation=state.explain_nothing(threshold),
         )
-    reporter.close()
     state.raise_failures()
-    reporter.progress(1.0, 'Done', state.describe_result(lesson.prototype.example_similarities))
+    reporter.finish(
+        state.describe_found(), state.describe_result(lesson.prototype.example_similarities)
+    )

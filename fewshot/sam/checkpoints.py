@@ -15,6 +15,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import xxhash
 
@@ -25,6 +26,25 @@ SAM_FILES = 'https://dl.fbaipublicfiles.com/segment_anything/'
 MICRO_SAM_FILES = 'https://uk1s3.embassy.ebi.ac.uk/public-datasets/bioimage.io/'
 
 log = logging.getLogger('sam_fewshot')
+
+
+class Costs(NamedTuple):
+    """Seconds on two CPU cores, measured by `benchmarks.real_sizes` with random weights.
+
+    Attributes
+    ----------
+    encoding : float
+        Of a frame, or of a crop around a candidate.
+    point : float
+        To propose masks for one point of the grid.
+    """
+
+    encoding: float
+    point: float
+
+    def estimate_frame(self, points_per_side: int, candidates: int) -> float:
+        """Return the seconds of a frame of which so many candidates are described by crops."""
+        return self.encoding * (1 + candidates) + self.point * points_per_side**2
 
 
 @dataclass(frozen=True)
@@ -53,6 +73,8 @@ class Checkpoint:
     xxh128: str | None = None  # of the file, where its publisher gives no SHA-256
     url: str | None = None  # of the file; None for a file of this repository
     suffix: str = '.pth'  # of the file's name
+    images: str = ''  # that the model was trained with
+    costs: Costs | None = None  # None for a small model, which needs no GPU
 
     @property
     def file(self) -> str:
@@ -77,6 +99,8 @@ VIT_H = Checkpoint(
     size=2_564_550_879,
     sha256='a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e',
     url=f'{SAM_FILES}sam_vit_h_4b8939.pth',
+    images='photographs',
+    costs=Costs(encoding=55, point=0.022),
 )
 
 VIT_L = replace(
@@ -90,6 +114,7 @@ VIT_L = replace(
     size=1_249_524_607,
     sha256='3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622',
     url=f'{SAM_FILES}sam_vit_l_0b3195.pth',
+    costs=Costs(encoding=33, point=0.022),
 )
 
 VIT_B = replace(
@@ -103,6 +128,7 @@ VIT_B = replace(
     size=375_042_383,
     sha256='ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912',
     url=f'{SAM_FILES}sam_vit_b_01ec64.pth',
+    costs=Costs(encoding=14.9, point=0.022),
 )
 
 # SAM, trained further by Archit et al., "Segment Anything for Microscopy", Nature Methods 22, 2025.
@@ -117,6 +143,7 @@ VIT_L_LM = replace(
     xxh128='017f20677997d628426dec80a8018f9d',
     url=f'{MICRO_SAM_FILES}idealistic-rat/1.2/files/vit_l.pt',
     suffix='.pt',
+    images='light microscopy',
 )
 
 VIT_B_LM = replace(
@@ -128,6 +155,7 @@ VIT_B_LM = replace(
     xxh128='fe9252a29f3f4ea53c15a06de471e186',
     url=f'{MICRO_SAM_FILES}diplomatic-bug/1.2/files/vit_b.pt',
     suffix='.pt',
+    images='light microscopy',
 )
 
 VIT_L_EM = replace(
@@ -139,6 +167,7 @@ VIT_L_EM = replace(
     xxh128='810b084b6e51acdbf760a993d8619f2d',
     url=f'{MICRO_SAM_FILES}humorous-crab/1.2/files/vit_l.pt',
     suffix='.pt',
+    images='electron microscopy',
 )
 
 VIT_B_EM = replace(
@@ -150,6 +179,7 @@ VIT_B_EM = replace(
     xxh128='f3bf2ed83d691456bae2c3f9a05fb438',
     url=f'{MICRO_SAM_FILES}noisy-ox/1.2/files/vit_b.pt',
     suffix='.pt',
+    images='electron microscopy',
 )
 
 VIT_MINI = Checkpoint(
@@ -200,6 +230,11 @@ def checkpoint_path(checkpoint: Checkpoint) -> str:
         Docker image has it.
     """
     return os.path.join(os.environ.get('SAM_CHECKPOINT_DIR', '/'), checkpoint.file)
+
+
+def list_present() -> list[Checkpoint]:
+    """Return the known checkpoints whose files are there."""
+    return [one for one in KNOWN.values() if os.path.exists(checkpoint_path(one))]
 
 
 # The check
@@ -314,7 +349,7 @@ def list_files() -> None:
 
 def check_files() -> bool:
     """Read every file that is there. Return whether there is one, and none is bad."""
-    found = [one for one in KNOWN.values() if os.path.exists(checkpoint_path(one))]
+    found = list_present()
     good = bool(found)
     if not found:
         print(f'No checkpoint file is in {os.path.dirname(checkpoint_path(VIT_H))}.')

@@ -52,9 +52,10 @@ def download(url: str, path: str, *, sleep: Callable[[float], None] = time.sleep
             if done > most:
                 most, pauses = done, iter(RETRY_PAUSES_SECONDS)
             pause = next(pauses, None)
+            print(error, flush=True)
             if pause is None:
-                raise messages.DOWNLOAD_LOST.error(url=url, reason=error, done=done) from error
-            print(f'{error}. Trying again in {pause} s.', flush=True)
+                raise messages.DOWNLOAD_LOST.error(file=os.path.basename(url), done=done) from error
+            print(f'Trying again in {pause} s.', flush=True)
             sleep(pause)
 
 
@@ -91,7 +92,10 @@ def append_rest(url: str, path: str) -> None:
         goes_on = answer.status_code == PARTIAL_CONTENT
         if not answer.ok or (goes_on and not content_range.startswith(f'bytes {done}-')):
             raise messages.DOWNLOAD_REFUSED.error(
-                status=answer.status_code, reason=answer.reason, url=url
+                status=answer.status_code,
+                reason=answer.reason,
+                file=os.path.basename(url),
+                url=url,
             )
         try:
             write_answer(answer, path, done if goes_on else 0)

@@ -29,6 +29,7 @@ from fewshot.sam.checkpoints import VIT_MINI
 from fewshot.sam.model import build_sam
 from fewshot.sam.proposals import Candidate
 from fewshot.sam.segmenter import SamSegmenter
+from fewshot.settings import KEEP
 from tests.worker import make_params
 
 TINY = replace(
@@ -44,7 +45,12 @@ TINY = replace(
     pred_iou_thresh=0.1,
     stability_score_thresh=-1.0,
 )
-SETTINGS = {'Batch XY': 'all', 'Similarity Threshold': 0, 'Min Mask Area': 0, 'Duplicates': 'keep'}
+SETTINGS = {
+    'Batch XY': 'all',
+    'Similarity Threshold': 0,
+    'Min Mask Area': 0,
+    'Existing Outlines': KEEP,
+}
 
 
 def load_tiny() -> SamSegmenter:
@@ -66,7 +72,7 @@ class CountingSegmenter:
     """A segmenter that counts what is alive whenever a frame begins."""
 
     def __init__(self, segmenter: SamSegmenter) -> None:
-        self.input_size = segmenter.input_size
+        self.input_size, self.uses_gpu = segmenter.input_size, segmenter.uses_gpu
         self.segmenter = segmenter
         self.frames: list[weakref.ref] = []
         self.candidates: list[weakref.ref] = []

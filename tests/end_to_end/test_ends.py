@@ -58,7 +58,7 @@ def start_job(start_server, tmp_path) -> Iterator[Callable[..., tuple[Lab, subpr
 
 def test_cancelled_job_says_what_is_on_the_server(start_job):
     lab, process = start_job()
-    assert any(f'(3 of {FRAMES}' in line for line in process.stdout)
+    assert any(f'Frame 3 of {FRAMES}' in line for line in process.stdout)
     process.send_signal(signal.SIGTERM)
     output, log = process.communicate()
     assert process.returncode == 143, log

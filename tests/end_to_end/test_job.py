@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from skimage.draw import polygon2mask
 
+from fewshot.settings import KEEP
 from tests.datasets import make_layer, write_dataset
 from tests.small_model import CENTRES, draw_discs, outline_disc
 from tests.worker import Ended, make_params, run_worker
@@ -20,7 +21,7 @@ SETTINGS = {
     'Max Mask Area': 1500,
     'Points per side': 16,
     'Similarity Threshold': 0.7,
-    'Duplicates': 'keep',
+    'Existing Outlines': KEEP,
 }  # the examples are to be found too
 
 

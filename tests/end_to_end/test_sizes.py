@@ -1,6 +1,7 @@
 """A whole job with a model of the shapes of SAM ViT-B. Its weights are random."""
 
 import hashlib
+import json
 from dataclasses import replace
 
 import torch
@@ -15,7 +16,7 @@ from tests.small_model import CENTRES, draw_discs
 from tests.worker import make_params
 
 
-def test_job_with_the_shapes_of_vit_b_uploads_outlines(start_server, tmp_path, monkeypatch):
+def test_job_with_the_shapes_of_vit_b_uploads_outlines(start_server, tmp_path, monkeypatch, capsys):
     weights, data = tmp_path / 'weights', tmp_path / 'data'
     weights.mkdir()
     data.mkdir()
@@ -45,7 +46,7 @@ def test_job_with_the_shapes_of_vit_b_uploads_outlines(start_server, tmp_path, m
                 'Model': VIT_B.name,
                 'Similarity Threshold': 0,
                 'Min Mask Area': 0,
-                'Feature Source': 'whole frame',
+                'Speed': 'fastest',
             }
         ),
         load_segmenter=lambda settings, reporter: segmenter.load_segmenter(
@@ -58,6 +59,12 @@ def test_job_with_the_shapes_of_vit_b_uploads_outlines(start_server, tmp_path, m
             whole_frame=settings.whole_frame,
         ),
     )
+    (warning,) = [
+        one
+        for one in map(json.loads, capsys.readouterr().out.splitlines())
+        if one.get('warning', '').startswith('No GPU')
+    ]
+    assert 'sam_vit_b_01ec64 with Speed fastest' in warning['info']
     made = lab.annotations('cell')
     assert made
     assert all(len(one['coordinates']) > 2 for one in made)

@@ -9,15 +9,17 @@ import pytest
 from scipy import ndimage
 
 import entrypoint
+from demo.dataset import choose_examples, read_image, to_annotation
 from fewshot.errors import JobError
 from fewshot.images.tiling import choose_overlap, place_tiles
+from fewshot.settings import KEEP, SKIP
 from tests.datasets import make_layer, write_dataset
 from tests.end_to_end import test_job
 from tests.end_to_end.test_job import RADIUS, Lab, best_iou, locations_of, tag_disc
 from tests.small_model import CENTRES, draw_discs, outline_disc
 from tests.worker import REPOSITORY, make_params
 
-SETTINGS = {**test_job.SETTINGS, 'Duplicates': 'skip'}
+SETTINGS = {**test_job.SETTINGS, 'Existing Outlines': SKIP}
 DIM = [(84, 24), (100, 106)]  # centres of dim discs, row and column, beside the bright ones
 DIM_RADIUS = 11
 
@@ -111,15 +113,6 @@ def test_second_run_adds_nothing_without_output_tags(bench, capsys):
     assert not bench.of('warning')
 
 
-def test_tool_without_tags_and_scores_brings_a_warning(bench, capsys):
-    bench.run_here(capsys, tags=(), **{'Save Scores': False})
-    (warning,) = bench.of('warning')
-    assert (
-        warning['warning']
-        == 'The tool gives no tag to the objects, and their scores are not saved.'
-    )
-
-
 def test_a_job_that_died_is_completed_by_starting_it_again(bench, capsys):
     bench.run_here(capsys)
     bench.run_here(capsys, **{'Batch XY': 'all'})
@@ -128,12 +121,12 @@ def test_a_job_that_died_is_completed_by_starting_it_again(bench, capsys):
 
 
 def test_who_wants_duplicates_gets_them(bench, capsys):
-    bench.run_here(capsys, Duplicates='keep')
+    bench.run_here(capsys, **{'Existing Outlines': KEEP})
     first = len(bench.annotations('found'))
-    bench.run_here(capsys, Duplicates='keep')
+    bench.run_here(capsys, **{'Existing Outlines': KEEP})
     assert len(bench.annotations('found')) == 2 * first
     assert 'already there' not in bench.last
-    bench.run_here(capsys, tags=['others'], Duplicates='skip')
+    bench.run_here(capsys, tags=['others'], **{'Existing Outlines': SKIP})
     assert (
         len(bench.annotations('others')) < first
     )  # other tags do not count, doubles and examples do
@@ -181,7 +174,7 @@ def test_an_annotation_that_is_example_and_counter_example_is_refused(bench, cap
 
 def test_scores_are_values_of_one_property_that_the_configuration_shows(bench, capsys):
     bench.run_here(capsys)
-    bench.run_here(capsys, tags=['again'], Duplicates='keep')
+    bench.run_here(capsys, tags=['again'], **{'Existing Outlines': KEEP})
     (scores,) = bench.server.client.get('annotation_property')
     assert (scores['name'], scores['shape'], scores['image']) == (
         'SAM few-shot',
@@ -193,22 +186,62 @@ def test_scores_are_values_of_one_property_that_the_configuration_shows(bench, c
     assert meta['propertyIds'] == [scores['_id']]
     assert meta['layers']
     made = {one['_id'] for tag in ('found', 'again') for one in bench.annotations(tag)}
-    values = bench.values()
+    examples = {one['_id'] for one in bench.annotations('example')}
+    values = {id: value[scores['_id']] for id, value in bench.values().items()}
     assert len(made) >= 3
-    assert values.keys() == made
-    for value in values.values():
-        score = value[scores['_id']]
+    assert values.keys() == made | examples
+    first, second = (values[id] for id in examples)
+    assert first.keys() == second.keys() == {'Similarity'}
+    assert first['Similarity'] == pytest.approx(second['Similarity'])  # to each other
+    for id in made:
+        score = values[id]
         assert score.keys() == {'Similarity', 'Predicted IoU'}
         assert SETTINGS['Similarity Threshold'] <= score['Similarity'] <= 1
         assert 0 < score['Predicted IoU'] < 1.5
 
 
-def test_scores_are_not_saved_where_the_user_does_not_want_them(bench, capsys):
-    bench.run_here(capsys, **{'Save Scores': False})
-    assert bench.annotations('found')
-    assert not bench.values()
-    assert not bench.server.client.get('annotation_property')
-    assert not bench.of('warning')
+def test_each_example_gets_its_own_similarity(bench, capsys):
+    dim = {**tag_disc(bench.id, DIM[0]), 'coordinates': outline_disc(*DIM[0], DIM_RADIUS)}
+    examples = bench.annotations('example')
+    _, odd, last, _ = bench.annotate(
+        tag_disc(bench.id, (400, 400)),  # outside the image
+        dim,
+        tag_disc(bench.id, CENTRES[2], location=(1, 0, 0)),
+        tag_disc(bench.id, DIM[1], tags=['bad']),
+    )
+    bright = {one['_id'] for one in (*examples, last)}
+    bench.run_here(capsys, **{'Negative Tag': ['bad']})
+    made = {one['_id'] for one in bench.annotations('found')}
+    values = {
+        id: score['Similarity']
+        for id, value in bench.values().items()
+        for score in value.values()
+        if id not in made
+    }
+    assert values.keys() == {*bright, odd['_id']}
+    assert all(values[odd['_id']] < values[id] <= 1 for id in bright)
+
+
+def test_counts_at_neighbouring_thresholds_are_those_of_other_runs(
+    start_server, tmp_path, monkeypatch, capsys, caplog
+):
+    """Real nuclei, in two tiles; some of the objects are known."""
+    caplog.set_level('INFO', 'sam_fewshot')
+    monkeypatch.setenv('SAM_CHECKPOINT_DIR', str(REPOSITORY / 'models'))
+    image, labels = (one[None, :160, :240] for one in read_image())
+    write_dataset(tmp_path, 'cells', image[0], [make_layer(0, black=1, white=99.8)])
+    bench = Bench(start_server(tmp_path))
+    examples = choose_examples(labels, 5, 5)
+    bench.annotate(*(to_annotation(one, bench.id, 'example') for one in examples))
+    found, expected = {}, {}
+    for threshold in ('0.85', '0.9', '0.95'):
+        form = {'Similarity Threshold': threshold, 'Tile Size': 160, 'Min Mask Area': 30}
+        bench.run_here(capsys, tags=[threshold], **form)
+        summary = json.loads(caplog.messages[-1].removeprefix('job summary '))
+        found[threshold] = summary['uploaded'] + summary['known']
+        expected[threshold] = summary['found_at']
+    assert expected['0.9'] == found
+    assert found['0.9'] > found['0.95'] > 0
 
 
 def test_scores_without_a_place_bring_one_warning_and_every_outline(
@@ -226,6 +259,8 @@ def test_scores_without_a_place_bring_one_warning_and_every_outline(
         'The scores of the objects will not be saved. The dataset has no view'
     )
     assert set(locations_of(bench.annotations('found'))) == {(0, 0, 0), (1, 0, 0)}
+    bench.run_here(capsys, tags=())
+    assert bench.of('warning')[2]['warning'].startswith('The tool gives no tag to the objects')
 
 
 def test_the_last_message_sets_what_was_kept_beside_the_examples(bench, capsys):
@@ -312,7 +347,7 @@ def test_tiles_are_fetched_one_by_one_and_look_like_the_frame(wide, capsys):
 
         def __init__(self, settings, reporter):
             self.segmenter = entrypoint.load_segmenter(settings, reporter)
-            self.input_size = self.segmenter.input_size
+            self.input_size, self.uses_gpu = self.segmenter.input_size, False
 
         def propose(self, rgb, report):
             shown.append(rgb)

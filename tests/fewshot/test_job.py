@@ -1,10 +1,14 @@
 """The steps of a job that need no model."""
 
+from collections import Counter
+
 import pytest
 
 from fewshot import messages
 from fewshot.errors import JobError
-from fewshot.job import check_access, check_channel, fetch_tagged
+from fewshot.geometry import Box, Location, Tile
+from fewshot.job import check_access, check_channel, fetch_tagged, measure_smallest
+from fewshot.matching.examples import Examples, TaggedPolygon
 from fewshot.settings import Settings, read_settings
 from fewshot.shares import digest_examples
 from tests.fewshot.conftest import make_server, pattern_of
@@ -36,6 +40,29 @@ def test_channel_outside_the_dataset_is_refused():
         check_channel(2, METADATA)
     expected = messages.CHANNEL_OUTSIDE.fill(channel=3, channels=2)
     assert (caught.value.message, caught.value.hint) == expected
+
+
+@pytest.mark.parametrize(
+    ('tile', 'pixels'),
+    [
+        (None, 10),  # the frame is shrunk to half its size
+        (Box(0, 0, 256, 512), 40),
+    ],
+)
+def test_smallest_example_is_measured_as_the_model_sees_it(tile, pixels):
+    here = Location(0, 0, 0)
+    polygons = [
+        TaggedPolygon({}, is_counter, here, box)
+        for is_counter, box in (
+            (False, Box(0, 0, 5, 30)),
+            (False, Box(0, 0, 20, 10)),
+            (False, None),  # outside the frame
+            (True, Box(0, 0, 1, 1)),
+        )
+    ]
+    examples = Examples({Tile(here, tile): polygons}, 30, [tile], Counter())
+    metadata = {'sizeX': 2048, 'sizeY': 1024}
+    assert measure_smallest(examples, metadata, input_size=1024) == pixels
 
 
 # The tagged polygons

@@ -233,6 +233,7 @@ def find_squares(count: int) -> list[Found]:
 
 def options(**changes: Any) -> UploadOptions:
     values: dict[str, Any] = {
+        'threshold': 0.5,
         'tags': ('cell',),
         'channel': 0,
         'smoothing': 0,
@@ -268,6 +269,8 @@ def test_frame_is_uploaded(lab, page):
 
     assert result.counts == Counts(duplicates=1, known=1, uploaded=2)
     assert result.similarities == [0.8, 0.8]
+    assert result.found_similarities == [0.8, 0.8, 0.8]  # the known one too
+    assert result.areas == [4, 4]
     assert page.warnings == []
     _, first, second = lab.list_annotations()
     assert [min(point['x'] for point in one['coordinates']) for one in (first, second)] == [0, 6]
@@ -281,6 +284,19 @@ def test_frame_is_uploaded(lab, page):
     connections = lab.client.get('annotation_connection', parameters=query)
     assert {one['childId'] for one in connections} == ids
     assert {one['parentId'] for one in connections} == {parent}
+
+
+def test_objects_below_the_threshold_are_counted_but_not_uploaded(page):
+    squares = [one.candidate for one in find_squares(3)]
+    similarities = [0.6, 0.5, 0.49, 0.48, 0.55]
+    # the last two are duplicates of the last square and of the first
+    objects = zip([*squares, squares[2], squares[0]], similarities, strict=True)
+    server = RecordingServer()
+    result = upload(server, page, [Found(*pair) for pair in objects])
+    assert server.created == [2]
+    assert result.counts == Counts(duplicates=1, uploaded=2)
+    assert result.found_similarities == [0.6, 0.5, 0.49]
+    assert (result.similarities, result.areas) == ([0.6, 0.5], [4, 4])
 
 
 @pytest.mark.parametrize(('skip', 'uploaded'), [(True, 1), (False, 2)])

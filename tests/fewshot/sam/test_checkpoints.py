@@ -13,8 +13,14 @@ from fewshot.sam.checkpoints import (
     KNOWN,
     MODELS,
     VIT_B,
+    VIT_B_EM,
+    VIT_B_LM,
     VIT_H,
+    VIT_L,
+    VIT_L_EM,
+    VIT_L_LM,
     VIT_MINI,
+    Costs,
     check_file,
     checkpoint_path,
     fetch_file,
@@ -72,6 +78,19 @@ def test_vit_h_is_always_offered():
     assert thresholds == (0.88, 0.95, 0.7)
 
 
+def test_time_of_a_frame_is_an_encoding_of_it_and_of_each_candidate_and_every_point():
+    costs = Costs(encoding=2, point=0.01)
+    assert costs.estimate_frame(points_per_side=10, candidates=5) == 2 + 5 * 2 + 100 * 0.01
+    assert costs.estimate_frame(points_per_side=10, candidates=0) == 2 + 100 * 0.01
+
+
+def test_models_of_one_size_take_the_same_time_and_larger_ones_longer():
+    for small, large in ((VIT_B, VIT_L), (VIT_L, VIT_H)):
+        assert small.costs.encoding < large.costs.encoding
+    for base, *others in ((VIT_L, VIT_L_LM, VIT_L_EM), (VIT_B, VIT_B_LM, VIT_B_EM)):
+        assert all(one.costs == base.costs for one in others)
+
+
 def test_small_model_matches_its_description():
     content = CHECKPOINT.read_bytes()
     assert len(content) == VIT_MINI.size < 20e6
@@ -116,7 +135,7 @@ def test_wrong_size_is_refused(path):
         file.write(b'1')
     with pytest.raises(JobError, match='7,822,096 bytes instead of 7,822,095') as caught:
         check_file(VIT_MINI, path)
-    assert str(path) in caught.value.message
+    assert str(path) in caught.value.hint
 
 
 def test_file_that_changed_after_it_passed_is_refused(path):
@@ -127,7 +146,8 @@ def test_file_that_changed_after_it_passed_is_refused(path):
     os.utime(path, ns=(1, 1))
     with pytest.raises(JobError, match='damaged, or another file') as caught:
         check_file(VIT_MINI, path)
-    assert VIT_MINI.sha256 in caught.value.message
+    assert str(path) in caught.value.message
+    assert f'instead of {VIT_MINI.sha256[:12]}.' in caught.value.hint
 
 
 def test_record_counts_for_its_own_sum_only(path):
@@ -156,7 +176,8 @@ def test_file_with_xxh128_passes_and_is_recorded(path):
 def test_other_file_with_xxh128_is_refused(path):
     with pytest.raises(JobError, match='damaged, or another file') as caught:
         check_file(replace(VIT_MINI, size=None, sha256=None, xxh128='0' * 32), path)
-    assert f'XXH128 {xxh128(CHECKPOINT.read_bytes())}, expected {"0" * 32}' in caught.value.message
+    seen = xxh128(CHECKPOINT.read_bytes())[:12]
+    assert f'XXH128 begins with {seen} instead of 000000000000.' in caught.value.hint
 
 
 # Fetching
