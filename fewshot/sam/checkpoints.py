@@ -355,14 +355,16 @@ def check_files() -> bool:
         print(f'No checkpoint file is in {os.path.dirname(checkpoint_path(VIT_H))}.')
     for checkpoint in found:
         path = checkpoint_path(checkpoint)
-        if os.path.exists(f'{path}.checked'):
-            os.remove(f'{path}.checked')
         try:
-            check_file(checkpoint, path)
-            print(f'{path}: good')
+            compare_file(checkpoint, path)
         except JobError as error:
             print(error.message, error.hint)
             good = False
+            if os.path.exists(f'{path}.checked'):
+                os.remove(f'{path}.checked')
+        else:
+            record_file(checkpoint, path)
+            print(f'{path}: good')
     return good
 
 
