@@ -10,7 +10,8 @@ from __future__ import annotations
 import math
 import threading
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -29,13 +30,18 @@ from fewshot.matching.prototype import Prototype, learn_prototype, list_threshol
 from fewshot.reporting import advice
 from fewshot.reporting.reporter import Reporter
 from fewshot.reporting.state import JobState, Stopwatch, count
-from fewshot.results.existing import Outlines, list_existing
-from fewshot.results.scores import ScoresNotSavedError, prepare_property, save_example_scores
+from fewshot.results.existing import Existing, is_result, list_existing
+from fewshot.results.scores import (
+    ScoresNotSavedError,
+    list_made,
+    prepare_property,
+    save_example_scores,
+)
 from fewshot.results.uploads import Uploader, UploadOptions
 from fewshot.sam.checkpoints import list_present
 from fewshot.search import LEARNING_SHARE, Delivery, FrameSearch, search_batch
 from fewshot.server import READ, Server, id_of
-from fewshot.settings import KEEP, Settings
+from fewshot.settings import KEEP, REPLACE, SKIP, Settings
 from fewshot.shares import Shares, keep_shared_examples, start_shares
 
 if TYPE_CHECKING:  # imports torch, which a job loads after its settings and examples are checked
@@ -85,22 +91,33 @@ def run_job(
     layers, problem = choose_layers(server, axis_length(image.tiles, 'C'))
     if problem is not None:
         reporter.warn(problem)
-    tagged = fetch_tagged(server, settings)
+    made_ids = list_made(server) if depends_on_scores(settings) else set()
+    tagged = fetch_tagged(server, settings, made_ids, reporter)
     examples = sort_examples(
         tagged.examples, tagged.counter_examples, image.tiles, settings.tile_size
     )
     reporter.progress(0.0, 'Loading the model', settings.checkpoint.title)
     with stopwatch.time('load'):
         segmenter = load_segmenter()
-    uploader = Uploader(server, choose_upload_options(server, settings, reporter), reporter)
+    options = choose_upload_options(server, settings, reporter)
+    uploader = Uploader(server, options, reporter)
     shares = Shares(locations, [])
+    every = [*tagged.examples, *tagged.counter_examples]
     if settings.jobs > 1:
-        every = [*tagged.examples, *tagged.counter_examples]
         shares = start_shares(server, params, settings.jobs, locations, every, reporter)
-    existing: Outlines = {}
+    existing = Existing()
     if settings.existing != KEEP:
         reporter.progress(0.0, 'Reading existing outlines', '')
-        existing = list_existing(server, shares.own, settings.tags, settings.training_tags)
+        existing = list_existing(
+            server,
+            shares.own,
+            settings.tags,
+            settings.training_tags,
+            example_ids={id_of(one) for one in every},
+            made_ids=made_ids,
+            # A later run can only replace outlines with scores, so these must be saved too.
+            replace=settings.existing == REPLACE and options.property_id is not None,
+        )
     thresholds = list_thresholds(settings.threshold)
     state = JobState(shares.own, stopwatch, shares.other_jobs, thresholds)
     reporter.note_state(state.describe())
@@ -141,11 +158,9 @@ def run_job(
         search_batch(loader, tiles, frame_shape, search, delivery, state, reporter)
 
     # 4. Finish
-    advice.advise_on_limits(
-        lesson.areas, settings.min_area, settings.max_area, state.uploaded_areas, reporter
-    )
-    advice.advise_on_fine_grid(lesson.smallest, settings.points_per_side, state, reporter)
-    finish(state, lesson, settings.threshold, reporter)
+    if settings.existing == SKIP and existing.has_others:
+        advice.advise_on_existing(settings.threshold, state, reporter)
+    finish(state, lesson, settings, reporter)
 
 
 # 1. Prepare
@@ -201,19 +216,41 @@ class Tagged(NamedTuple):
     counter_examples: list[Mapping]
 
 
-def fetch_tagged(server: Server, settings: Settings) -> Tagged:
+def depends_on_scores(settings: Settings) -> bool:
+    """Return whether the job must tell the results of earlier runs from other outlines."""
+    by_scores_alone = settings.existing == SKIP and not settings.tags
+    return settings.existing == REPLACE or by_scores_alone or bool(list_shared_tags(settings))
+
+
+def list_shared_tags(settings: Settings) -> list[str]:
+    """Return the training tags that are output tags too."""
+    return sorted(set(settings.training_tags) & set(settings.tags))
+
+
+def fetch_tagged(
+    server: Server, settings: Settings, made_ids: AbstractSet[str], reporter: Reporter
+) -> Tagged:
     """Return the polygons that are examples or counter-examples.
+
+    If the tool has a training tag as output tag, the results of earlier runs are not examples.
+
+    Parameters
+    ----------
+    made_ids : set of str
+        From `list_made`.
 
     Raises
     ------
     JobError
-        No polygon has a training tag, or the examples of a share have changed.
+        No polygon has a training tag, all are results, or the examples of a share have changed.
     """
     examples = server.list_polygons_with_any(settings.training_tags)
     if not examples:
         raise messages.NO_EXAMPLE.error(
             tags=' or '.join(repr(tag) for tag in settings.training_tags)
         )
+    if list_shared_tags(settings):
+        examples = leave_out_results(examples, settings, made_ids, reporter)
     counter_examples = server.list_polygons_with_any(settings.negative_tags)
     if settings.share_examples is None:
         return Tagged(examples, counter_examples)
@@ -225,6 +262,27 @@ def fetch_tagged(server: Server, settings: Settings) -> Tagged:
     )
 
 
+def leave_out_results(
+    examples: Sequence[Mapping],
+    settings: Settings,
+    made_ids: AbstractSet[str],
+    reporter: Reporter,
+) -> list[Mapping]:
+    """Return the examples that are not results of earlier runs, and warn of the shared tags.
+
+    Raises
+    ------
+    JobError
+        All of them are results.
+    """
+    kept = [one for one in examples if not is_result(one, settings.tags, made_ids)]
+    tags = ', '.join(repr(tag) for tag in list_shared_tags(settings))
+    if not kept:
+        raise messages.ONLY_RESULTS.error(tags=tags, count=len(examples))
+    reporter.warn(messages.TAGS_OVERLAP, tags=tags, used=len(kept), count=len(examples))
+    return kept
+
+
 def choose_upload_options(server: Server, settings: Settings, reporter: Reporter) -> UploadOptions:
     """Return how annotations are uploaded.
 
@@ -234,7 +292,10 @@ def choose_upload_options(server: Server, settings: Settings, reporter: Reporter
     try:
         property_id = prepare_property(server)
     except (HttpError, ScoresNotSavedError) as error:
-        reporter.warn(messages.SCORES_NOT_SAVED, reason=error)
+        if settings.existing == REPLACE:
+            reporter.warn(messages.NOTHING_REPLACED, reason=error)
+        else:
+            reporter.warn(messages.SCORES_NOT_SAVED, reason=error)
     if settings.existing != KEEP and not settings.tags and property_id is None:
         reporter.warn(messages.NO_TAGS)
     return UploadOptions(
@@ -353,7 +414,7 @@ def report_learning(reporter: Reporter, done: int, new: int, total: int, share: 
 # 4. Finish
 
 
-def finish(state: JobState, lesson: Lesson, threshold: float, reporter: Reporter) -> None:
+def finish(state: JobState, lesson: Lesson, settings: Settings, reporter: Reporter) -> None:
     """Warn about the result, and show the last message.
 
     Raises
@@ -361,17 +422,18 @@ def finish(state: JobState, lesson: Lesson, threshold: float, reporter: Reporter
     JobError
         Frames failed.
     """
+    similarities = lesson.prototype.example_similarities
     if state.counts.kept:
-        advice.advise_on_threshold(
-            threshold, lesson.prototype.example_similarities, state, reporter
-        )
+        advice.advise_on_threshold(settings.threshold, similarities, state, reporter)
     else:
         reporter.warn(
             messages.NOTHING_FOUND,
             frames=count(state.counts.frames, 'frame'),
-            explanation=state.explain_nothing(threshold),
+            explanation=state.explain_nothing(settings.threshold),
         )
-    state.raise_failures()
-    reporter.finish(
-        state.describe_found(), state.describe_result(lesson.prototype.example_similarities)
+    advice.advise_on_limits(
+        lesson.areas, settings.min_area, settings.max_area, state.uploaded_areas, reporter
     )
+    advice.advise_on_fine_grid(lesson.smallest, settings.points_per_side, state, reporter)
+    state.raise_failures()
+    reporter.finish(state.describe_found(), state.describe_result(similarities))

@@ -285,6 +285,18 @@ NO_USABLE_EXAMPLE = Message(
     'Outline the examples again, inside the image. Reasons: {reasons}.',
     'All examples lie outside the image, cover no pixel or are on frames that do not exist.',
 )
+TAGS_OVERLAP = warning(
+    'The Training Tag {tags} is also the output tag of the tool.',
+    '{used} of its {count} polygons are used as examples. Outlines with a score are results and '
+    'are ignored. Choose another output tag.',
+    'The tool gives its results the tag of the examples. Results are polygons that an earlier run '
+    'made and that have exactly the output tags.',
+)
+ONLY_RESULTS = Message(
+    'All {count} polygons with the tag {tags} are results of earlier runs.',
+    'Outline 5-20 objects by hand and tag them, or choose another output tag for the tool.',
+    'Results are not used as examples if they have exactly the output tags of the tool.',
+)
 EXAMPLES_SKIPPED = warning(
     '{skipped} of {count} examples were ignored.',
     'Outline them again if you need them. Reasons: {reasons}.',
@@ -338,6 +350,11 @@ THRESHOLD_LOW = warning(
     'You can also filter the objects by their scores.',
     'The threshold is far below the similarity of the examples.',
 )
+MOSTLY_KNOWN = warning(
+    '{known} of {found} objects were not added, because they have an outline already.',
+    "To replace what an earlier run made, set Existing Outlines to 'replace earlier results'.",
+    'More than half of the objects found have an outline already, and not only the examples.',
+)
 AREAS_DIFFER = warning(
     '{removed} of {count} outlines are much smaller or larger than the examples ({smallest} to '
     '{largest} pixels).',
@@ -361,6 +378,19 @@ SCORES_NOT_SAVED = warning(
     'The outlines are saved, but their scores cannot be saved.',
     '{reason}',
     'The property for the scores cannot be created or read, or the server failed.',
+)
+NOTHING_REPLACED = warning(
+    'Earlier results are not replaced, because no scores can be saved. Objects with an outline are '
+    'not added.',
+    '{reason}',
+    "Existing Outlines is 'replace earlier results', which recognizes results by their scores, but "
+    'the property for the scores cannot be created or read.',
+)
+RESULTS_NOT_REMOVED = warning(
+    'The new outlines of {location} are saved. Run again to remove the earlier results.',
+    '{reason}',
+    'The server refused to remove them or did not answer, or not every new outline was saved with '
+    'its scores.',
 )
 SCORES_LOST = warning(
     'The outlines of {location} are saved, but not their scores.',
@@ -432,6 +462,10 @@ AT_ONCE = (NO_GPU, SPLIT, TIME_LIMIT)
 # change, then losses, then explanations.
 PRIORITY = (
     NOTHING_FOUND,
+    TAGS_OVERLAP,
+    MOSTLY_KNOWN,
+    NOTHING_REPLACED,
+    RESULTS_NOT_REMOVED,
     THRESHOLD_LOW,
     EXAMPLES_OUTSIDE_LIMITS,
     AREAS_DIFFER,

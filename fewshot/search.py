@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import resource
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
@@ -25,6 +25,7 @@ from fewshot.matching.prototype import (
 from fewshot.reporting.forecast import describe_seconds
 from fewshot.reporting.reporter import Reporter, describe_error
 from fewshot.reporting.state import Counts, JobState
+from fewshot.results.existing import Existing
 from fewshot.results.uploads import Uploader, UploadResult
 
 if TYPE_CHECKING:  # imports torch
@@ -144,7 +145,7 @@ class Delivery:
     """Uploads the objects of a frame in the background, while the next frame is searched."""
 
     uploader: Uploader
-    existing: Mapping[Location, list[np.ndarray]]
+    existing: Existing
     state: JobState
     reporter: Reporter
     background: Executor
@@ -160,7 +161,9 @@ class Delivery:
         result = UploadResult()
         with self.uploading:  # a cancelled job ends after this block
             try:
-                self.uploader.upload(location, found, self.existing.get(location, []), result)
+                known = self.existing.known.get(location, [])
+                self.uploader.upload(location, found, known, result)
+                self.uploader.remove(location, self.existing.earlier.get(location, set()), result)
             except Exception as error:  # any failure ends this frame only
                 self.note(result)
                 note_failure(location, error, self.state, self.reporter)

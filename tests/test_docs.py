@@ -369,6 +369,7 @@ def test_diffs_of_the_contributing_page_add_a_message_a_field_and_a_model(tmp_pa
     files = [re.findall(r'^\+\+\+ b/(.+)$', diff, re.MULTILINE) for diff in diffs]
     assert files == [
         ['fewshot/messages.py'],
+        ['tests/fewshot/samples.py'],
         ['fewshot/settings.py'],
         ['fewshot/job.py'],
         ['tests/fewshot/test_settings.py'],

@@ -44,6 +44,8 @@ class Counts:
         Kept candidates that are no duplicates but are already on the server.
     uploaded : int
         Annotations created.
+    removed : int
+        Annotations of earlier runs that were removed.
     frames : int
         Frames that are complete on the server.
     """
@@ -56,6 +58,7 @@ class Counts:
     duplicates: int = 0
     known: int = 0
     uploaded: int = 0
+    removed: int = 0
     frames: int = 0
 
     def add(self, other: 'Counts') -> None:
@@ -263,6 +266,8 @@ class JobState:
             numbers = ', '.join(f'{threshold:.2f}: {n}' for threshold, n in self.found_at.items())
             text += f'. Objects by Similarity Threshold: at {numbers}'
         text += '.'
+        if self.counts.removed:
+            text += f' Removed: {count(self.counts.removed, "earlier result")}.'
         if self.other_jobs:
             text += (
                 f' Other jobs search the rest of the batch: {", ".join(self.other_jobs)}. Look for '

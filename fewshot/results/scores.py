@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from girder_client import HttpError
 
-from fewshot.matching.duplicates import SIMILARITY
+from fewshot.matching.duplicates import PREDICTED_IOU, SIMILARITY
 from fewshot.server import FORBIDDEN_STATUS, WRITE, Server
 
 NAME = 'SAM few-shot'
@@ -87,6 +87,15 @@ def save_example_scores(
 def find_property(server: Server) -> str | None:
     """Return the id of the scores' property. None if no readable configuration names it."""
     return look_up_property(server, read_configurations(server))
+
+
+def list_made(server: Server) -> set[str]:
+    """Return the ids of the annotations that this worker made, in this run or an earlier one.
+
+    They are those with a predicted IoU. Examples can have a similarity, but no predicted IoU.
+    """
+    property_id = find_property(server)
+    return set() if property_id is None else server.list_scored(property_id, PREDICTED_IOU)
 
 
 def read_configurations(server: Server) -> list[Mapping]:

@@ -1,7 +1,7 @@
 """Upload new annotations: each exactly once, even if a request or its answer is lost."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +26,7 @@ ANNOTATIONS_PER_REQUEST = 1_000
 MAX_REQUESTS_PER_BATCH = 5
 # Annotations of one batch. If the server refuses more, the annotations are not the cause.
 MAX_REFUSED = 10
+NOT_SAVED_REASON = 'Not every new outline was saved with its scores.'
 
 log = logging.getLogger('sam_fewshot')
 
@@ -68,6 +69,7 @@ class UploadResult:
     found_similarities: list[float] = field(default_factory=list)
     similarities: list[float] = field(default_factory=list)  # of the new annotations
     areas: list[int] = field(default_factory=list)  # of the new annotations, pixels
+    is_saved: bool = True  # whether every object was created, and its scores are saved
 
 
 class Uploader:
@@ -156,25 +158,67 @@ class Uploader:
         result.areas += [one.candidate.area for one in created.values()]
         for error in refusals:
             self.reporter.warn(messages.OBJECT_REFUSED, location=location, reason=error)
+            result.is_saved = False
         if not created:
             return
         if options.property_id is not None:
-            self.save_scores(
-                location, {id: one.scores for id, one in created.items()}, options.property_id
-            )
+            scores = {id: one.scores for id, one in created.items()}
+            if not self.save_scores(location, scores, options.property_id):
+                result.is_saved = False
         if options.connect_to is not None:
             self.connect(location, list(created), options.connect_to)
 
     def save_scores(
         self, location: Location, scores: Mapping[str, Mapping[str, float]], property_id: str
-    ) -> None:
-        """Save the scores of new annotations. Only warn if it fails, as the annotations exist."""
+    ) -> bool:
+        """Save the scores of new annotations. Only warn if it fails, as the annotations exist.
+
+        Returns
+        -------
+        bool
+            Whether the scores are saved.
+        """
         try:
             self.server.save_scores(property_id, scores)
         except HttpError as error:
             if error.status == LOGGED_OUT_STATUS:
                 raise
             self.reporter.warn(messages.SCORES_LOST, location=location, reason=error)
+            return False
+        return True
+
+    def remove(self, location: Location, ids: Collection[str], result: UploadResult) -> None:
+        """Remove the results of earlier runs in a frame, after its new objects are saved.
+
+        Results stay that have other tags by now, and all of them if not every new object is saved.
+        Only warn if it fails, as the next run with the same setting removes them.
+
+        Parameters
+        ----------
+        location : Location
+        ids : collection of str
+            The results of earlier runs.
+        result : UploadResult
+            Of the upload of this frame. Gets the number of removed annotations.
+
+        Raises
+        ------
+        girder_client.HttpError
+            The login has expired.
+        """
+        if not ids:
+            return
+        if not result.is_saved:
+            self.reporter.warn(
+                messages.RESULTS_NOT_REMOVED, location=location, reason=NOT_SAVED_REASON
+            )
+            return
+        try:
+            result.counts.removed += self.server.remove_polygons(ids, self.options.tags)
+        except HttpError as error:
+            if error.status == LOGGED_OUT_STATUS:
+                raise
+            self.reporter.warn(messages.RESULTS_NOT_REMOVED, location=location, reason=error)
 
     def connect(self, location: Location, ids: Sequence[str], connect_to: Mapping) -> None:
         """Connect new annotations. Only warn if it fails, as the annotations exist."""

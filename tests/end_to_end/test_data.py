@@ -116,7 +116,8 @@ def test_failed_upload_costs_no_other_frame(lab, capsys):
         run(lab, RefusingServer)
     warning, error = read_alarms(capsys)
     made = lab.annotations('found')
-    assert 'XY 2, Z 1, Time 1 failed: the line is cut' in warning['warning']
+    assert warning['warning'].startswith('XY 2, Z 1, Time 1 failed.')
+    assert 'the line is cut' in warning['info']
     assert f'On the server: {len(made)} objects; 3 frames complete.' in error['info']
     assert 'Start the job again with Batch XY: 2, Batch Z: 1, Batch Time: 1.' in error['info']
     assert set(locations_of(made)) == {(0, 0, 0), (2, 0, 0), (3, 0, 0)}
@@ -144,7 +145,8 @@ def test_failed_download_costs_no_other_frame(lab, capsys):
     with pytest.raises(JobError, match='1 of 4 frames failed'):
         run(lab, TornServer)
     warning, error = read_alarms(capsys)
-    assert 'XY 3, Z 1, Time 1 failed: the tile is torn' in warning['warning']
+    assert warning['warning'].startswith('XY 3, Z 1, Time 1 failed.')
+    assert 'the tile is torn' in warning['info']
     assert 'Batch XY: 3, Batch Z: 1, Batch Time: 1' in error['info']
     made = locations_of(lab.annotations('found'))
     assert set(made) == {(0, 0, 0), (1, 0, 0), (3, 0, 0)}

@@ -94,6 +94,10 @@ def test_failing_job_hides_the_token(start_job, fault):
     assert 'Traceback' in log
     assert lab.server.token not in output + log
     assert all(isinstance(json.loads(line), dict) for line in output.splitlines() if '{' in line)
+    error = json.loads(output.splitlines()[-1])
+    *before, last = log.splitlines()
+    assert last == f'{error["error"]} {error["info"]}'.strip()  # and not the traceback
+    assert any('job summary {' in line for line in before) == (fault['path'] == 'tiles/region')
 
 
 def handles_sigterm(pid: int) -> bool:

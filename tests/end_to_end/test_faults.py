@@ -171,8 +171,8 @@ def test_failed_frames_are_named(run):
     assert outcome.places == Counter(complete)
     warnings = [message['warning'] for message in outcome.of('warning')]
     assert len(warnings) == 3
-    assert all('failed: ' in warning for warning in warnings)
-    assert 'is not an array of pixels' in warnings[0]
+    assert all(warning.endswith('failed. The batch goes on.') for warning in warnings)
+    assert 'is not an array of pixels' in outcome.of('warning')[0]['info']
 
 
 def test_three_equal_failures_in_a_row_end_the_job(run):

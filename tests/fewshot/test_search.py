@@ -1,7 +1,7 @@
 """The search of a frame and of a batch, with a segmenter that finds what a test says."""
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +17,7 @@ from fewshot.geometry import Box, Location, Tile
 from fewshot.matching.prototype import Prototype, list_thresholds
 from fewshot.reporting.reporter import MAX_LINE_CHARACTERS
 from fewshot.reporting.state import Counts, JobState, Stopwatch
+from fewshot.results.existing import Existing
 from fewshot.results.uploads import Uploader, UploadOptions, UploadResult
 from fewshot.sam.masks import pack_mask
 from fewshot.sam.proposals import Candidate
@@ -220,6 +221,7 @@ class Uploads:
 
     broken: dict[Location, Exception] = field(default_factory=dict)
     done: list[tuple[Location, int]] = field(default_factory=list)
+    removed: dict[Location, set[str]] = field(default_factory=dict)
 
     def upload(
         self, location: Location, found: Sequence[Any], known: Any, result: UploadResult
@@ -232,6 +234,12 @@ class Uploads:
             raise self.broken[location]
         self.done.append((location, len(found)))
 
+    def remove(self, location: Location, ids: set[str], result: UploadResult) -> None:
+        """Note what would be removed after an upload."""
+        assert self.done[-1][0] == location
+        if ids:
+            self.removed[location] = ids
+
 
 def run_batch(
     state: JobState,
@@ -240,14 +248,14 @@ def run_batch(
     uploads: Any,
     boxes: Sequence[Box | None] = (None,),
     search: FrameSearch | None = None,
-    existing: Mapping[Location, list[np.ndarray]] | None = None,
+    existing: Existing | None = None,
 ) -> None:
     reporter = page.reporter()
     tiles = [Tile(location, box) for location in state.locations for box in boxes]
     search = search or make_search(Found({2: (1, 0)}))
     with ThreadPoolExecutor(1) as background:
         lock = threading.Lock()
-        delivery = Delivery(uploads, existing or {}, state, reporter, background, lock)
+        delivery = Delivery(uploads, existing or Existing(), state, reporter, background, lock)
         search_batch(loader, tiles, (8, 16), search, delivery, state, reporter)  # type: ignore[arg-type]
 
 
@@ -302,7 +310,7 @@ planned_tiles = st.lists(
     min_size=4,
     max_size=4,
 )
-KNOWN = {FRAMES[0]: [np.array([(0, 0), (4, 0), (4, 4), (0, 4)])]}
+KNOWN = Existing(known={FRAMES[0]: [np.array([(0, 0), (4, 0), (4, 4), (0, 4)])]})
 
 
 @given(planned_tiles, st.booleans())
@@ -324,6 +332,17 @@ def test_counts_of_neighbouring_thresholds_are_those_of_separate_runs(tiles, ski
     alone = {threshold: run(threshold).counts for threshold in (0.8, 0.85, 0.9)}
     expected = {threshold: one.uploaded + one.known for threshold, one in alone.items()}
     assert run(0.85).found_at == expected
+
+
+@pytest.mark.parametrize('step', ['load', 'upload'])
+def test_earlier_results_are_removed_from_complete_frames_only(page, step):
+    state = make_state(3)
+    broken = {FRAMES[1]: ValueError('odd')}
+    loader = Loader(broken if step == 'load' else {})
+    uploads = Uploads(broken if step == 'upload' else {})
+    existing = Existing(earlier={location: {str(location)} for location in FRAMES})
+    run_batch(state, page, loader, uploads, existing=existing)
+    assert uploads.removed == {one: {str(one)} for one in (FRAMES[0], FRAMES[2])}
 
 
 @pytest.mark.parametrize('step', ['load', 'upload'])

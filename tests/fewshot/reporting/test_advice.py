@@ -14,6 +14,7 @@ from fewshot.reporting.advice import (
     advise_on_areas,
     advise_on_coarse_grid,
     advise_on_cpu,
+    advise_on_existing,
     advise_on_fine_grid,
     advise_on_limits,
     advise_on_size,
@@ -142,8 +143,8 @@ UPLOADED = {50: 10, 800: 10, 49: 2, 801: 1}
         ([100, 400], (30, 500), {49: 3, 500: 20}, (3, 23, 50, 500)),
         # too few
         ([100, 400], (30, 0), {49: 2, 100: 10}, None),
-        ([100, 400], (30, 0), {49: 3, 100: 57}, (3, 60, 50, 800)),
-        ([100, 400], (30, 0), {49: 3, 100: 58}, None),
+        ([100, 400], (30, 0), {49: 3, 100: 27}, (3, 30, 50, 800)),
+        ([100, 400], (30, 0), {49: 3, 100: 28}, None),
         ([100, 400], (30, 0), {}, None),
         # the limits exclude an example, of which another warning tells
         ([100, 400], (101, 0), UPLOADED, None),
@@ -294,4 +295,20 @@ def test_threshold_that_removes_nothing_is_warned_of(page, examples, below, thre
 def test_threshold_is_not_judged_without_candidates(page):
     state = JobState([], Stopwatch(lambda: 0.0))
     advise_on_threshold(0.5, [0.96, 0.9, 0.95], state, page.reporter())
+    assert page.warnings == []
+
+
+@pytest.mark.parametrize(('known', 'is_warned'), [(3, False), (4, True), (6, True), (0, False)])
+def test_known_objects_are_warned_of(page, known, is_warned):
+    state = JobState([], Stopwatch(lambda: 0.0), thresholds=[0.8, 0.85])
+    state.note_found([0.82, 0.84, *[0.9] * 6])
+    state.note_uploaded(Counts(known=known), [])
+    advise_on_existing(0.85, state, page.reporter())
+    expected = messages.MOSTLY_KNOWN.fill(known=known, found=6)
+    assert page.warnings == ([expected] if is_warned else [])
+
+
+def test_nothing_found_is_not_known(page):
+    state = JobState([], Stopwatch(lambda: 0.0), thresholds=[0.85])
+    advise_on_existing(0.85, state, page.reporter())
     assert page.warnings == []

@@ -220,6 +220,13 @@ def test_short_result_is_described():
     assert state.describe_result([]) == '0 objects in 1 frame.'
 
 
+def test_result_says_what_was_removed():
+    state = make_state(1)
+    state.note_complete(FRAMES[0])
+    state.note_uploaded(Counts(removed=27), [])
+    assert state.describe_result([]) == '0 objects in 1 frame. Removed: 27 earlier results.'
+
+
 def test_result_names_the_other_jobs():
     text = make_state(other_jobs=['My cells (2 of 2)']).describe_result([])
     assert 'rest of the batch: My cells (2 of 2).' in text

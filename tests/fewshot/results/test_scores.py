@@ -10,6 +10,7 @@ from fewshot.results.scores import (
     NAME,
     ScoresNotSavedError,
     find_property,
+    list_made,
     prepare_property,
     save_example_scores,
 )
@@ -70,6 +71,25 @@ def test_property_is_the_same_for_every_user(lab):
     created = prepare(lab, 'writer')
     assert prepare(lab, 'owner') == prepare(lab, 'writer') == created
     assert find_property(lab.server('reader')) == created
+
+
+def test_only_annotations_of_this_worker_count_as_made(lab):
+    server = lab.server()
+    assert list_made(server) == set()  # without a property
+    found, example, other, _ = lab.create(*lab.make_triangles(1, 2, 3, 4))
+    property_id = prepare(lab)
+    server.save_scores(property_id, {found: {'Similarity': 0.9, 'Predicted IoU': 0.8}})
+    server.save_scores(property_id, {example: {'Similarity': 0.9}})
+    server.save_scores('0' * 24, {other: {'Similarity': 0.9, 'Predicted IoU': 0.8}})
+    assert list_made(server) == {found}
+
+
+@pytest.mark.parametrize('value', [0.9, 'high', None, {}, {'Similarity': 0.9}])
+def test_other_values_do_not_count_as_made(lab, value):
+    (odd,) = lab.create(*lab.make_triangles(1))
+    entry = {'datasetId': lab.dataset_id, 'annotationId': odd, 'values': {prepare(lab): value}}
+    lab.client.post('annotation_property_values/multiple', json=[entry])
+    assert list_made(lab.server()) == set()
 
 
 def test_configurations_of_others_are_left_alone(start_lab):
