@@ -14,10 +14,18 @@ RUN conda env create --prefix /opt/worker --file /tmp/environment.yml \
     && /opt/worker/bin/python -m pip uninstall --quiet --yes pip setuptools wheel \
     && rm -r /opt/worker/lib/python3.11/site-packages/torch/include
 
-FROM debian:12.11-slim AS checkpoint
-ADD --checksum=sha256:a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e --chmod=644 \
-    https://dl.fbaipublicfiles.com/segment_anything/sam_vit_h_4b8939.pth /sam_vit_h_4b8939.pth
-RUN test "$(stat --format=%s /sam_vit_h_4b8939.pth)" -eq 2564550879
+# The files that the image contains. docs/deployment.md lists all names.
+FROM environment AS checkpoints
+ARG CHECKPOINTS="sam_vit_h_4b8939"
+ARG SAM_FILES=https://dl.fbaipublicfiles.com/segment_anything/
+# What has arrived stays in the cache: a build that failed goes on, and the next one downloads nothing.
+# hadolint ignore=SC2086 -- several names
+RUN --mount=type=bind,source=fewshot,target=/tmp/code/fewshot \
+    --mount=type=cache,id=sam-checkpoints,target=/tmp/cache,sharing=locked \
+    mkdir /checkpoints \
+    && export PYTHONPATH=/tmp/code PYTHONDONTWRITEBYTECODE=1 SAM_CHECKPOINT_DIR=/tmp/cache \
+    && /opt/worker/bin/python -m fewshot.sam.checkpoints fetch --sam-files "$SAM_FILES" $CHECKPOINTS \
+    && for name in $CHECKPOINTS; do cp --preserve=timestamps /tmp/cache/"$name".pt* /checkpoints; done
 
 FROM debian:12.11-slim
 # The keys are the server's, in its spelling.
@@ -41,14 +49,13 @@ ENV NVIDIA_VISIBLE_DEVICES=all \
     PYTHONDONTWRITEBYTECODE=1
 RUN useradd --create-home --uid 1000 worker
 COPY --from=environment --chmod=755 /opt/worker /opt/worker
-COPY --from=checkpoint --chmod=644 /sam_vit_h_4b8939.pth /sam_vit_h_4b8939.pth
+COPY --from=checkpoints --chmod=644 /checkpoints/* /
 # Readable by every user, whatever the rights in the checkout.
 COPY --chmod=755 fewshot /fewshot
 COPY --chmod=755 annotation_client /annotation_client
 COPY --chmod=755 entrypoint.py /entrypoint.py
-# Checked here, so that no job spends seconds on it: the worker's user may not write beside the file.
-RUN /opt/worker/bin/python -c 'from fewshot.sam import checkpoints; \
-    checkpoints.check_file(checkpoints.VIT_H, "/sam_vit_h_4b8939.pth")'
+# Checked here, so that no job spends seconds on it: the worker's user may not write beside the files.
+RUN /opt/worker/bin/python -m fewshot.sam.checkpoints check
 USER 1000
 # Every library loads on this base, and the entry command answers.
 RUN /opt/worker/bin/python -c 'import cv2, girder_client, segment_anything, setproctitle, shapely, skimage' \

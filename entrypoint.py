@@ -87,10 +87,10 @@ def interface(image: str, apiUrl: str, token: str) -> None:
 
 
 def load_segmenter(settings: Settings, reporter: Reporter) -> 'Segmenter':
-    """Load SAM with the options of the settings. Warn if a large model runs on a CPU."""
+    """Load SAM with the options of the settings."""
     from fewshot.sam import segmenter  # imports torch
 
-    loaded = segmenter.load_segmenter(
+    return segmenter.load_segmenter(
         settings.checkpoint,
         checkpoint_path(settings.checkpoint),
         settings.precision,
@@ -98,9 +98,6 @@ def load_segmenter(settings: Settings, reporter: Reporter) -> 'Segmenter':
         occupancy=settings.occupancy,
         whole_frame=settings.whole_frame,
     )
-    if not loaded.uses_gpu and settings.checkpoint.name in MODELS:
-        reporter.warn(messages.NO_GPU, model=settings.checkpoint.name)
-    return loaded
 
 
 def compute(

@@ -13,7 +13,7 @@ import argparse
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -32,22 +32,13 @@ from benchmarks.frames import draw_frame
 from demo.dataset import BLACK, WHITE
 from fewshot.geometry import CutMask
 from fewshot.images.layers import Layer, merge_channel
-from fewshot.sam.checkpoints import VIT_H, Checkpoint
+from fewshot.sam.checkpoints import VIT_B, VIT_H, VIT_L, Checkpoint, Costs
 from fewshot.sam.cleaning import clean_mask, select_cleaned
 from fewshot.sam.features import encode_image_with_sam1
 from fewshot.sam.model import PATCH_SIZE, build_sam, has_bfloat16, load_model
 from fewshot.sam.proposals import propose_candidates
 
-VIT_B = replace(
-    VIT_H,
-    name='sam_vit_b',
-    title='SAM ViT-B',
-    width=768,
-    depth=12,
-    heads=12,
-    global_blocks=(2, 5, 8, 11),
-)
-CHECKPOINTS = {'vit_b': VIT_B, 'vit_h': VIT_H}
+CHECKPOINTS = {'vit_b': VIT_B, 'vit_l': VIT_L, 'vit_h': VIT_H}
 SIDE = 1024  # of the frame, pixels
 POINTS = 8  # per side
 MIN_AREA = 30  # pixels
@@ -56,22 +47,6 @@ COVERED = 0.97  # quantile of the logits that is the threshold of random masks
 NODES = 8  # of random features along a side, interpolated between them
 PROJECTED_POINTS = 128  # per side
 PROJECTED_CANDIDATES = 400  # per frame
-
-
-@dataclass(frozen=True)
-class UnitCosts:
-    """Seconds to encode a frame or a crop, and to propose a mask for one point."""
-
-    encode: float
-    point: float
-
-
-def project_frame(costs: UnitCosts, points_per_side: int, candidates: int) -> float:
-    """Estimate the seconds of a frame from unit costs.
-
-    The frame is encoded once, each point is decoded once, and one crop is encoded per candidate.
-    """
-    return costs.encode * (1 + candidates) + costs.point * points_per_side**2
 
 
 def write_random_weights(checkpoint: Checkpoint, path: Path) -> None:
@@ -285,7 +260,7 @@ def measure(checkpoint: Checkpoint, path: Path, random: bool, pairs: int, side: 
     encoding = measure_encoding(checkpoint, path, rgb, pairs)
     proposing = measure_proposing(checkpoint, path, rgb, random, pairs)
     before, after = (
-        project_frame(UnitCosts(*costs), PROJECTED_POINTS, PROJECTED_CANDIDATES)
+        Costs(*costs).estimate_frame(PROJECTED_POINTS, PROJECTED_CANDIDATES)
         for costs in zip(encoding, proposing, strict=True)
     )
     print(

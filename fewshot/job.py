@@ -39,7 +39,7 @@ from fewshot.results.scores import (
     save_example_scores,
 )
 from fewshot.results.uploads import Uploader, UploadOptions
-from fewshot.sam.checkpoints import Checkpoint
+from fewshot.sam.checkpoints import Checkpoint, list_present
 from fewshot.sam.hardware import name_hardware
 from fewshot.search import LEARNING_SHARE, Delivery, FrameSearch, search_batch
 from fewshot.server import READ, Server, id_of
@@ -124,13 +124,26 @@ def run_job(
     state = JobState(shares.own, stopwatch, shares.other_jobs, thresholds)
     reporter.note_state(state.describe())
 
+    def load() -> Segmenter:
+        """Load the model, when something is not in the store."""
+        segmenter = load_model(load_segmenter, settings.checkpoint, stopwatch, reporter)
+        if not segmenter.uses_gpu:
+            advice.advise_on_cpu(
+                settings.checkpoint,
+                list_present(),
+                len(state.locations) * len(examples.boxes),
+                settings.points_per_side,
+                settings.whole_frame,
+                measure_smallest(examples, image.tiles, segmenter.input_size),
+                reporter,
+            )
+        return segmenter
+
     with state.logging_summary(), ThreadPoolExecutor(1) as background:  # for one connection
         tiles = [Tile(location, box) for location in state.locations for box in examples.boxes]
         loader = FrameLoader(
             image, server.dataset_id, layers, background, planned=[*examples.by_tile, *tiles]
         )
-        # The model is loaded when something is not in the store
-        load = partial(load_model, load_segmenter, settings.checkpoint, stopwatch, reporter)
         make_segmenter = partial(
             StoringSegmenter,
             store=store,
@@ -200,6 +213,24 @@ def check_channel(channel: int, metadata: Mapping) -> None:
     channels = axis_length(metadata, 'C')
     if channel >= channels:
         raise messages.CHANNEL_OUTSIDE.error(channel=channel + 1, channels=channels)
+
+
+def measure_smallest(examples: Examples, metadata: Mapping, input_size: int) -> float:
+    """Return the longer side of the smallest example, in pixels of the model's input.
+
+    Parameters
+    ----------
+    examples : Examples
+    metadata : Mapping
+        The metadata of the dataset's image.
+    input_size : int
+        Side of the model's input, pixels.
+    """
+    tile = examples.boxes[0]
+    side = max(tile.height, tile.width) if tile else max(metadata['sizeY'], metadata['sizeX'])
+    polygons = [one for some in examples.by_tile.values() for one in some if not one.is_counter]
+    sides = [max(one.box.height, one.box.width) for one in polygons if one.box]
+    return input_size / side * min(sides, default=0)
 
 
 class Tagged(NamedTuple):

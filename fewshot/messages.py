@@ -181,20 +181,36 @@ CHECKPOINT_SIZE = Message(
 )
 CHECKPOINT_DAMAGED = Message(
     'The file of {model} is damaged, or another file: {path}.',
-    'Ask the person who runs the worker to download it again. Its SHA-256 begins with '
-    '{seen:.12} instead of {expected:.12}.',
+    'Ask the person who runs the worker to download it again. Its {algorithm} begins '
+    'with {seen:.12} instead of {expected:.12}.',
     'The bytes of the file are not those of the checkpoint.',
 )
 CHECKPOINT_WRONG = Message(
     'The file does not hold the weights of {model}: {path}.',
-    'Ask the person who runs the worker to download it again. Its SHA-256 begins with '
+    'Ask the person who runs the worker to download it again. Its checksum begins with '
     '{expected:.12}.',
     'The file is a checkpoint of another model.',
 )
+DOWNLOAD_REFUSED = Message(
+    'The server answered {status} {reason} to the request for {file}.',
+    'Check the address {url}, or copy the file by hand.',
+    'The file has another address now, or a proxy refuses it.',
+)
+DOWNLOAD_LOST = Message(
+    'The download of {file} ended early.',
+    'Start it again. It goes on after the {done:,} bytes that have arrived.',
+    'The connection failed several times, and no byte arrived in between.',
+)
+DOWNLOAD_NOT_WRITTEN = Message(
+    '{path} cannot be written: {reason}.',
+    'Make space on the disk, or make the folder writable. Then start the download again.',
+    'The disk is full, or the folder belongs to another user.',
+)
 NO_GPU = warning(
-    'No GPU was found. {model} needs minutes per object without one.',
-    'Ask the person who runs the server for a GPU. Cancel ends this job.',
-    'The container sees no GPU.',
+    'No GPU was found. On two CPU cores this batch takes about {time}.',
+    'The fastest sensible choice is {model} with Speed {speed}: about {least}. Fewer Points per '
+    'side save more. Cancel ends this job.',
+    'The container sees no GPU. The time is an estimate: see Performance.',
 )
 GPU_MEMORY = Message(
     'The GPU has too little memory for SAM.',

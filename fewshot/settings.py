@@ -16,7 +16,7 @@ from fewshot import messages
 from fewshot.errors import JobError
 from fewshot.geometry import Location
 from fewshot.messages import Message
-from fewshot.sam.checkpoints import KNOWN, MODELS, Checkpoint, checkpoint_path
+from fewshot.sam.checkpoints import KNOWN, MODELS, Checkpoint, checkpoint_path, list_present
 
 SKIP, REPLACE, KEEP = 'skip duplicates', 'replace earlier results', 'keep all'
 EXACT, FAST, FASTEST = 'exact', 'fast', 'fastest'
@@ -193,17 +193,16 @@ class SelectField(Field):
 class ModelField(Field):
     """The checkpoint. MODELS are always offered, the other known ones if their file exists."""
 
+    def list_offered(self) -> list[str]:
+        """Return the names of the models that the form offers."""
+        present = [checkpoint.name for checkpoint in list_present()]
+        return MODELS + [name for name in present if name not in MODELS]
+
     def schema(self) -> dict[str, Any]:
         """Return the field as the server wants it."""
-        present = [
-            name
-            for name, checkpoint in KNOWN.items()
-            if os.path.exists(checkpoint_path(checkpoint))
-        ]
-        others = [name for name in present if name not in MODELS]
         return {
             'type': 'select',
-            'items': MODELS + others,
+            'items': self.list_offered(),
             'default': MODELS[0],
             'required': True,
             **super().schema(),
@@ -213,7 +212,9 @@ class ModelField(Field):
         """Return the checkpoint. It must be a known one, and its file must exist."""
         name = form.get(self.name)
         if not isinstance(name, str) or name not in KNOWN:
-            raise messages.UNKNOWN_MODEL.error(seen=show(name), known=', '.join(KNOWN))
+            raise messages.UNKNOWN_MODEL.error(
+                seen=show(name), known=', '.join(self.list_offered())
+            )
         path = checkpoint_path(KNOWN[name])
         if not os.path.exists(path):
             raise messages.CHECKPOINT_MISSING.error(model=name, path=path)

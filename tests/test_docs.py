@@ -18,7 +18,7 @@ from docs import tables
 from fewshot import messages
 from fewshot.geometry import Location
 from fewshot.reporting.state import JobState, Stopwatch
-from fewshot.sam.checkpoints import VIT_H, VIT_MINI
+from fewshot.sam.checkpoints import KNOWN
 from tests.conftest import StartServer
 from tests.datasets import make_layer, write_dataset
 from tests.small_model import CENTRES, draw_discs, outline_disc
@@ -199,10 +199,16 @@ def test_checkpoints_are_described_as_they_are():
         (DOCS / 'deployment.md').read_text(),
         (REPOSITORY / 'models/README.md').read_text(),
     )
-    for text, checkpoint in ((guide, VIT_H), (card, VIT_MINI)):
+    for checkpoint in KNOWN.values():
+        text = guide if checkpoint.url else card
         assert checkpoint.file in text
-        assert f'{checkpoint.size:,} bytes' in text
-        assert checkpoint.sha256 in text
+        assert checkpoint.size is None or f'{checkpoint.size:,} bytes' in text
+        assert (checkpoint.sha256 or checkpoint.xxh128 or '?') in text
+
+
+def test_guide_names_every_model():
+    table = read_section('guide.md', 'Choosing a model')
+    assert not [name for name in KNOWN if f'`{name}`' not in table]
 
 
 def test_imports_point_downwards_as_the_architecture_page_says():
@@ -386,11 +392,11 @@ def test_diffs_of_the_contributing_page_add_a_message_a_field_and_a_model(tmp_pa
         'Only *count* polygons have the Training Tag.'
         in (tmp_path / 'docs/messages.md').read_text()
     )
-    (tmp_path / 'sam_vit_b_01ec64.pth').touch()
+    (tmp_path / 'vit_b_histopathology.pt').touch()
     form = f"""import os, fewshot.settings as settings
 os.environ['SAM_CHECKPOINT_DIR'] = {str(tmp_path)!r}
 print(settings.build_interface()['Model']['items'])"""
-    assert 'sam_vit_b_01ec64' in run('-c', form)
+    assert 'vit_b_histopathology' in run('-c', form)
 
 
 # Language

@@ -21,7 +21,7 @@ from dockerfile_parse import DockerfileParser
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from fewshot.sam.checkpoints import VIT_H
+from fewshot.sam.checkpoints import KNOWN, SAM_FILES, VIT_B, VIT_H
 from tests.conftest import StartServer
 
 REPOSITORY = Path(__file__).parents[1]
@@ -256,7 +256,7 @@ def test_the_final_stage_holds_environment_checkpoint_and_code_and_nothing_else(
 ) -> None:
     copies = read_copies(read_stages(dockerfile)[-1])
     assert sorted(source for copy in copies for source in copy.sources) == sorted(
-        ['/opt/worker', f'/{VIT_H.file}', *WORKER]
+        ['/opt/worker', '/checkpoints/*', *WORKER]
     )
 
 
@@ -272,20 +272,48 @@ def test_both_images_carry_the_same_worker() -> None:
     assert read_command(x86) == read_command(arm)
 
 
-@pytest.mark.parametrize('dockerfile', IMAGES)
-def test_the_build_checks_the_checkpoint_that_the_worker_knows(dockerfile: str) -> None:
-    [stage] = [stage for stage in read_stages(dockerfile) if stage[0][1].endswith(' AS checkpoint')]
-    [download] = [value.split() for instruction, value in stage if instruction == 'ADD']
-    assert f'--checksum=sha256:{VIT_H.sha256}' in download
-    assert download[-2].endswith(f'/{VIT_H.file}')
-    [size] = [
-        re.findall(r'-eq (\d+)', value) for instruction, value in stage if instruction == 'RUN'
+@pytest.mark.parametrize(
+    ('dockerfile', 'contained'),
+    [('Dockerfile', [VIT_H.name]), ('Dockerfile_M1', [VIT_H.name, VIT_B.name])],
+)
+def test_the_build_fetches_checkpoints_and_checks_them(
+    dockerfile: str, contained: list[str]
+) -> None:
+    [stage] = [
+        stage for stage in read_stages(dockerfile) if stage[0][1].endswith(' AS checkpoints')
     ]
-    assert size == [str(VIT_H.size)]
-    final = read_copies(read_stages(dockerfile)[-1])
-    assert (
-        Copy([download[-1]], f'/{VIT_H.file}', 'checkpoint') in final
-    )  # SAM_CHECKPOINT_DIR is / if it is not set
+    arguments = dict(
+        pair.split('=', 1)
+        for instruction, value in stage
+        if instruction == 'ARG'
+        for pair in shlex.split(value)
+    )
+    assert arguments == {'CHECKPOINTS': ' '.join(contained), 'SAM_FILES': SAM_FILES}
+    assert all(KNOWN[name].url for name in contained)
+    [fetch] = [value for instruction, value in stage if instruction == 'RUN']
+    command = '-m fewshot.sam.checkpoints fetch --sam-files "$SAM_FILES" $CHECKPOINTS'
+    assert command in fetch
+
+    final = read_stages(dockerfile)[-1]
+    # SAM_CHECKPOINT_DIR is / if it is not set
+    assert Copy(['/checkpoints/*'], '/', 'checkpoints') in read_copies(final)
+    check = ('RUN', '/opt/worker/bin/python -m fewshot.sam.checkpoints check')
+    assert final.index(check) < final.index(('USER', '1000'))
+
+
+def test_the_check_of_the_build_loads_from_what_the_image_holds(
+    image_root: Path, tmp_path: Path
+) -> None:
+    ended = subprocess.run(
+        [sys.executable, '-m', 'fewshot.sam.checkpoints', 'check'],
+        cwd=image_root,
+        env={**os.environ, 'SAM_CHECKPOINT_DIR': str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ended.returncode, ended.stderr) == (1, '')
+    assert ended.stdout == f'No checkpoint file is in {tmp_path}.\n'
 
 
 def test_everything_that_the_worker_imports_is_in_its_environment() -> None:

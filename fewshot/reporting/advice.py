@@ -10,7 +10,14 @@ from fewshot.geometry import CutMask, has_allowed_area
 from fewshot.reporting.forecast import describe_seconds
 from fewshot.reporting.reporter import Reporter
 from fewshot.reporting.state import JobState
-from fewshot.settings import MAX_MASK_AREA, MAX_POINTS_PER_SIDE, MIN_POINTS_PER_SIDE
+from fewshot.sam.checkpoints import Checkpoint
+from fewshot.settings import (
+    FAST,
+    FASTEST,
+    MAX_MASK_AREA,
+    MAX_POINTS_PER_SIDE,
+    MIN_POINTS_PER_SIDE,
+)
 
 # Widths of objects in pixels of the model's input. 32 are two cells of the feature grid. SAM rarely
 # outlines objects below 12. 24 is the width of the median example at the proposed Tile Size.
@@ -32,6 +39,56 @@ MIN_REMOVED, MIN_REMOVED_SHARE = 3, 0.1
 
 MIN_POINTS = 4  # of the grid on the smallest example, on average over all places
 MIN_SAVED_SECONDS, MIN_SAVED_SHARE = 10, 0.2  # of the time of the search
+
+
+EXPECTED_CANDIDATES = 400  # per frame or tile, for the time without a GPU
+
+
+def advise_on_cpu(
+    checkpoint: Checkpoint,
+    present: Sequence[Checkpoint],
+    tiles: int,
+    points_per_side: int,
+    whole_frame: bool,
+    smallest: float,
+    reporter: Reporter,
+) -> None:
+    """Warn that there is no GPU, and name the fastest sensible choice. Small models need none.
+
+    It is the fastest model trained with the same kind of images, with the features of the whole
+    frame if the examples are large enough for them.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+        The user's choice.
+    present : sequence of Checkpoint
+        Those that the user can choose.
+    tiles : int
+        Number of frames or tiles to search.
+    points_per_side : int
+    whole_frame : bool
+        Whether objects are described by the features of the whole frame.
+    smallest : float
+        Longer side of the smallest example, pixels of the model's input.
+    """
+
+    def estimate(model: Checkpoint, whole_frame: bool) -> float:
+        candidates = 0 if whole_frame else EXPECTED_CANDIDATES
+        return tiles * model.costs.estimate_frame(points_per_side, candidates) if model.costs else 0
+
+    if checkpoint.costs is None:
+        return
+    choices = [one for one in present if one.costs and one.images == checkpoint.images]
+    to_whole_frame = whole_frame or smallest >= MIN_WHOLE_FRAME_PIXELS
+    fastest = min(choices, key=lambda one: estimate(one, to_whole_frame))
+    reporter.warn(
+        messages.NO_GPU,
+        time=describe_seconds(estimate(checkpoint, whole_frame)),
+        model=fastest.name,
+        speed=FASTEST if to_whole_frame else FAST,
+        least=describe_seconds(estimate(fastest, to_whole_frame)),
+    )
 
 
 def advise_on_source(objects: Sequence[CutMask], scale: float, reporter: Reporter) -> None:

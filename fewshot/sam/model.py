@@ -2,8 +2,10 @@
 
 import logging
 import pickle
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from segment_anything.modeling import (
@@ -88,6 +90,16 @@ def build_sam(checkpoint: Checkpoint) -> Sam:
     return model.eval()
 
 
+def find_weights(stored: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    """Return the weights of SAM in a file's content, {name: values}.
+
+    SAM's own files contain nothing else. A file of micro-sam can have them under `model_state`,
+    with names that begin with `sam.`, beside the weights of another decoder.
+    """
+    weights = stored.get('model_state', stored)
+    return {name.removeprefix('sam.'): values for name, values in weights.items()}
+
+
 def has_bfloat16(device: torch.device, cpu_info: Path = CPU_INFO) -> bool:
     """Return whether the device multiplies bfloat16 in hardware.
 
@@ -134,11 +146,11 @@ def load_model(
         model = build_sam(checkpoint)
     try:
         # The file is mapped and the parameters are its pages: nothing is copied in main memory.
-        weights = torch.load(path, map_location='cpu', weights_only=True, mmap=True)
-        model.load_state_dict(weights, assign=True)
+        stored = torch.load(path, map_location='cpu', weights_only=True, mmap=True)
+        model.load_state_dict(find_weights(stored), assign=True)
     except (RuntimeError, pickle.UnpicklingError, EOFError, AttributeError, TypeError) as error:
         raise messages.CHECKPOINT_WRONG.error(
-            model=checkpoint.name, path=path, expected=checkpoint.sha256
+            model=checkpoint.name, path=path, expected=checkpoint.sha256 or checkpoint.xxh128
         ) from error
     model.requires_grad_(False).float()  # a file may have float16
 

@@ -24,9 +24,11 @@ class Segmenter(Protocol):
     ----------
     input_size : int
         Side of the square to which the model resizes a frame, pixels.
+    uses_gpu : bool
     """
 
     input_size: int
+    uses_gpu: bool
 
     def propose(self, rgb: np.ndarray, report: Report) -> list[Candidate]:
         """Propose masks of whatever is in a frame. They are not cleaned.
@@ -87,16 +89,12 @@ class SamSegmenter:
     ) -> None:
         self.input_size = checkpoint.input_size
         self._predictor = SamPredictor(model)
+        self.uses_gpu = self._predictor.device.type == 'cuda'
         self._checkpoint = checkpoint
         self._points_per_side = points_per_side
         self._occupancy = occupancy
         self._whole_frame = whole_frame
         self._encoded: tuple[np.ndarray, torch.Tensor] | None = None  # frame, image embedding
-
-    @property
-    def uses_gpu(self) -> bool:
-        """Whether the model is on a GPU."""
-        return self._predictor.device.type == 'cuda'
 
     def propose(self, rgb: np.ndarray, report: Report) -> list[Candidate]:
         """Propose masks of whatever is in a frame, see `Segmenter.propose`."""

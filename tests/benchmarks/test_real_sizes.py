@@ -5,20 +5,11 @@ import re
 import torch
 
 from benchmarks.real_sizes import (
-    UnitCosts,
     measure,
-    project_frame,
     time_pairs,
     write_random_weights,
 )
 from fewshot.sam.checkpoints import VIT_MINI
-
-
-def test_a_projected_frame_is_one_encoding_every_point_and_an_encoding_for_each_candidate():
-    assert (
-        project_frame(UnitCosts(encode=2, point=0.01), points_per_side=10, candidates=5)
-        == 2 + 100 * 0.01 + 5 * 2
-    )
 
 
 def test_the_two_sides_are_run_in_turn_and_the_first_alternates():

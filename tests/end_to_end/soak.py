@@ -71,7 +71,7 @@ class CountingSegmenter:
     """A segmenter that counts what is alive whenever a frame begins."""
 
     def __init__(self, segmenter: SamSegmenter) -> None:
-        self.input_size = segmenter.input_size
+        self.input_size, self.uses_gpu = segmenter.input_size, segmenter.uses_gpu
         self.segmenter = segmenter
         self.frames: list[weakref.ref] = []
         self.candidates: list[weakref.ref] = []

@@ -33,6 +33,7 @@ class BrightSegmenter:
     """A `fewshot.sam.segmenter.Segmenter`: bright areas are objects, and all objects are equal."""
 
     input_size = 1024
+    uses_gpu = False
 
     def propose(self, rgb: np.ndarray, report: Callable[[float], None]) -> list[Candidate]:
         """Propose the bright areas of a frame."""

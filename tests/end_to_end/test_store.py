@@ -69,7 +69,7 @@ class Watched:
 
     def __init__(self, segmenter: Any) -> None:
         self.segmenter = segmenter
-        self.input_size = segmenter.input_size
+        self.input_size, self.uses_gpu = segmenter.input_size, segmenter.uses_gpu
         self.proposed = 0
         self.described: list[int] = []  # objects per call
 

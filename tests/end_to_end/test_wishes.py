@@ -367,7 +367,7 @@ def test_tiles_are_fetched_one_by_one_and_look_like_the_frame(wide, capsys):
 
         def __init__(self, settings, reporter):
             self.segmenter = entrypoint.load_segmenter(settings, reporter)
-            self.input_size = self.segmenter.input_size
+            self.input_size, self.uses_gpu = self.segmenter.input_size, False
 
         def propose(self, rgb, report):
             shown.append(rgb)

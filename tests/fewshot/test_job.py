@@ -1,16 +1,21 @@
 """The steps of a job that need no model."""
 
+from collections import Counter
+
 import pytest
 
 from fewshot import messages
 from fewshot.errors import BatchEndedError, JobError
+from fewshot.geometry import Box, Location, Tile
 from fewshot.job import (
     check_access,
     check_channel,
     depends_on_scores,
     fetch_tagged,
     load_model,
+    measure_smallest,
 )
+from fewshot.matching.examples import Examples, TaggedPolygon
 from fewshot.reporting.state import Stopwatch
 from fewshot.sam.checkpoints import VIT_MINI
 from fewshot.settings import KEEP, REPLACE, SKIP, Settings, read_settings
@@ -44,6 +49,29 @@ def test_channel_outside_the_dataset_is_refused():
         check_channel(2, METADATA)
     expected = messages.CHANNEL_OUTSIDE.fill(channel=3, channels=2)
     assert (caught.value.message, caught.value.hint) == expected
+
+
+@pytest.mark.parametrize(
+    ('tile', 'pixels'),
+    [
+        (None, 10),  # the frame is shrunk to half its size
+        (Box(0, 0, 256, 512), 40),
+    ],
+)
+def test_smallest_example_is_measured_as_the_model_sees_it(tile, pixels):
+    here = Location(0, 0, 0)
+    polygons = [
+        TaggedPolygon({}, is_counter, here, box)
+        for is_counter, box in (
+            (False, Box(0, 0, 5, 30)),
+            (False, Box(0, 0, 20, 10)),
+            (False, None),  # outside the frame
+            (True, Box(0, 0, 1, 1)),
+        )
+    ]
+    examples = Examples({Tile(here, tile): polygons}, 30, [tile], Counter())
+    metadata = {'sizeX': 2048, 'sizeY': 1024}
+    assert measure_smallest(examples, metadata, input_size=1024) == pixels
 
 
 # The model

@@ -1,6 +1,7 @@
 """Warnings about settings that do not fit."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from fewshot.geometry import Box, CutMask, has_allowed_area
 from fewshot.reporting.advice import (
     advise_on_areas,
     advise_on_coarse_grid,
+    advise_on_cpu,
     advise_on_existing,
     advise_on_fine_grid,
     advise_on_limits,
@@ -22,6 +24,7 @@ from fewshot.reporting.advice import (
 )
 from fewshot.reporting.forecast import describe_seconds
 from fewshot.reporting.state import Counts, JobState, Stopwatch
+from fewshot.sam.checkpoints import VIT_B, VIT_B_LM, VIT_H, VIT_L, VIT_L_LM, VIT_MINI, Costs
 from fewshot.settings import FIELDS, MAX_MASK_AREA
 from tests.fewshot.conftest import Page
 
@@ -33,6 +36,49 @@ fields = {field.name: field for field in FIELDS}
 
 def squares(*sides: int) -> list[CutMask]:
     return [CutMask(Box(0, 0, side, side), np.ones((side, side), bool)) for side in sides]
+
+
+# Without a GPU. At 10 points per side, a frame of ViT-H takes 50 s, and 50 s per candidate more.
+H, L, B, L_LM, B_LM = (
+    replace(one, costs=Costs(encoding, point=0))
+    for one, encoding in ((VIT_H, 50), (VIT_L, 30), (VIT_B, 10), (VIT_L_LM, 30), (VIT_B_LM, 10))
+)
+
+
+@pytest.mark.parametrize(
+    ('model', 'present', 'whole_frame', 'smallest', 'expected'),
+    [
+        (H, [H, L, B, B_LM, VIT_MINI], False, 32, ('11 h', B, 'fastest', '20 s')),
+        (H, [H, L, B_LM, VIT_MINI], False, 32, ('11 h', L, 'fastest', '1 min')),
+        (H, [H], False, 32, ('11 h', H, 'fastest', '2 min')),
+        (H, [H], True, 32, ('2 min', H, 'fastest', '2 min')),
+        # the examples are too small for the features of the whole frame
+        (H, [H, B], False, 31.9, ('11 h', B, 'fast', '2 h')),
+        (H, [H, B], True, 31.9, ('2 min', B, 'fastest', '20 s')),
+        # a model of the same kind of images
+        (L_LM, [H, L, B, L_LM, B_LM], False, 99, ('7 h', B_LM, 'fastest', '20 s')),
+        (L_LM, [H, L, B, L_LM], False, 99, ('7 h', L_LM, 'fastest', '1 min')),
+    ],
+)
+def test_fastest_sensible_choice_is_named_without_a_gpu(
+    page, model, present, whole_frame, smallest, expected
+):
+    advise_on_cpu(model, present, 2, 10, whole_frame, smallest, page.reporter())
+    time, fastest, speed, least = expected
+    filled = messages.NO_GPU.fill(time=time, model=fastest.name, speed=speed, least=least)
+    assert page.warnings == [filled]
+
+
+def test_time_without_a_gpu_counts_frames_and_points(page):
+    model = replace(VIT_B, costs=Costs(encoding=20, point=1))
+    advise_on_cpu(model, [model], 30, 10, True, 0, page.reporter())
+    assert 'about 60 min.' in page.warnings[0][0]  # 30 frames, an encoding and 100 points each
+    assert 'about 60 min.' in page.warnings[0][1]
+
+
+def test_small_model_needs_no_gpu(page):
+    advise_on_cpu(VIT_MINI, [VIT_H, VIT_MINI], 100, 128, False, 99, page.reporter())
+    assert page.warnings == []
 
 
 @pytest.mark.parametrize(

@@ -151,7 +151,7 @@ def test_nothing_is_sent_after_the_end(page, capsys, number):
     with reporter.repeating():
         rounds.done.wait()
     reporter.progress(0.6, 'later', '')
-    reporter.warn(messages.NO_GPU, model='SAM')
+    reporter.warn(messages.SPLIT, jobs=2, first='SAM few-shot (2 of 2)')
     reporter.warn(messages.FRAME_FAILED, location='XY 1', reason='odd')
     for end in ends:
         end()
@@ -202,7 +202,8 @@ def test_warning_is_logged_and_shown_at_the_end(page, caplog):
 @pytest.mark.parametrize('message', messages.AT_ONCE)
 def test_warning_that_is_a_reason_to_cancel_is_shown_at_once(page, message):
     reporter = page.reporter()
-    values = {'model': 'SAM', 'jobs': 2, 'first': 'a', 'whole': '2 days', 'each': '1 h'}
+    values = {'jobs': 2, 'first': 'a', 'whole': '2 days', 'each': '1 h'}
+    values |= {'time': '2 h', 'model': 'SAM', 'speed': 'fast', 'least': '1 h'}
     reporter.warn(message, **values)
     assert page.shown == [message.fill(**values)]
 

@@ -30,6 +30,7 @@ class Computing:
     """A segmenter whose vectors tell the pixels, the object and the options, and that counts."""
 
     input_size = VIT_MINI.input_size
+    uses_gpu = True
 
     def __init__(self) -> None:
         self.proposed = 0
