@@ -114,7 +114,7 @@ class Form:
         for name in names[:FIRST_FIELDS]:
             self._add(name)
         if names[FIRST_FIELDS:]:
-            with ui.expansion('More settings').classes('fold').mark('more'):
+            with ui.expansion('More settings').classes('fold').props('data-testid=more'):
                 for name in names[FIRST_FIELDS:]:
                     self._add(name)
 

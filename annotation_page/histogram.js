@@ -21,6 +21,7 @@ export default {
       this.draw();
     });
     this.$refs.slider.addEventListener("change", () => this.$emit("change", this.limit));
+    this.setScores(window.annotationViewer?.similarities ?? []);
     this.observer = new ResizeObserver(() => this.draw());
     this.observer.observe(this.$el);
   },

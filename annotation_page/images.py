@@ -58,5 +58,5 @@ def show_empty(workspace: Workspace) -> None:
         if SAMPLE.exists():
             ui.button('Try it with a sample image', on_click=add_sample).props(
                 'outline no-caps'
-            ).mark('sample')
+            ).props('data-testid=sample')
         ui.label('Images stay on this machine, in the folder that the server was started with.')

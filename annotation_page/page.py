@@ -97,7 +97,7 @@ class Page:
     def _build_tabs(self) -> None:
         with ui.tabs().props('dense no-caps inline-label align="justify"') as self.tabs:
             settings, look, save = (
-                ui.tab(name, label=label).mark(f'tab-{name}') for name, label in TABS.items()
+                ui.tab(name, label=label).props(f'data-testid=tab-{name}') for name, label in TABS.items()
             )
         with ui.tab_panels(self.tabs, value=settings, animated=False).classes('scroll').props(
             'keep-alive'
@@ -198,7 +198,7 @@ class Page:
         with ui.element('div').classes('toolbar'):
             for mode, (icon, name, hint, key) in MODES.items():
                 button = ui.button(name, icon=icon, on_click=lambda mode=mode: self.set_mode(mode))
-                button.props('flat dense no-caps').mark(f'mode-{mode}')
+                button.props('flat dense no-caps').props(f'data-testid=mode-{mode}')
                 with button:
                     ui.tooltip(f'{hint} Key {key.upper()}')
                 self._mode_buttons[mode] = button

@@ -51,13 +51,13 @@ class RunPanel:
         with ui.element('div').classes('run-bar'):
             with ui.element('div').classes('buttons'):
                 self._start = ui.button('Run', icon='play_arrow', on_click=self._start_job)
-                self._start.props('unelevated no-caps text-color=dark').mark('run')
+                self._start.props('unelevated no-caps text-color=dark').props('data-testid=run')
                 self._cancel = ui.button('Cancel', on_click=self._cancel_job)
-                self._cancel.props('outline no-caps').mark('cancel')
-                ui.button('Log', on_click=self._show_log).props('flat no-caps').mark('log')
+                self._cancel.props('outline no-caps').props('data-testid=cancel')
+                ui.button('Log', on_click=self._show_log).props('flat no-caps').props('data-testid=log')
             self._bar = ui.linear_progress(value=0, show_value=False, size='6px')
             self._bar.props('rounded instant-feedback')
-            self._text = ui.label('').classes('progress-text').mark('progress')
+            self._text = ui.label('').classes('progress-text').props('data-testid=progress')
         with ui.dialog() as self._log_dialog, ui.element('div').classes('dialog log'):
             ui.label('Log of the last run').classes('title')
             self._log = ui.element('pre')
@@ -118,7 +118,7 @@ class RunPanel:
             self._page.tabs.set_value('look')
         self._was_active = is_active
         self._bar.set_value(run.progress)
-        self._text.set_text(run.text if is_active and run.text else f'{run.outcome}. {run.text}')
+        self._text.set_text(run.text if run.text and run.outcome in ('Running', 'Done') else run.outcome)
         for notice in run.notices[self._notices_shown :]:
             kind = 'warning' if notice['kind'] == 'warning' else 'negative'
             ui.notify(

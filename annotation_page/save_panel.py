@@ -37,7 +37,7 @@ class SavePanel:
         with ui.element('div').classes('formats'):
             for kind, (name, hint) in FORMATS.items():
                 button = ui.button(name, on_click=lambda kind=kind: self._save(kind))
-                button.props('outline dense no-caps').mark(f'save-{kind}')
+                button.props('outline dense no-caps').props(f'data-testid=save-{kind}')
                 ui.label(hint).classes('note')
 
     def offer_tags(self, tags: list[str]) -> None:

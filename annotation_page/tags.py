@@ -30,7 +30,7 @@ class TagsPanel:
         self._shown: object = None
         with ui.element('section').classes('panel'):
             ui.label('1  Outline').classes('title')
-            self._advice = ui.label().classes('note').mark('advice')
+            self._advice = ui.label().classes('note').props('data-testid=advice')
             self._rows = ui.element('div').classes('tags')
             self._new = (
                 ui.input(placeholder='Add a tag')

@@ -110,12 +110,16 @@ def draw_tile(
     if not (0 <= left < right and 0 <= top < bottom):
         raise LookupError('The frame has no such tile.')
     width, height = -(-(right - left) >> level), -(-(bottom - top) >> level)
+    # The browser stretches a smaller picture, so the tile is transparent outside the frame.
+    tile = np.zeros((SIDE, SIDE, 4), np.uint8)
+    tile[:height, :width, 3] = 255
     rgb = np.zeros((height, width, 3), np.uint8)
     for layer in layers:
         frame = find_frame(metadata, location, layer.channel)
         fixed = fix_layer(path, path.stat().st_mtime, frame, layer)
         pixels = read_region(path, frame, (left, top, right, bottom), (width, height))
         merge_channel(rgb[: pixels.shape[0], : pixels.shape[1]], pixels[:height, :width], fixed)
-    done, png = cv2.imencode('.png', rgb[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 1])
+    tile[:height, :width, :3] = rgb[..., ::-1]
+    done, png = cv2.imencode('.png', tile, [cv2.IMWRITE_PNG_COMPRESSION, 1])
     assert done
     return png.tobytes()

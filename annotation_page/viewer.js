@@ -23,6 +23,13 @@ function areaOf(points) {
   return Math.abs(twice) / 2;
 }
 
+// Adding and removing polygons takes several times longer than not painting them.
+const Outline = L.Polygon.extend({
+  _updatePath() {
+    if (this.options.stroke) L.Polygon.prototype._updatePath.call(this);
+  },
+});
+
 const toLatLng = ([x, y]) => [-y, x];
 
 export default {
@@ -130,15 +137,17 @@ export default {
       const found = new Set(outlines.map((outline) => outline.id));
       for (const id of [...this.shapes.keys()]) if (!found.has(id)) this.forget(id);
       const scores = outlines.filter((one) => one.isResult).map((one) => one.similarity);
+      this.similarities = scores;
       this.range = scores.length ? [Math.min(...scores), Math.max(...scores)] : [0, 1];
       for (const outline of outlines) {
         const known = this.shapes.get(outline.id);
         if (known) {
           known.outline = known.polygon.outline = outline;
         } else {
-          const polygon = L.polygon(outline.points.map(toLatLng), { weight: 1.5 });
+          const polygon = new Outline(outline.points.map(toLatLng), { weight: 1.5 });
           polygon.outline = outline;
           this.shapes.set(outline.id, { outline, polygon });
+          this.group.addLayer(polygon);
         }
       }
       this.selected = new Set([...this.selected].filter((id) => found.has(id)));
@@ -175,9 +184,9 @@ export default {
     hideAndShow() {
       for (const { outline, polygon } of this.shapes.values()) {
         const isShown = this.isShown(outline);
-        if (isShown !== this.group.hasLayer(polygon)) {
-          if (isShown) this.group.addLayer(polygon);
-          else this.group.removeLayer(polygon);
+        if (polygon.options.stroke !== isShown) {
+          Object.assign(polygon.options, { stroke: isShown, fill: isShown, interactive: isShown });
+          polygon.redraw();
         }
       }
     },
@@ -202,7 +211,7 @@ export default {
       return box;
     },
     shownIds() {
-      return [...this.shapes.values()].filter((one) => this.group.hasLayer(one.polygon))
+      return [...this.shapes.values()].filter((one) => one.polygon.options.stroke)
         .map((one) => one.outline.id);
     },
 

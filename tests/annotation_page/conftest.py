@@ -1,0 +1,103 @@
+"""A server with its page, and a Chromium that opens it."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from annotation_server.store import Store
+from tests.conftest import REPOSITORY, SECONDS_TO_STOP
+
+STAND_IN = f'{sys.executable} -m tests.end_to_end.stand_in'
+BROWSERS = ('chromium', 'chromium-browser', 'google-chrome')
+NO_BROWSER = 'There is no Chromium, so the page was not tested. Install it: apt-get install chromium'
+
+
+@dataclass(frozen=True)
+class PageServer:
+    """A running server with its page.
+
+    Attributes
+    ----------
+    link : str
+        Opens the page.
+    folder : Path
+        The served folder.
+    process : subprocess.Popen
+    """
+
+    link: str
+    folder: Path
+    process: subprocess.Popen[str]
+
+    @property
+    def origin(self) -> str:
+        return self.link.partition('/?')[0]
+
+    @property
+    def token(self) -> str:
+        return self.link.partition('token=')[2]
+
+    @property
+    def port(self) -> int:
+        return int(self.origin.rpartition(':')[2])
+
+    def stop(self) -> int:
+        self.process.terminate()
+        return self.process.wait(SECONDS_TO_STOP)
+
+    def polygons(self, name: str) -> list[dict[str, Any]]:
+        """Return the polygons of a dataset, as the server has them."""
+        store = Store(self.folder / 'annotations.sqlite')
+        try:
+            return store.annotations_at(store.add_dataset(name, [], []), {})
+        finally:
+            store.close()
+
+
+StartPage = Callable[..., PageServer]
+
+
+@pytest.fixture
+def start_page() -> Iterator[StartPage]:
+    """Yield a function that starts a server with its page. It ends with the test."""
+    started: list[PageServer] = []
+
+    def start(folder: Path, *options: str, worker: str = STAND_IN) -> PageServer:
+        command = [sys.executable, '-m', 'annotation_server', str(folder), '--worker', worker]
+        process = subprocess.Popen(
+            [*command, *options],
+            cwd=REPOSITORY,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, 'SAM_CHECKPOINT_DIR': str(REPOSITORY / 'models')},
+        )
+        assert process.stdout is not None
+        link = re.search(r'http\S+', process.stdout.readline())
+        assert link, f'The server ended with status {process.wait()} before it was ready.'
+        started.append(PageServer(link.group(), folder, process))
+        return started[-1]
+
+    yield start
+    for server in started:
+        server.stop()
+
+
+@pytest.fixture(scope='session')
+def browser() -> Iterator[Any]:
+    """Yield a Chromium."""
+    playwright = pytest.importorskip('playwright.sync_api', reason=NO_BROWSER)
+    program = next((path for path in map(shutil.which, BROWSERS) if path), None)
+    if program is None:
+        pytest.skip(NO_BROWSER)
+    with playwright.sync_playwright() as running:
+        chromium = running.chromium.launch(executable_path=program, args=['--no-sandbox'])
+        yield chromium
+        chromium.close()
