@@ -204,7 +204,7 @@ def to_csv(objects: Sequence[Object]) -> bytes:
                 one.location.xy + 1,
                 one.location.z + 1,
                 one.location.time + 1,
-                ';'.join(one.tags),
+                as_text(';'.join(one.tags)),
                 round(shape.area, 3),
                 round(centroid.x, 3),
                 round(centroid.y, 3),
@@ -212,6 +212,11 @@ def to_csv(objects: Sequence[Object]) -> bytes:
             ]
         )
     return file.getvalue().encode()
+
+
+def as_text(value: str) -> str:
+    """Return a text that a spreadsheet does not take for a formula."""
+    return f"'{value}" if value.startswith(('=', '+', '-', '@')) else value
 
 
 def to_imagej(objects: Sequence[Object]) -> bytes:
@@ -222,9 +227,8 @@ def to_imagej(objects: Sequence[Object]) -> bytes:
         roi = roifile.ImagejRoi.frompoints(
             one.points.astype(np.float32),
             name=label,
-            z=one.location.z + 1,
-            t=one.location.time + 1,
-            c=0,
+            z=one.location.z,
+            t=one.location.time,
         )
         roi.roitype = roifile.ROI_TYPE.POLYGON
         files[f'{label}.roi'] = roi.tobytes()

@@ -79,8 +79,10 @@ def fix_layer(path: Path, changed: float, frame: int, layer: Layer) -> Layer:
 def read_sample(path: Path, frame: int) -> np.ndarray:
     """Return a frame, without pixels in between if it is large."""
     metadata = large_image.open(path).getMetadata()
-    box = (0, 0, metadata['sizeX'], metadata['sizeY'])
-    return read_region(path, frame, box, (MAX_SAMPLE_SIDE, MAX_SAMPLE_SIDE))
+    width, height = metadata['sizeX'], metadata['sizeY']
+    # A larger size would enlarge the frame.
+    size = min(width, MAX_SAMPLE_SIDE), min(height, MAX_SAMPLE_SIDE)
+    return read_region(path, frame, (0, 0, width, height), size)
 
 
 def draw_tile(

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from tests.conftest import REPOSITORY, SECONDS_TO_STOP
 
 STAND_IN = f'{sys.executable} -m tests.end_to_end.stand_in'
 BROWSERS = ('chromium', 'chromium-browser', 'google-chrome')
+NO_PAGE = 'The page is not installed, so it was not tested. Install it: pip install ".[page]"'
 NO_BROWSER = 'There is no Chromium, so the page was not tested. Install it: apt-get install chromium'
 
 
@@ -53,41 +55,57 @@ class PageServer:
         self.process.terminate()
         return self.process.wait(SECONDS_TO_STOP)
 
+    def dataset_id(self, name: str) -> str:
+        """Return the id of a dataset."""
+        with closing(Store(self.folder / 'annotations.sqlite')) as store:
+            return store.add_dataset(name, [], [])
+
     def polygons(self, name: str) -> list[dict[str, Any]]:
         """Return the polygons of a dataset, as the server has them."""
-        store = Store(self.folder / 'annotations.sqlite')
-        try:
+        with closing(Store(self.folder / 'annotations.sqlite')) as store:
             return store.annotations_at(store.add_dataset(name, [], []), {})
-        finally:
-            store.close()
 
 
 StartPage = Callable[..., PageServer]
 
 
+@contextmanager
+def page_starter() -> Iterator[StartPage]:
+    """Give a function that starts a server with its page, and stop all that it started."""
+    pytest.importorskip('nicegui', reason=NO_PAGE)
+    with ExitStack() as stack:
+
+        def start(folder: Path, *options: str, worker: str = STAND_IN) -> PageServer:
+            command = [sys.executable, '-m', 'annotation_server', str(folder), '--worker', worker]
+            process = subprocess.Popen(
+                [*command, *options],
+                cwd=REPOSITORY,
+                stdout=subprocess.PIPE,
+                text=True,
+                env={**os.environ, 'SAM_CHECKPOINT_DIR': str(REPOSITORY / 'models')},
+            )
+            assert process.stdout is not None
+            link = re.search(r'http\S+', process.stdout.readline())
+            assert link, f'The server ended with status {process.wait()} before it was ready.'
+            server = PageServer(link.group(), folder, process)
+            stack.callback(server.stop)
+            return server
+
+        yield start
+
+
 @pytest.fixture
 def start_page() -> Iterator[StartPage]:
     """Yield a function that starts a server with its page. It ends with the test."""
-    started: list[PageServer] = []
+    with page_starter() as starter:
+        yield starter
 
-    def start(folder: Path, *options: str, worker: str = STAND_IN) -> PageServer:
-        command = [sys.executable, '-m', 'annotation_server', str(folder), '--worker', worker]
-        process = subprocess.Popen(
-            [*command, *options],
-            cwd=REPOSITORY,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, 'SAM_CHECKPOINT_DIR': str(REPOSITORY / 'models')},
-        )
-        assert process.stdout is not None
-        link = re.search(r'http\S+', process.stdout.readline())
-        assert link, f'The server ended with status {process.wait()} before it was ready.'
-        started.append(PageServer(link.group(), folder, process))
-        return started[-1]
 
-    yield start
-    for server in started:
-        server.stop()
+@pytest.fixture(scope='module')
+def start_module_page() -> Iterator[StartPage]:
+    """Do the same for fixtures of module scope: the servers end with the module's last test."""
+    with page_starter() as starter:
+        yield starter
 
 
 @pytest.fixture(scope='session')
