@@ -27,9 +27,7 @@ class RunPanel:
         self._runs = page.workspace.runs
         self.form: Form | None = None
         self._run: Run | None = self._runs.last.get(page.dataset_id)
-        # The notices of a job that has ended were shown before.
-        ended = self._run and not self._run.is_active
-        self._notices_shown = len(self._run.notices) if self._run and ended else 0
+        self._notices_shown = 0
         self._was_active = False
         self._tags: list[str] = []
         self._output = ui.input(
@@ -48,6 +46,7 @@ class RunPanel:
 
     def build_bar(self) -> None:
         """Add the bar with Run and Cancel, the progress and the log."""
+        self._notices = ui.element('div').classes('notices').props('data-testid=notices')
         with ui.element('div').classes('run-bar'):
             with ui.element('div').classes('buttons'):
                 self._start = ui.button('Run', icon='play_arrow', on_click=self._start_job)
@@ -82,7 +81,8 @@ class RunPanel:
             self._show_form()
         latest = self._runs.last.get(self._page.dataset_id)
         if latest is not self._run:  # started in another tab
-            self._run, self._notices_shown = latest, 0
+            self._run = latest
+            self._clear_notices()
         self._show_state()
 
     def _show_form(self) -> None:
@@ -120,16 +120,22 @@ class RunPanel:
         self._bar.set_value(run.progress)
         self._text.set_text(run.text if run.text and run.outcome in ('Running', 'Done') else run.outcome)
         for notice in run.notices[self._notices_shown :]:
-            kind = 'warning' if notice['kind'] == 'warning' else 'negative'
-            ui.notify(
-                f'{notice["text"]} {notice["info"]}',
-                type=kind,
-                multi_line=True,
-                close_button='Close',
-                timeout=0,
-                position='top',
-            )
+            self._show_notice(**notice)
         self._notices_shown = len(run.notices)
+
+    def _show_notice(self, kind: str, text: str, info: str) -> None:
+        """Show a warning or an error of the worker until it is closed."""
+        with self._notices, ui.element('div').classes(f'notice {kind}') as card:
+            with ui.element('div'):
+                ui.label(text)
+                ui.label(info).classes('notice-info')
+            ui.button(icon='close', on_click=card.delete).props(
+                'flat dense round size=sm aria-label="Close"'
+            )
+
+    def _clear_notices(self) -> None:
+        self._notices.clear()
+        self._notices_shown = 0
 
     def _start_job(self) -> None:
         """Start the worker with the values of the form."""
@@ -149,7 +155,7 @@ class RunPanel:
             page.dataset_id, as_location(page.location), [self.output_tag], self.form.values
         )
         self._run = self._runs.start(page.dataset_id, job)
-        self._notices_shown = 0
+        self._clear_notices()
         self._show_state()
 
     def _cancel_job(self) -> None:

@@ -322,7 +322,9 @@ export default {
       this.corners = this.pressed = null;
       const { width, height } = this.image;
       const pixels = latLngs.map((latLng) => this.map.latLngToLayerPoint(latLng));
-      const points = L.LineUtil.simplify(pixels, 1)
+      // a freehand outline ends near its start
+      const isClosed = pixels.length > 3 && pixels[0].distanceTo(pixels.at(-1)) <= CLICK_PIXELS;
+      const points = L.LineUtil.simplify(isClosed ? pixels.slice(0, -1) : pixels, 1)
         .map((pixel) => this.map.layerPointToLatLng(pixel))
         .map(({ lat, lng }) => [Math.min(Math.max(lng, 0), width), Math.min(Math.max(-lat, 0), height)]);
       if (points.length < 3 || areaOf(points) < MIN_AREA) {

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from annotation_page.layers import list_layers
 from annotation_server.store import Store
 from tests.conftest import REPOSITORY, SECONDS_TO_STOP
 
@@ -66,6 +68,21 @@ class PageServer:
             return store.annotations_at(store.add_dataset(name, [], []), {})
 
 
+    def wait_for_layers(
+        self, name: str, is_there: Callable[[list[dict[str, Any]]], bool]
+    ) -> list[dict[str, Any]]:
+        """Return the layers of a dataset, once they are as expected."""
+        dataset_id = self.dataset_id(name)
+        while True:
+            with closing(Store(self.folder / 'annotations.sqlite')) as store:
+                owner = store.user_of_token(self.token)
+                assert owner is not None
+                layers = list_layers(store, owner, dataset_id)
+            if is_there(layers):
+                return layers
+            time.sleep(0.05)
+
+
 StartPage = Callable[..., PageServer]
 
 
@@ -106,6 +123,11 @@ def start_module_page() -> Iterator[StartPage]:
     """Do the same for fixtures of module scope: the servers end with the module's last test."""
     with page_starter() as starter:
         yield starter
+
+
+@pytest.fixture
+def python_command() -> str:
+    return sys.executable
 
 
 @pytest.fixture(scope='session')
