@@ -1,5 +1,7 @@
 """The page and the REST interface as one ASGI application."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from fastapi import FastAPI
@@ -31,8 +33,14 @@ def add_page(api: FastAPI, ids: dict[str, str], folder: Path, port: int) -> Guar
     """
     state = api.state
     workspace = Workspace(state.store, state.files, ids, state.jobs, folder)
-    # The page's lifespan runs that of the interface, because only one application gets it.
-    app = FastAPI(openapi_url=None, lifespan=lambda _: api.router.lifespan_context(api))
+
+    # Only the outer application gets the events of the server's start and end.
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with api.router.lifespan_context(api):
+            yield
+
+    app = FastAPI(openapi_url=None, lifespan=lifespan)
     app.include_router(make_router(workspace))
     for kind, handler in HANDLERS.items():
         app.add_exception_handler(kind, handler)

@@ -114,8 +114,7 @@ def export(
     if not groups:
         groups[name_group(kind, Location(0, 0, 0))] = []
     files = {
-        f'{name}_{place}{ending}': write_group(kind, group, size)
-        for place, group in groups.items()
+        f'{name}_{place}{ending}': write_group(kind, group, size) for place, group in groups.items()
     }
     if len(files) == 1:
         return f'{name}{ending}', next(iter(files.values()))

@@ -35,9 +35,7 @@ def read_scores(store: Store, dataset_id: str) -> dict[str, dict[str, float]]:
     for record in store.property_values(dataset_id):
         found = scores.setdefault(record['annotationId'], {})
         for property_id, value in record['values'].items():
-            values = (
-                value if isinstance(value, dict) else {names.get(property_id, 'Score'): value}
-            )
+            values = value if isinstance(value, dict) else {names.get(property_id, 'Score'): value}
             found |= {
                 name: number for name, number in values.items() if isinstance(number, int | float)
             }

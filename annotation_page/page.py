@@ -97,10 +97,13 @@ class Page:
     def _build_tabs(self) -> None:
         with ui.tabs().props('dense no-caps inline-label align="justify"') as self.tabs:
             settings, look, save = (
-                ui.tab(name, label=label).props(f'data-testid=tab-{name}') for name, label in TABS.items()
+                ui.tab(name, label=label).props(f'data-testid=tab-{name}')
+                for name, label in TABS.items()
             )
-        with ui.tab_panels(self.tabs, value=settings, animated=False).classes('scroll').props(
-            'keep-alive'
+        with (
+            ui.tab_panels(self.tabs, value=settings, animated=False)
+            .classes('scroll')
+            .props('keep-alive')
         ):
             with ui.tab_panel(settings):
                 self.run = RunPanel(self)

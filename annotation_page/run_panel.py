@@ -53,7 +53,9 @@ class RunPanel:
                 self._start.props('unelevated no-caps text-color=dark').props('data-testid=run')
                 self._cancel = ui.button('Cancel', on_click=self._cancel_job)
                 self._cancel.props('outline no-caps').props('data-testid=cancel')
-                ui.button('Log', on_click=self._show_log).props('flat no-caps').props('data-testid=log')
+                ui.button('Log', on_click=self._show_log).props('flat no-caps').props(
+                    'data-testid=log'
+                )
             self._bar = ui.linear_progress(value=0, show_value=False, size='6px')
             self._bar.props('rounded instant-feedback')
             self._text = ui.label('').classes('progress-text').props('data-testid=progress')
@@ -118,7 +120,9 @@ class RunPanel:
             self._page.tabs.set_value('look')
         self._was_active = is_active
         self._bar.set_value(run.progress)
-        self._text.set_text(run.text if run.text and run.outcome in ('Running', 'Done') else run.outcome)
+        self._text.set_text(
+            run.text if run.text and run.outcome in ('Running', 'Done') else run.outcome
+        )
         for notice in run.notices[self._notices_shown :]:
             self._show_notice(**notice)
         self._notices_shown = len(run.notices)
@@ -148,9 +152,7 @@ class RunPanel:
         if not any(page.tags.counts.get(tag) for tag in examples):
             ui.notify('Outline an object first: press O and drag around it.', type='warning')
             return
-        page.workspace.save_state(
-            page.dataset_id, form=self.form.values, output=self.output_tag
-        )
+        page.workspace.save_state(page.dataset_id, form=self.form.values, output=self.output_tag)
         job = describe_job(
             page.dataset_id, as_location(page.location), [self.output_tag], self.form.values
         )

@@ -62,7 +62,11 @@ def choose_name(name: str, taken: Iterable[str]) -> tuple[str, str]:
 
 
 async def receive_image(
-    folder: Path, name: str, body: AsyncIterator[bytes], taken: Iterable[str], limit: int = MAX_BYTES
+    folder: Path,
+    name: str,
+    body: AsyncIterator[bytes],
+    taken: Iterable[str],
+    limit: int = MAX_BYTES,
 ) -> tuple[str, Path]:
     """Save an image in the served folder.
 

@@ -254,7 +254,7 @@ export default {
         else if (event.key === "Escape") this.cancelDrawing();
         else this.drawPreview((this.corners = this.corners.slice(0, -1)));
       } else if (!event.altKey && event.key.length <= 9) {
-        const control = event.ctrlKey || event.metaKey ? "Ctrl+" : "";
+        const control = event.ctrlKey || event.metaKey ? "ctrl+" : "";
         if (control && event.key.toLowerCase() !== "z") return;
         if (control) event.preventDefault();
         this.$emit("key", control + event.key.toLowerCase());

@@ -25,9 +25,7 @@ class Viewer(ui.element, component='viewer.js'):
         Results of a smaller similarity are hidden.
     """
 
-    def __init__(
-        self, image: dict[str, int], colours: dict[str, str], threshold: float
-    ) -> None:
+    def __init__(self, image: dict[str, int], colours: dict[str, str], threshold: float) -> None:
         super().__init__()
         self._props['image'] = image
         self._props['colours'] = colours
@@ -35,7 +33,7 @@ class Viewer(ui.element, component='viewer.js'):
 
 
 class Histogram(ui.element, component='histogram.js'):
-    """The histogram of the similarities that the viewer shows. Its event `change` has the threshold.
+    """The histogram of the similarities. Its event `change` has the threshold.
 
     Parameters
     ----------

@@ -9,14 +9,16 @@ FOLDER/NAME.layers.json   the dataset's configurations: layers, contrasts and ri
 FOLDER/annotations.sqlite everything that clients store
 FOLDER/jobs/              the output of the jobs
 
-When it is ready, the server prints one line of JSON: "apiUrl", "token" (the owner's), "datasets"
-{name: id} and "users" {name: token}. On every dataset, owner and admin may do everything, writer
-may change it, reader may read it, and stranger may do nothing.
+When it is ready, the server prints a link. It opens a page to outline objects, run the worker and
+save the result. With --json there is no page, and the server prints one line of JSON: "apiUrl",
+"token" (the owner's), "datasets" {name: id} and "users" {name: token}. On every dataset, owner and
+admin may do everything, writer may change it, reader may read it, and stranger may do nothing.
 """
 
 import argparse
 import json
 import logging
+import os
 import shlex
 import signal
 import socket
@@ -31,7 +33,7 @@ from starlette.types import ASGIApp
 
 from annotation_server.app import create_app
 from annotation_server.images import find_datasets
-from annotation_server.jobs import Jobs
+from annotation_server.jobs import REPOSITORY, Jobs
 from annotation_server.layers import read_configurations
 from annotation_server.store import Store
 
@@ -136,6 +138,8 @@ def serve(
             # It needs NiceGUI, which programs and tests do not install.
             from annotation_page.app import add_page, make_link
 
+            # The worker takes the small model of this repository, unless another one is named.
+            os.environ.setdefault('SAM_CHECKPOINT_DIR', str(REPOSITORY / 'models'))
             link = f'Open this link in a browser: {make_link(users["owner"], port)}'
             api = create_app(store, files, lambda: print(link, flush=True), jobs)
             app = add_page(api, datasets, arguments.folder, port)

@@ -138,9 +138,7 @@ class AnnotationTables(Database):
         rows = self._rows(query, [numbers])
         return [{'_id': object_id(row['id']), **json.loads(row['body'])} for row in rows]
 
-    def annotations_at(
-        self, dataset_id: str, location: Mapping[str, int]
-    ) -> list[dict[str, Any]]:
+    def annotations_at(self, dataset_id: str, location: Mapping[str, int]) -> list[dict[str, Any]]:
         """Return the polygons of a dataset at one location, oldest first.
 
         Parameters

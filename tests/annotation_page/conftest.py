@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,9 @@ from tests.conftest import REPOSITORY, SECONDS_TO_STOP
 STAND_IN = f'{sys.executable} -m tests.end_to_end.stand_in'
 BROWSERS = ('chromium', 'chromium-browser', 'google-chrome')
 NO_PAGE = 'The page is not installed, so it was not tested. Install it: pip install ".[page]"'
-NO_BROWSER = 'There is no Chromium, so the page was not tested. Install it: apt-get install chromium'
+NO_BROWSER = (
+    'There is no Chromium, so the page was not tested. Install it: apt-get install chromium'
+)
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,6 @@ class PageServer:
         with closing(Store(self.folder / 'annotations.sqlite')) as store:
             return store.annotations_at(store.add_dataset(name, [], []), {})
 
-
     def wait_for_layers(
         self, name: str, is_there: Callable[[list[dict[str, Any]]], bool]
     ) -> list[dict[str, Any]]:
@@ -89,7 +91,6 @@ StartPage = Callable[..., PageServer]
 @contextmanager
 def page_starter() -> Iterator[StartPage]:
     """Give a function that starts a server with its page, and stop all that it started."""
-    pytest.importorskip('nicegui', reason=NO_PAGE)
     with ExitStack() as stack:
 
         def start(folder: Path, *options: str, worker: str = STAND_IN) -> PageServer:
@@ -133,11 +134,26 @@ def python_command() -> str:
 @pytest.fixture(scope='session')
 def browser() -> Iterator[Any]:
     """Yield a Chromium."""
-    playwright = pytest.importorskip('playwright.sync_api', reason=NO_BROWSER)
-    program = next((path for path in map(shutil.which, BROWSERS) if path), None)
-    if program is None:
-        pytest.skip(NO_BROWSER)
-    with playwright.sync_playwright() as running:
-        chromium = running.chromium.launch(executable_path=program, args=['--no-sandbox'])
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=find_browser(), args=['--no-sandbox'])
         yield chromium
         chromium.close()
+
+
+def find_browser() -> str | None:
+    """Return the path of a Chromium of this machine. None if there is none."""
+    return next((path for path in map(shutil.which, BROWSERS) if path), None)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
+    """Skip what cannot run here. pytest shows one line per file with the reason."""
+    has_page = find_spec('nicegui') is not None
+    has_browser = find_spec('playwright') is not None and find_browser() is not None
+    for item in items:
+        fixtures = getattr(item, 'fixturenames', ())
+        if not has_page and {'start_page', 'start_module_page'} & set(fixtures):
+            item.add_marker(pytest.mark.skip(reason=NO_PAGE))
+        elif not has_browser and 'browser' in fixtures:
+            item.add_marker(pytest.mark.skip(reason=NO_BROWSER))

@@ -227,7 +227,7 @@ def test_a_user_gets_from_outlines_to_files(browser, start, server):
     tab.click(*middle(9))
     tab.see('3 of 3 shown')
     tab.run()
-    tab.wait("annotationViewer.similarities.length > 0")
+    tab.wait('annotationViewer.similarities.length > 0')
 
     # save, and compare with the server
     saved = [one for one in server.polygons('cells') if one['tags'] != ['not this']]
@@ -417,6 +417,6 @@ def test_channels_are_saved_as_the_worker_reads_them(browser, start, tmp_path):
     )
     layers = server.wait_for_layers('stack', lambda layers: layers[0]['color'] == '#0000FF')
     assert [layer['visible'] for layer in layers] == [True, False]
-    tab.page.get_by_label('Z', exact=True).get_by_role('slider').press('ArrowRight')
+    tab.page.locator('.positions [aria-label=Z] [tabindex]').press('ArrowRight')
     tab.see('Z 2 of 2')
     assert tab.errors == []

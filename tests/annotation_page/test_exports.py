@@ -11,10 +11,16 @@ import pytest
 import shapely
 from PIL import Image
 
+from fewshot.geometry import Location
+
 pytest.importorskip('roifile', reason='The page is not installed: pip install ".[page]"')
 
-from annotation_page.exports import disposition, export, select_objects, to_imagej
-from fewshot.geometry import Location
+from annotation_page.exports import (
+    disposition,
+    export,
+    select_objects,
+    to_imagej,
+)
 
 SIZE = 40, 30
 SQUARE = [(2, 3), (12, 3), (12, 9), (2, 9)]
@@ -47,7 +53,7 @@ OBJECTS = select_objects(ANNOTATIONS, SCORES, ['example', 'found'], threshold=0.
 
 def read_roi(content: bytes) -> tuple[str, list[tuple[float, float]], int, int]:
     """Return name, points, slice and time of a polygon, as ImageJ's RoiDecoder reads them."""
-    magic, _, kind, top, left, _, _, count = struct.unpack_from('>4shBx5h', content)
+    magic, _, kind, *_, count = struct.unpack_from('>4shBx5h', content)
     assert (magic, kind) == (b'Iout', 0)  # 0: polygon
     has_subpixels = struct.unpack_from('>h', content, 50)[0] & 128
     assert has_subpixels
@@ -91,7 +97,8 @@ def test_label_image_has_the_pixels_whose_centres_are_inside():
     differs = labels != expected
     # a pixel whose centre is on the outline may be in or out
     on_outline = shapely.distance(
-        shapely.points(columns[differs], rows[differs]), shapely.LineString([*TRIANGLE, TRIANGLE[0]])
+        shapely.points(columns[differs], rows[differs]),
+        shapely.LineString([*TRIANGLE, TRIANGLE[0]]),
     )
     assert (on_outline < 1e-6).all()
 

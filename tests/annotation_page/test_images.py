@@ -10,6 +10,7 @@ import tifffile
 from PIL import Image
 
 from annotation_client.tiles import UPennContrastDataset
+from annotation_page.uploads import UploadError, choose_name, split_name
 from fewshot.geometry import Location, Tile
 from fewshot.images.frames import FrameLoader
 from fewshot.images.layers import choose_layers
@@ -17,10 +18,6 @@ from fewshot.server import Server
 from tests.annotation_page.conftest import PageServer, StartPage
 from tests.annotation_server.conftest import make_pixels
 from tests.datasets import make_layer, write_dataset
-
-pytest.importorskip('nicegui', reason='The page is not installed: pip install ".[page]"')
-
-from annotation_page.uploads import UploadError, choose_name, split_name
 
 
 def encode(pixels: np.ndarray, kind: str) -> bytes:
@@ -60,7 +57,9 @@ def read_tile(session, server, dataset: str, **place: int) -> np.ndarray:
 
 @pytest.mark.parametrize('kind', ['tif', 'tiff', 'ome.tif', 'png'])
 def test_an_image_is_added_and_shown(session, server, kind):
-    answer = add(session, server, f'my cells.{kind}', encode(PLANE, 'png' if kind == 'png' else kind))
+    answer = add(
+        session, server, f'my cells.{kind}', encode(PLANE, 'png' if kind == 'png' else kind)
+    )
     assert answer.status_code == 200, answer.text
     tile = read_tile(session, server, answer.json()['dataset'])
     assert (tile[:20, :30, 3] == 255).all()
