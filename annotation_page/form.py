@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from nicegui import ui
+from nicegui import events, ui
 
 from annotation_page.outlines import COUNTER_EXAMPLE, EXAMPLE
 from fewshot.sam.checkpoints import KNOWN, VIT_MINI, checkpoint_path
@@ -157,6 +157,10 @@ class Form:
                         'anchor="center left" self="center right" max-width="260px" delay="400"'
                     )
 
+    def _keep(self, name: str) -> Callable[[events.ValueChangeEventArguments], None]:
+        """Return a handler that keeps the value of a field."""
+        return lambda event: self.values.update({name: event.value})
+
     def _label(self, name: str, field: Mapping[str, Any]) -> str:
         label = str((field.get('vueAttrs') or {}).get('label') or name)
         unit = f' ({field["unit"]})' if field.get('unit') else ''
@@ -166,30 +170,43 @@ class Form:
         low, high, step = field.get('min'), field.get('max'), field.get('step')
         with ui.element('div').classes('number'):
             ui.label(self._label(name, field)).classes('number-label')
+            slider = None
             if low is not None and high is not None:
-                ui.slider(min=low, max=high, step=step or (high - low) / 100).bind_value(
-                    self.values, name
-                ).props('dense aria-label="slider"')
-            ui.number(min=low, max=high, step=step).bind_value(self.values, name).props(
-                'dense borderless input-class="number-box"'
-            ).props(f'aria-label="{escape(name)}"')
+                slider = ui.slider(min=low, max=high, step=step or (high - low) / 100)
+                slider.props('dense')
+            number = ui.number(
+                value=self.values[name], min=low, max=high, step=step, on_change=self._keep(name)
+            )
+            number.props('dense borderless input-class="number-box"').props['aria-label'] = name
+            if slider:
+                slider.bind_value(number)
 
     def _add_text(self, name: str, field: Mapping[str, Any]) -> None:
         attributes = field.get('vueAttrs') or {}
         ui.input(
-            self._label(name, field), placeholder=str(attributes.get('placeholder') or '')
-        ).bind_value(self.values, name).props('dense outlined stack-label').classes('wide')
+            self._label(name, field),
+            value=self.values[name],
+            placeholder=str(attributes.get('placeholder') or ''),
+            on_change=self._keep(name),
+        ).props('dense outlined stack-label').classes('wide')
 
     def _add_select(self, name: str, field: Mapping[str, Any]) -> None:
         items = list(field.get('items') or [])
-        select = ui.select(items, label=self._label(name, field)).bind_value(self.values, name)
+        select = ui.select(
+            items,
+            label=self._label(name, field),
+            value=self.values[name],
+            on_change=self._keep(name),
+        )
         select.props('dense outlined options-dense').classes('wide')
         if name == 'Model':
             note = ui.label(SMALL_MODEL_NOTE).classes('note')
-            note.bind_visibility_from(self.values, name, lambda model: model == VIT_MINI.name)
+            note.bind_visibility_from(select, 'value', lambda model: model == VIT_MINI.name)
 
     def _add_checkbox(self, name: str, field: Mapping[str, Any]) -> None:
-        ui.checkbox(self._label(name, field)).bind_value(self.values, name).props('dense')
+        ui.checkbox(
+            self._label(name, field), value=self.values[name], on_change=self._keep(name)
+        ).props('dense')
 
     def _add_tags(self, name: str, field: Mapping[str, Any]) -> None:
         options = list(dict.fromkeys([*self._tags, *self.values[name]]))
@@ -207,28 +224,37 @@ class Form:
 
     def _add_channel(self, name: str, field: Mapping[str, Any]) -> None:
         options = {int(layer['channel']): str(layer['name']) for layer in self._layers}
-        ui.select(options, label=self._label(name, field)).bind_value(self.values, name).props(
-            'dense outlined options-dense'
-        ).classes('wide')
+        ui.select(
+            options,
+            label=self._label(name, field),
+            value=self.values[name] if self.values[name] in options else None,
+            on_change=self._keep(name),
+        ).props('dense outlined options-dense').classes('wide')
 
     def _add_channel_boxes(self, name: str, field: Mapping[str, Any]) -> None:
         ui.label(self._label(name, field)).classes('number-label')
         for layer in self._layers:
             channel = str(layer['channel'])
-            self.values[name].setdefault(channel, False)
-            ui.checkbox(str(layer['name'])).bind_value(self.values[name], channel).props('dense')
+            boxes = self.values[name]
+            boxes.setdefault(channel, False)
+            ui.checkbox(
+                str(layer['name']),
+                value=boxes[channel],
+                on_change=lambda event, channel=channel, boxes=boxes: boxes.update(
+                    {channel: event.value}
+                ),
+            ).props('dense')
 
     def _add_layer(self, name: str, field: Mapping[str, Any]) -> None:
         options = {str(layer['id']): str(layer['name']) for layer in self._layers}
-        ui.select(options, label=self._label(name, field), clearable=True).bind_value(
-            self.values, name
+        ui.select(
+            options,
+            label=self._label(name, field),
+            clearable=True,
+            value=self.values[name] if self.values[name] in options else None,
+            on_change=self._keep(name),
         ).props('dense outlined options-dense').classes('wide')
 
     def _add_notes(self, name: str, field: Mapping[str, Any]) -> None:
         # The worker may send HTML here. The browser removes everything that could run.
         ui.html(str(field.get('value') or ''), sanitize=True).classes('note')
-
-
-def escape(text: str) -> str:
-    """Return a text that can be put between the quotes of an element's properties."""
-    return text.replace('"', "'")

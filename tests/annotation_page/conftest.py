@@ -93,8 +93,10 @@ def page_starter() -> Iterator[StartPage]:
     """Give a function that starts a server with its page, and stop all that it started."""
     with ExitStack() as stack:
 
-        def start(folder: Path, *options: str, worker: str = STAND_IN) -> PageServer:
-            command = [sys.executable, '-m', 'annotation_server', str(folder), '--worker', worker]
+        def start(folder: Path, *options: str, worker: str | None = STAND_IN) -> PageServer:
+            command = [sys.executable, '-m', 'annotation_server', str(folder)]
+            if worker is not None:
+                command += ['--worker', worker]
             process = subprocess.Popen(
                 [*command, *options],
                 cwd=REPOSITORY,

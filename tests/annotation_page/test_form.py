@@ -7,7 +7,6 @@ from tests.annotation_page.conftest import NO_PAGE
 
 pytest.importorskip('nicegui', reason=NO_PAGE)
 
-from annotation_page import form
 from annotation_page.form import choose_model, propose_values, sort_fields
 
 
@@ -63,7 +62,3 @@ def test_the_first_model_with_a_file_is_chosen(monkeypatch, tmp_path):
     (tmp_path / 'sam_vit_h_4b8939.pth').touch()
     assert propose_values(build_interface(), {})['Model'] == 'sam_vit_h_4b8939'
     assert choose_model(['a'], lambda name: False) is None
-
-
-def test_names_in_properties_end_where_they_should():
-    assert form.escape('a "b"') == "a 'b'"
