@@ -72,7 +72,8 @@ class ChannelsPanel:
             return 0, 100, 0.1
         page = self._page
         frame = find_frame(page.metadata, page.location, layer['channel'])
-        pixels = read_sample(page.workspace.image(page.dataset_id), frame)
+        path = page.workspace.image(page.dataset_id)
+        pixels = read_sample(path, path.stat().st_mtime, frame)
         values = pixels[np.isfinite(pixels)]
         points = contrast['blackPoint'], contrast['whitePoint']
         low = float(min(*points, values.min(initial=0)))

@@ -67,7 +67,7 @@ def select_objects(
     tags : sequence of str
         Only outlines with one of these tags.
     threshold : float
-        Results of a smaller similarity are left out.
+        Results of a smaller similarity are ignored.
     """
     objects = []
     for annotation in annotations:

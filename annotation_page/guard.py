@@ -104,7 +104,7 @@ def read_headers(scope: Scope) -> dict[str, str]:
 
 
 def read_cookie(headers: Mapping[str, str], name: str) -> str:
-    """Return the value of a cookie. '' if there is none."""
+    """Return the value of a cookie. '' without one."""
     try:
         cookies = SimpleCookie(headers.get('cookie', ''))
     except CookieError:

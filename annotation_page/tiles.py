@@ -29,7 +29,7 @@ def read_region(path: Path, frame: int, box: Sequence[int], size: tuple[int, int
     box : sequence of int
         Left, top, right and bottom, in pixels of the image.
     size : tuple of int
-        Largest width and height of the result. Pixels are left out to reach it, so that the
+        Largest width and height of the result. Pixels are skipped to reach it, so that the
         type of the pixels stays the same.
 
     Returns
@@ -73,11 +73,12 @@ def fix_layer(path: Path, changed: float, frame: int, layer: Layer) -> Layer:
     """Return a layer with intensities as its contrast. `changed` is the time of the file."""
     if not layer.is_percentile:
         return layer
-    return fix_contrast(read_sample(path, frame), layer)
+    return fix_contrast(read_sample(path, changed, frame), layer)
 
 
-def read_sample(path: Path, frame: int) -> np.ndarray:
-    """Return a frame, without pixels in between if it is large."""
+@lru_cache(maxsize=8)
+def read_sample(path: Path, changed: float, frame: int) -> np.ndarray:
+    """Return a frame, without pixels in between if it is large. `changed` is the file's time."""
     metadata = large_image.open(path).getMetadata()
     width, height = metadata['sizeX'], metadata['sizeY']
     # A larger size would enlarge the frame.

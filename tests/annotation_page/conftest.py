@@ -145,7 +145,7 @@ def browser() -> Iterator[Any]:
 
 
 def find_browser() -> str | None:
-    """Return the path of a Chromium of this machine. None if there is none."""
+    """Return the path of a Chromium of this machine. None without one."""
     return next((path for path in map(shutil.which, BROWSERS) if path), None)
 
 
