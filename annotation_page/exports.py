@@ -5,7 +5,7 @@ import io
 import json
 import zipfile
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import quote
@@ -53,6 +53,7 @@ class Object:
 def select_objects(
     annotations: Sequence[Mapping],
     scores: Mapping[str, Mapping[str, float]],
+    roles: Set[str],
     tags: Sequence[str],
     threshold: float,
 ) -> list[Object]:
@@ -64,6 +65,8 @@ def select_objects(
         Polygons, as the server has them.
     scores : dict
         {annotation id: {name: number}}.
+    roles : set of str
+        The tags of examples and counter-examples. The threshold is not for them.
     tags : sequence of str
         Only outlines with one of these tags.
     threshold : float
@@ -72,7 +75,7 @@ def select_objects(
     objects = []
     for annotation in annotations:
         own_scores = scores.get(annotation['_id'], {})
-        is_below = is_result(annotation, own_scores) and own_scores[SIMILARITY] < threshold
+        is_below = is_result(annotation, own_scores, roles) and own_scores[SIMILARITY] < threshold
         if is_below or not set(tags) & set(annotation['tags']):
             continue
         place = annotation['location']

@@ -1,6 +1,6 @@
 """Outlines with their scores, and changes of outlines that can be undone."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 from annotation_server.store import Store
@@ -42,13 +42,24 @@ def read_scores(store: Store, dataset_id: str) -> dict[str, dict[str, float]]:
     return scores
 
 
-def is_result(annotation: Mapping[str, Any], scores: Mapping[str, float]) -> bool:
-    """Return whether an outline is a result of the worker to which the user gave no other role."""
-    return SIMILARITY in scores and not set(annotation['tags']) & COLOURS.keys()
+def is_result(annotation: Mapping[str, Any], scores: Mapping[str, float], roles: Set[str]) -> bool:
+    """Return whether an outline is a result of the worker, and not an example or counter-example.
+
+    Parameters
+    ----------
+    annotation : dict
+    scores : dict
+        {name of the score: number}. Examples have scores, too.
+    roles : set of str
+        The tags of examples and counter-examples.
+    """
+    return SIMILARITY in scores and not roles & set(annotation['tags'])
 
 
 def describe_outlines(
-    annotations: Sequence[Mapping[str, Any]], scores: Mapping[str, Mapping[str, float]]
+    annotations: Sequence[Mapping[str, Any]],
+    scores: Mapping[str, Mapping[str, float]],
+    roles: Set[str],
 ) -> list[dict[str, Any]]:
     """Return outlines in the form in which the viewer draws them."""
     described = []
@@ -61,7 +72,7 @@ def describe_outlines(
                 'tags': annotation['tags'],
                 'scores': own_scores,
                 'similarity': own_scores.get(SIMILARITY, 0),
-                'isResult': is_result(annotation, own_scores),
+                'isResult': is_result(annotation, own_scores, roles),
             }
         )
     return described

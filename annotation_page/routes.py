@@ -49,7 +49,9 @@ def make_router(workspace: Workspace, upload_limit: int = MAX_BYTES) -> APIRoute
     def get_outlines(dataset_id: str, xy: int, z: int, t: int) -> Response:
         workspace.image(dataset_id)
         found = workspace.store.annotations_at(dataset_id, as_location(Location(xy, z, t)))
-        outlines = describe_outlines(found, read_scores(workspace.store, dataset_id))
+        outlines = describe_outlines(
+            found, read_scores(workspace.store, dataset_id), workspace.roles(dataset_id)
+        )
         return Response(orjson.dumps(outlines), media_type='application/json')
 
     @router.get('/{dataset_id}/export/{kind}')
@@ -64,6 +66,7 @@ def make_router(workspace: Workspace, upload_limit: int = MAX_BYTES) -> APIRoute
         objects = exports.select_objects(
             workspace.store.annotations_at(dataset_id, {}),
             read_scores(workspace.store, dataset_id),
+            workspace.roles(dataset_id),
             tags=tag or [],
             threshold=threshold,
         )

@@ -8,6 +8,7 @@ from typing import Any
 import large_image
 
 from annotation_page import layers, uploads
+from annotation_page.outlines import COLOURS
 from annotation_page.runs import Runs
 from annotation_server.jobs import Jobs
 from annotation_server.store import Store
@@ -93,6 +94,12 @@ class Workspace:
         """Return what the page remembers of a dataset: tags, values of the form, threshold."""
         self.layers(dataset_id)  # makes the configuration that holds it
         return dict(self._configuration(dataset_id)['meta'].get(STATE) or {})
+
+    def roles(self, dataset_id: str) -> set[str]:
+        """Return the tags of examples and counter-examples: those that the form names."""
+        form = self.state(dataset_id).get('form', {})
+        named = [tag for value in form.values() if isinstance(value, list) for tag in value]
+        return {*COLOURS, *named}
 
     def save_state(self, dataset_id: str, **values: Any) -> None:
         """Remember values. They replace those of the same name."""

@@ -77,7 +77,8 @@ def main() -> None:
         tab.choose('select')
         similarities = tab.page.evaluate('annotationViewer.similarities')
         tab.set_threshold(float(np.percentile(similarities, 20)))
-        best = max(tab.outlines(), key=lambda one: one['similarity'])
+        found = [one for one in tab.outlines() if one['isResult']]
+        best = max(found, key=lambda one: one['similarity'])
         tab.page.mouse.move(*tab.place(*np.mean(best['points'], axis=0)))
         tab.page.locator('.scores').wait_for()
         save(tab.page, 'page')

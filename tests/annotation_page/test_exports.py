@@ -48,7 +48,8 @@ SCORES = {
     f'{3:024x}': {'Similarity': 0.6, 'Predicted IoU': 0.7},
     f'{4:024x}': {'Similarity': 0.3, 'Predicted IoU': 0.7},
 }
-OBJECTS = select_objects(ANNOTATIONS, SCORES, ['example', 'found'], threshold=0.7)
+ROLES = {'example', 'not this'}
+OBJECTS = select_objects(ANNOTATIONS, SCORES, ROLES, ['example', 'found'], threshold=0.7)
 
 
 def read_roi(content: bytes) -> tuple[str, list[tuple[float, float]], int, int]:
@@ -67,7 +68,7 @@ def read_roi(content: bytes) -> tuple[str, list[tuple[float, float]], int, int]:
 
 def test_only_outlines_that_are_shown_are_exported():
     assert [int(one.id, 16) for one in OBJECTS] == [1, 2]
-    everything = select_objects(ANNOTATIONS, SCORES, ['example', 'found', 'not this'], 0.7)
+    everything = select_objects(ANNOTATIONS, SCORES, ROLES, ['example', 'found', 'not this'], 0.7)
     # a counter-example is no result any more, so the threshold does not hide it
     assert [int(one.id, 16) for one in everything] == [1, 2, 4]
 
@@ -120,7 +121,7 @@ def test_table_has_area_centroid_and_scores():
 
 
 def test_text_of_a_tag_is_no_formula_in_a_table():
-    objects = select_objects([annotation(1, SQUARE, ['=1+1'])], {}, ['=1+1'], 0)
+    objects = select_objects([annotation(1, SQUARE, ['=1+1'])], {}, ROLES, ['=1+1'], 0)
     (row,) = csv.DictReader(io.StringIO(export('csv', 'cells', objects, SIZE)[1].decode()))
     assert row['tags'] == "'=1+1"
 
@@ -135,7 +136,7 @@ def test_rois_have_the_outlines():
 
 
 def test_rois_keep_their_slice_and_time():
-    (one,) = select_objects([annotation(1, SQUARE, ['a'], z=4, time=2)], {}, ['a'], 0)
+    (one,) = select_objects([annotation(1, SQUARE, ['a'], z=4, time=2)], {}, ROLES, ['a'], 0)
     assert one.location == Location(0, 4, 2)
     archive = zipfile.ZipFile(io.BytesIO(to_imagej([one])))
     assert read_roi(archive.read('00001.roi'))[2:] == (5, 3)
@@ -147,7 +148,7 @@ def test_several_frames_give_several_files():
         annotation(2, SQUARE, ['a'], z=1),
         annotation(3, SQUARE, ['a'], xy=1),
     ]
-    objects = select_objects(places, {}, ['a'], 0)
+    objects = select_objects(places, {}, ROLES, ['a'], 0)
 
     def names(kind):
         name, content = export(kind, 'cells', objects, SIZE)

@@ -90,7 +90,9 @@ def test_outlines_have_scores_also_after_an_undo(store, dataset):
     store.add_property_values([entry])
     edits.remove([outline['_id']])
     edits.undo()
-    (described,) = describe_outlines(store.annotations_at(dataset, {}), read_scores(store, dataset))
+    (described,) = describe_outlines(
+        store.annotations_at(dataset, {}), read_scores(store, dataset), set()
+    )
     assert described == {
         'id': outline['_id'],
         'points': [[1, 1], [5, 1], [1, 5]],
@@ -102,10 +104,11 @@ def test_outlines_have_scores_also_after_an_undo(store, dataset):
 
 
 def test_an_outline_to_which_the_user_gave_a_role_is_no_result():
-    assert is_result({'tags': ['found']}, {'Similarity': 1})
-    assert not is_result({'tags': ['found']}, {})
-    assert not is_result({'tags': ['example']}, {'Similarity': 1})
-    assert not is_result({'tags': ['found', 'not this']}, {'Similarity': 1})
+    roles = {'cell', 'not this'}
+    assert is_result({'tags': ['found']}, {'Similarity': 1}, roles)
+    assert not is_result({'tags': ['found']}, {}, roles)
+    assert not is_result({'tags': ['cell']}, {'Similarity': 1}, roles)
+    assert not is_result({'tags': ['found', 'not this']}, {'Similarity': 1}, roles)
 
 
 def test_each_tag_has_a_colour():
