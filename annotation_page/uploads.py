@@ -7,7 +7,10 @@ from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 
 import large_image
-from large_image.constants import TILE_FORMAT_NUMPY
+
+from annotation_page.tiles import axis_lengths, draw_tile
+from fewshot.geometry import Location
+from fewshot.images.layers import make_default_layers
 
 SUFFIXES = ('.ome.tif', '.ome.tiff', '.tif', '.tiff', '.png')
 MAX_BYTES = 2 * 2**30
@@ -133,11 +136,11 @@ def show_bytes(size: int) -> str:
 
 
 def check_image(path: Path, name: str) -> None:
-    """Read the first pixels of an image. Raise an UploadError if that fails."""
+    """Draw the first tile of an image. Raise an UploadError if that fails."""
     try:
-        source = large_image.open(path)
-        region = {'left': 0, 'top': 0, 'right': 16, 'bottom': 16, 'units': 'base_pixels'}
-        source.getRegion(region=region, format=TILE_FORMAT_NUMPY)
+        metadata = large_image.open(path).getMetadata()
+        layers = make_default_layers(axis_lengths(metadata)['Channel'])
+        draw_tile(path, Location(0, 0, 0), layers, 0, 0, 0)
     except Exception as error:
         # A damaged file can fail in any of the libraries that read it.
         raise UploadError(

@@ -1,5 +1,6 @@
 """New images over HTTP, and the pixels of the page beside those of the worker."""
 
+import asyncio
 import io
 from concurrent.futures import ThreadPoolExecutor
 
@@ -10,7 +11,7 @@ import tifffile
 from PIL import Image
 
 from annotation_client.tiles import UPennContrastDataset
-from annotation_page.uploads import UploadError, choose_name, split_name
+from annotation_page.uploads import UploadError, choose_name, receive_image, split_name
 from fewshot.geometry import Location, Tile
 from fewshot.images.frames import FrameLoader
 from fewshot.images.layers import choose_layers
@@ -69,6 +70,12 @@ def test_an_image_is_added_and_shown(session, server, kind):
     assert list((server.folder / 'uploads').iterdir()) == []
 
 
+def test_a_png_with_a_long_side_is_added(session, server):
+    content = encode(np.zeros((10, 5000), np.uint8), 'png')
+    answer = add(session, server, 'long.png', content)
+    assert answer.status_code == 200, answer.text
+
+
 def test_a_name_that_is_taken_gets_a_number(session, server):
     for _ in range(2):
         assert add(session, server, 'a.tif', encode(PLANE, 'tif')).status_code == 200
@@ -91,6 +98,7 @@ def test_a_name_that_is_taken_gets_a_number(session, server):
         ('a.tif', b'', '"a.tif" cannot be read as an image'),
         ('a.png', b'\x89PNG\r\n\x1a\n broken', '"a.png" cannot be read as an image'),
         ('a.tif', b'sources: [{path: /etc/passwd}]', '"a.tif" cannot be read as an image'),
+        ('a.tif', encode(np.zeros((9, 9), bool), 'tif'), '"a.tif" cannot be read as an image'),
     ],
 )
 def test_anything_else_is_refused_with_a_reason(session, server, name, content, problem):
@@ -126,6 +134,17 @@ def test_a_name_is_compared_as_the_server_lists_it():
     assert choose_name('a.ome.tif', ['a.ome', 'a']) == ('a 2.ome', 'a 2.ome.tif')
     with pytest.raises(UploadError):
         choose_name('a.txt', [])
+
+
+def test_an_image_that_is_too_large_is_refused(tmp_path):
+    async def body():
+        for _ in range(5):
+            yield b'a' * 2**20
+
+    with pytest.raises(UploadError, match='is larger than 3 MB'):
+        asyncio.run(receive_image(tmp_path, 'a.tif', body(), [], limit=3 * 2**20))
+    assert [path.name for path in tmp_path.iterdir()] == ['uploads']
+    assert list((tmp_path / 'uploads').iterdir()) == []
 
 
 @pytest.mark.parametrize('path', ['tile', 'outlines'])
