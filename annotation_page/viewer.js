@@ -76,7 +76,7 @@ export default {
         boxZoom: false,
         keyboard: false,
         inertia: false,
-        renderer: L.canvas({ padding: 0.3 }),
+        renderer: (this.canvas = L.canvas({ padding: 0.3 })),
       });
       this.bounds = L.latLngBounds([-height, 0], [0, width]);
       this.fit();
@@ -181,14 +181,17 @@ export default {
       }
       this.hideAndShow();
     },
+    /** Show and hide outlines. One repaint takes a third of the time of thousands of small ones. */
     hideAndShow() {
       for (const { outline, polygon } of this.shapes.values()) {
         const isShown = this.isShown(outline);
-        if (polygon.options.stroke !== isShown) {
-          Object.assign(polygon.options, { stroke: isShown, fill: isShown, interactive: isShown });
-          polygon.redraw();
-        }
+        const { options } = polygon;
+        options.stroke = options.fill = options.interactive = isShown;
       }
+      this.repaint ??= requestAnimationFrame(() => {
+        this.repaint = null;
+        if (this.canvas._map) this.canvas._redraw();
+      });
     },
     setThreshold(threshold) {
       this.limit = threshold;
