@@ -62,6 +62,8 @@ __all__ = [
 # An argument of this length might be the token.
 MIN_TOKEN_CHARACTERS = 12
 
+log = logging.getLogger('sam_fewshot')
+
 
 def __getattr__(name: str) -> Any:
     """Return a contract name. Its module needs numpy or torch, so it is imported on first use."""
@@ -131,7 +133,10 @@ def compute(
     reporter = Reporter(sendProgress, sendWarning, sendError)
     uploading = threading.Lock()
     try:
-        with ending_on_sigterm(lambda: reporter.fail(messages.CANCELLED.error()), uploading):
+        with (
+            ending_on_sigterm(lambda: reporter.fail(messages.CANCELLED.error()), uploading),
+            reporter.repeating(),
+        ):
             settings = read_settings(params)
             # these import numpy, which an interface request does not need
             from fewshot.job import run_job
@@ -148,6 +153,7 @@ def compute(
                 uploading,
             )
     except Exception as error:
+        log.exception('The job failed.')
         reporter.fail(error)
         raise
 
@@ -181,13 +187,15 @@ def main(load_segmenter: Callable[[Settings, Reporter], 'Segmenter'] = load_segm
     try:
         params = json.loads(arguments.parameters)
     except (ValueError, RecursionError) as error:
+        log.exception('The job failed.')
         Reporter(sendProgress, sendWarning, sendError).fail(
             messages.PARAMETERS_NOT_JSON.error(problem=error)
         )
-        raise
+        sys.exit(1)
     if arguments.request == 'interface':
         interface(params['image'], arguments.apiUrl, arguments.token)
-    else:
+        return
+    try:
         compute(
             arguments.datasetId,
             arguments.apiUrl,
@@ -195,6 +203,8 @@ def main(load_segmenter: Callable[[Settings, Reporter], 'Segmenter'] = load_segm
             params,
             load_segmenter=load_segmenter,
         )
+    except Exception:
+        sys.exit(1)  # `compute` has written the traceback, and then the last line of the log
 
 
 if __name__ == '__main__':

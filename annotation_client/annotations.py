@@ -1,4 +1,4 @@
-"""The annotations of a dataset: read, create and connect them, and store their properties."""
+"""The annotations of a dataset: read, create, remove and connect them, and store properties."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -86,6 +86,13 @@ class UPennContrastAnnotationClient:
             json=list(annotations),
             datasetId=annotations[0].get('datasetId'),
         )
+
+    def deleteMultipleAnnotations(self, annotationsIds: Sequence[str]) -> None:
+        """Remove annotations. If there are no ids, no request is sent."""
+        if annotationsIds:
+            self.client.sendRestRequest(
+                'DELETE', 'upenn_annotation/multiple', json=list(annotationsIds)
+            )
 
     def connectToNearest(self, connectTo: Mapping, annotationsIds: Sequence[str]) -> list[dict]:
         """Connect each annotation to the nearest other one with given tags and channel.

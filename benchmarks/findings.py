@@ -102,7 +102,7 @@ def compare(
 ) -> Agreement:
     """Compare the candidates of two runs one by one, and the outlines that both uploaded.
 
-    The tolerances allow for rounding only. Duplicates and scores are off in both runs. Both place
+    The tolerances allow for rounding only. Both keep all outlines. Both place
     pixel centres and simplify outlines in the same way.
 
     Parameters

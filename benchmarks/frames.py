@@ -15,7 +15,7 @@ from annotation_client.annotations import UPennContrastAnnotationClient
 from demo.__main__ import EXAMPLE_TAG, SMALL_MODEL, choose_settings, describe_job
 from demo.dataset import NAME, Example, choose_examples, read_image, to_annotation, to_outline
 from demo.processes import running_server
-from fewshot.settings import FIELDS, NumberField
+from fewshot.settings import FIELDS, KEEP, NumberField
 
 # Pixels of the image that fill a frame. They show 76 nuclei, and the small model finds 41 of them.
 PART = 384
@@ -42,13 +42,11 @@ class Lab(NamedTuple):
         **changes
             Values of the form.
         """
-        # the method as specified has neither Duplicates nor Save Scores
         settings = {
             **self.settings,
             'Batch XY': '',
             'Points per side': points,
-            'Duplicates': 'keep',
-            'Save Scores': False,
+            'Existing Outlines': KEEP,  # as the method is specified
             **changes,
         }
         return {**describe_job(self.datasetId, settings), 'tags': [tag]}

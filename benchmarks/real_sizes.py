@@ -10,7 +10,6 @@ a few percent of the frame, as an object does.
 """
 
 import argparse
-import re
 import tempfile
 import time
 from collections.abc import Callable
@@ -35,7 +34,7 @@ from fewshot.geometry import CutMask
 from fewshot.images.layers import Layer, merge_channel
 from fewshot.sam.checkpoints import VIT_H, Checkpoint
 from fewshot.sam.features import encode_image_with_sam1
-from fewshot.sam.model import PATCH_SIZE, build_sam, load_model
+from fewshot.sam.model import PATCH_SIZE, build_sam, has_bfloat16, load_model
 from fewshot.sam.proposals import propose_candidates
 
 VIT_B = replace(
@@ -54,7 +53,6 @@ MIN_AREA = 30  # pixels
 GOOD = 0.2  # share of the points that have a mask above the predicted IoU
 COVERED = 0.97  # quantile of the logits that is the threshold of random masks
 NODES = 8  # of random features along a side, interpolated between them
-CPU_INFO = Path('/proc/cpuinfo')
 PROJECTED_POINTS = 128  # per side
 PROJECTED_CANDIDATES = 400  # per frame
 
@@ -175,14 +173,6 @@ def settle_cuts(
     return float(best.quantile(1 - GOOD)), float(mask_threshold)
 
 
-def multiplies_bfloat16(device: torch.device, cpu_info: Path = CPU_INFO) -> bool:
-    """Return whether the device has instructions for bfloat16.
-
-    Without them, bfloat16 is slower than float32.
-    """
-    return device.type == 'cuda' or bool(re.search('avx512_bf16|amx_bf16', cpu_info.read_text()))
-
-
 def measure_encoding(
     checkpoint: Checkpoint, path: Path, rgb: np.ndarray, pairs: int
 ) -> tuple[float, float]:
@@ -206,8 +196,8 @@ def measure_encoding(
     stock = specified.load_model(checkpoint, str(path))
     seconds = {}
     for precision in ('float32', 'bfloat16'):
-        if precision == 'bfloat16' and not multiplies_bfloat16(stock.device):
-            print('bfloat16 is not measured. The processor has neither avx512_bf16 nor amx_bf16.')
+        if precision == 'bfloat16' and not has_bfloat16(stock.device):
+            print('bfloat16 is not measured. The hardware does not have it.')
             continue
         worker = SamPredictor(load_model(checkpoint, str(path), precision))
         before, after, ratio = time_pairs(

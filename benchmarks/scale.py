@@ -20,6 +20,7 @@ import tifffile
 
 from annotation_client.annotations import UPennContrastAnnotationClient
 from demo.processes import ROOT, running_server
+from fewshot.settings import KEEP
 from tests.end_to_end.stand_in import CORNERS, FRAMES, SIDE, draw_frame, outline_example
 from tests.worker import make_params
 
@@ -80,7 +81,12 @@ def run_batch(frames: int, jobs: int, at_once: int) -> None:
             store = UPennContrastAnnotationClient(server['apiUrl'], server['token'])
             datasetId = server['datasets']['cells']
             store.createMultipleAnnotations([outline_example(datasetId)])
-            settings = {'Batch XY': 'all', 'Duplicates': 'keep', 'Min Mask Area': 0, 'Jobs': jobs}
+            settings = {
+                'Batch XY': 'all',
+                'Existing Outlines': KEEP,
+                'Min Mask Area': 0,
+                'Jobs': jobs,
+            }
             params = {**make_params(**settings), 'tags': ['found']}
             start = time.monotonic()
             store.client.post(

@@ -16,7 +16,7 @@ can be compared exactly:
 - The outline is that of the largest part of a mask, without its holes.
 - Min Mask Area is also the area below which SAM's generator removes holes and islands.
 
-Duplicates and scores are not in the specification. The comparison turns them off in the worker.
+The specification has no rule against duplicates. The comparison turns it off in the worker.
 """
 
 import math

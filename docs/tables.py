@@ -17,8 +17,6 @@ from fewshot.settings import (
     BatchField,
     Field,
     ModelField,
-    NotesField,
-    SwitchField,
     TagsField,
 )
 
@@ -61,9 +59,8 @@ def write_fields() -> str:
     """Return the table of the form's fields."""
     rows = ['| Field | Values | Default | What it does |', '|---|---|---|---|']
     for field in FIELDS:
-        if not isinstance(field, NotesField):
-            cells = [field.name, describe_values(field), describe_default(field), field.tooltip]
-            rows.append(f'| {" | ".join(cells)} |')
+        cells = [field.name, describe_values(field), describe_default(field), field.tooltip]
+        rows.append(f'| {" | ".join(cells)} |')
     return '\n'.join(rows)
 
 
@@ -77,10 +74,9 @@ def describe_values(field: Field) -> str:
             return 'numbers and ranges from 1, or `all`'
         case ModelField():
             return 'a model whose file is in the checkpoint folder'
-        case SwitchField():
-            return 'on or off'
     if 'items' in schema:
-        return ' or '.join(f'`{item}`' for item in schema['items'])
+        *most, last = (f'`{item}`' for item in schema['items'])
+        return f'{", ".join(most)} or {last}'
     return f'{schema["min"]:g} to {schema["max"]:,} {schema.get("unit", "")}'.strip()
 
 
@@ -94,8 +90,6 @@ def describe_default(field: Field) -> str:
         case ModelField():
             return f'`{MODELS[0]}`'
     default = field.schema()['default']
-    if isinstance(default, bool):
-        return 'on' if default else 'off'
     return f'`{default}`' if isinstance(default, str) else f'{default:g}'
 
 

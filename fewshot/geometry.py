@@ -128,3 +128,8 @@ def bound_mask(mask: np.ndarray) -> Box | None:
     if not len(rows):
         return None
     return Box(int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1)
+
+
+def has_allowed_area(area: int, min_area: int, max_area: int) -> bool:
+    """Return whether an area, in pixels, is inside limits. A `max_area` of 0 means no limit."""
+    return area >= min_area and (not max_area or area <= max_area)

@@ -7,9 +7,11 @@ settings ─▶ frames ─┬─▶ tagged polygons ─▶ masks ─▶ crops �
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -24,16 +26,21 @@ from fewshot.images.frames import FrameLoader
 from fewshot.images.layers import choose_layers
 from fewshot.images.metadata import axis_length
 from fewshot.matching.examples import Examples, cut_examples, list_reasons, sort_examples
-from fewshot.matching.prototype import Prototype, learn_prototype
+from fewshot.matching.prototype import Prototype, learn_prototype, list_thresholds
 from fewshot.reporting import advice
 from fewshot.reporting.reporter import Reporter
 from fewshot.reporting.state import JobState, Stopwatch, count
-from fewshot.results.existing import Outlines, list_existing
-from fewshot.results.scores import ScoresNotSavedError, prepare_property
+from fewshot.results.existing import Existing, is_result, list_existing
+from fewshot.results.scores import (
+    ScoresNotSavedError,
+    list_made,
+    prepare_property,
+    save_example_scores,
+)
 from fewshot.results.uploads import Uploader, UploadOptions
 from fewshot.search import LEARNING_SHARE, Delivery, FrameSearch, search_batch
 from fewshot.server import READ, Server, id_of
-from fewshot.settings import Settings
+from fewshot.settings import KEEP, REPLACE, SKIP, Settings
 from fewshot.shares import Shares, keep_shared_examples, start_shares
 
 if TYPE_CHECKING:  # imports torch, which a job loads after its settings and examples are checked
@@ -83,25 +90,38 @@ def run_job(
     layers, problem = choose_layers(server, axis_length(image.tiles, 'C'))
     if problem is not None:
         reporter.warn(problem)
-    tagged = fetch_tagged(server, settings)
+    made_ids = list_made(server) if depends_on_scores(settings) else set()
+    tagged = fetch_tagged(server, settings, made_ids, reporter)
     examples = sort_examples(
         tagged.examples, tagged.counter_examples, image.tiles, settings.tile_size
     )
     reporter.progress(0.0, 'Loading the model', settings.checkpoint.title)
     with stopwatch.time('load'):
         segmenter = load_segmenter()
-    uploader = Uploader(server, choose_upload_options(server, settings, reporter), reporter)
+    options = choose_upload_options(server, settings, reporter)
+    uploader = Uploader(server, options, reporter)
     shares = Shares(locations, [])
+    every = [*tagged.examples, *tagged.counter_examples]
     if settings.jobs > 1:
-        every = [*tagged.examples, *tagged.counter_examples]
         shares = start_shares(server, params, settings.jobs, locations, every, reporter)
-    existing: Outlines = {}
-    if settings.skip_duplicates:
-        existing = list_existing(server, shares.own, settings.tags, settings.training_tags)
-    state = JobState(shares.own, stopwatch, shares.other_jobs)
+    existing = Existing()
+    if settings.existing != KEEP:
+        reporter.progress(0.0, 'Reading existing outlines', '')
+        existing = list_existing(
+            server,
+            shares.own,
+            settings.tags,
+            settings.training_tags,
+            example_ids={id_of(one) for one in every},
+            made_ids=made_ids,
+            # A later run can only replace outlines with scores, so these must be saved too.
+            replace=settings.existing == REPLACE and options.property_id is not None,
+        )
+    thresholds = list_thresholds(settings.threshold)
+    state = JobState(shares.own, stopwatch, shares.other_jobs, thresholds)
     reporter.note_state(state.describe())
 
-    with ThreadPoolExecutor(1) as background:  # one thread, as one connection is enough
+    with state.logging_summary(), ThreadPoolExecutor(1) as background:  # for one connection
         tiles = [Tile(location, box) for location in state.locations for box in examples.boxes]
         loader = FrameLoader(
             image, server.dataset_id, layers, background, planned=[*examples.by_tile, *tiles]
@@ -110,8 +130,15 @@ def run_job(
         # 2. Learn
         with stopwatch.time('prototype'):
             lesson = learn(loader, examples, segmenter, settings, reporter)
+        state.examples = lesson.examples
+        property_id = uploader.options.property_id
+        if property_id is not None and settings.share_examples is None:
+            similarities = lesson.prototype.example_similarities
+            save_example_scores(server, property_id, lesson.ids, similarities)
 
         # 3. Search, and upload what was found in the background
+        if len(state.locations) > 1:  # a long batch: one warning does not wait for its end
+            reporter.show_warnings(1)
         search = FrameSearch(
             segmenter, lesson.prototype, settings.threshold, settings.min_area, settings.max_area
         )
@@ -120,7 +147,9 @@ def run_job(
         search_batch(loader, tiles, frame_shape, search, delivery, state, reporter)
 
     # 4. Finish
-    finish(state, lesson, settings.threshold, reporter)
+    if settings.existing == SKIP and existing.has_others:
+        advice.advise_on_existing(settings.threshold, state, reporter)
+    finish(state, lesson, settings, reporter)
 
 
 # 1. Prepare
@@ -158,19 +187,41 @@ class Tagged(NamedTuple):
     counter_examples: list[Mapping]
 
 
-def fetch_tagged(server: Server, settings: Settings) -> Tagged:
+def depends_on_scores(settings: Settings) -> bool:
+    """Return whether the job must tell the results of earlier runs from other outlines."""
+    by_scores_alone = settings.existing == SKIP and not settings.tags
+    return settings.existing == REPLACE or by_scores_alone or bool(list_shared_tags(settings))
+
+
+def list_shared_tags(settings: Settings) -> list[str]:
+    """Return the training tags that are output tags too."""
+    return sorted(set(settings.training_tags) & set(settings.tags))
+
+
+def fetch_tagged(
+    server: Server, settings: Settings, made_ids: AbstractSet[str], reporter: Reporter
+) -> Tagged:
     """Return the polygons that are examples or counter-examples.
+
+    If the tool has a training tag as output tag, the results of earlier runs are not examples.
+
+    Parameters
+    ----------
+    made_ids : set of str
+        From `list_made`.
 
     Raises
     ------
     JobError
-        No polygon has a training tag, or the examples of a share have changed.
+        No polygon has a training tag, all are results, or the examples of a share have changed.
     """
     examples = server.list_polygons_with_any(settings.training_tags)
     if not examples:
         raise messages.NO_EXAMPLE.error(
             tags=' or '.join(repr(tag) for tag in settings.training_tags)
         )
+    if list_shared_tags(settings):
+        examples = leave_out_results(examples, settings, made_ids, reporter)
     counter_examples = server.list_polygons_with_any(settings.negative_tags)
     if settings.share_examples is None:
         return Tagged(examples, counter_examples)
@@ -182,24 +233,48 @@ def fetch_tagged(server: Server, settings: Settings) -> Tagged:
     )
 
 
+def leave_out_results(
+    examples: Sequence[Mapping],
+    settings: Settings,
+    made_ids: AbstractSet[str],
+    reporter: Reporter,
+) -> list[Mapping]:
+    """Return the examples that are not results of earlier runs, and warn of the shared tags.
+
+    Raises
+    ------
+    JobError
+        All of them are results.
+    """
+    kept = [one for one in examples if not is_result(one, settings.tags, made_ids)]
+    tags = ', '.join(repr(tag) for tag in list_shared_tags(settings))
+    if not kept:
+        raise messages.ONLY_RESULTS.error(tags=tags, count=len(examples))
+    reporter.warn(messages.TAGS_OVERLAP, tags=tags, used=len(kept), count=len(examples))
+    return kept
+
+
 def choose_upload_options(server: Server, settings: Settings, reporter: Reporter) -> UploadOptions:
     """Return how annotations are uploaded.
 
     Warn if scores cannot be saved, or if a later run could not recognize the annotations.
     """
     property_id = None
-    if settings.save_scores:
-        try:
-            property_id = prepare_property(server)
-        except (HttpError, ScoresNotSavedError) as error:
+    try:
+        property_id = prepare_property(server)
+    except (HttpError, ScoresNotSavedError) as error:
+        if settings.existing == REPLACE:
+            reporter.warn(messages.NOTHING_REPLACED, reason=error)
+        else:
             reporter.warn(messages.SCORES_NOT_SAVED, reason=error)
-    if settings.skip_duplicates and not settings.tags and property_id is None:
+    if settings.existing != KEEP and not settings.tags and property_id is None:
         reporter.warn(messages.NO_TAGS)
     return UploadOptions(
+        threshold=settings.threshold,
         tags=settings.tags,
         channel=settings.channel,
         smoothing=settings.smoothing,
-        skip_duplicates=settings.skip_duplicates,
+        skip_duplicates=settings.existing != KEEP,
         property_id=property_id,
         connect_to=settings.connect_to,
     )
@@ -209,10 +284,26 @@ def choose_upload_options(server: Server, settings: Settings, reporter: Reporter
 
 
 class Lesson(NamedTuple):
-    """The prototype, and the number of examples that were used."""
+    """What the examples show.
+
+    Attributes
+    ----------
+    prototype : Prototype
+    examples : int
+        Number of examples that were used.
+    ids : list of str
+        Of their annotations.
+    areas : list of int
+        Of the examples, pixels.
+    smallest : float
+        Area of the smallest example as a fraction of its frame or tile.
+    """
 
     prototype: Prototype
     examples: int
+    ids: list[str]
+    areas: list[int]
+    smallest: float
 
 
 def learn(
@@ -234,7 +325,10 @@ def learn(
     vectors: list[np.ndarray] = []
     is_counter: list[bool] = []
     objects: list[CutMask] = []
+    ids: list[str] = []
+    smallest = 1.0
     scale = np.inf  # smallest number of pixels of the model's input per pixel of a frame
+    report_learning(reporter, 0, 0, total, 0.0)
     for tile, coming in loader.load_ahead(examples.by_tile):
         rgb = coming.result()
         cut = cut_examples(examples.by_tile[tile], tile, rgb.shape)
@@ -242,9 +336,11 @@ def learn(
         report = partial(report_learning, reporter, len(is_counter), len(cut.objects), total)
         vectors.append(segmenter.describe(rgb, cut.objects, report))
         is_counter += cut.is_counter
-        objects += [
-            one for one, counter in zip(cut.objects, cut.is_counter, strict=True) if not counter
-        ]
+        for one, id, counter in zip(cut.objects, cut.ids, cut.is_counter, strict=True):
+            if not counter:
+                objects.append(one)
+                ids.append(id)
+                smallest = min(smallest, one.mask.sum() / math.prod(rgb.shape[:2]))
         scale = min(scale, segmenter.input_size / max(rgb.shape[:2]))
 
     if not objects:
@@ -257,10 +353,13 @@ def learn(
             reasons=list_reasons(skipped),
         )
     if settings.whole_frame:
-        advice.advise_on_source(objects, scale, segmenter.input_size, reporter)
-    advice.advise_on_size(objects, scale, segmenter.input_size, reporter)
-    advice.advise_on_areas(objects, settings.min_area, settings.max_area, reporter)
-    return Lesson(learn_prototype(np.concatenate(vectors), is_counter), len(objects))
+        advice.advise_on_source(objects, scale, reporter)
+    if not advice.advise_on_size(objects, scale, segmenter.input_size, reporter):
+        advice.advise_on_coarse_grid(smallest, settings.points_per_side, reporter)
+    areas = [int(one.mask.sum()) for one in objects]
+    advice.advise_on_areas(areas, settings.min_area, settings.max_area, reporter)
+    prototype = learn_prototype(np.concatenate(vectors), is_counter)
+    return Lesson(prototype, len(objects), ids, areas, smallest)
 
 
 def report_learning(reporter: Reporter, done: int, new: int, total: int, share: float) -> None:
@@ -286,25 +385,26 @@ def report_learning(reporter: Reporter, done: int, new: int, total: int, share: 
 # 4. Finish
 
 
-def finish(state: JobState, lesson: Lesson, threshold: float, reporter: Reporter) -> None:
-    """Show the last message and write the summary.
+def finish(state: JobState, lesson: Lesson, settings: Settings, reporter: Reporter) -> None:
+    """Warn about the result, and show the last message.
 
     Raises
     ------
     JobError
         Frames failed.
     """
-    state.log_summary(lesson.examples)
+    similarities = lesson.prototype.example_similarities
     if state.counts.kept:
-        advice.advise_on_threshold(
-            threshold, lesson.prototype.example_similarities, state, reporter
-        )
+        advice.advise_on_threshold(settings.threshold, similarities, state, reporter)
     else:
         reporter.warn(
             messages.NOTHING_FOUND,
             frames=count(state.counts.frames, 'frame'),
-            explanation=state.explain_nothing(threshold),
+            explanation=state.explain_nothing(settings.threshold),
         )
-    reporter.close()
+    advice.advise_on_limits(
+        lesson.areas, settings.min_area, settings.max_area, state.uploaded_areas, reporter
+    )
+    advice.advise_on_fine_grid(lesson.smallest, settings.points_per_side, state, reporter)
     state.raise_failures()
-    reporter.progress(1.0, 'Done', state.describe_result(lesson.prototype.example_similarities))
+    reporter.finish(state.describe_found(), state.describe_result(similarities))

@@ -1,5 +1,8 @@
 """Every message that a user can see: text, hint, and the cause for the documentation.
 
+The page shows at most 120 characters of a text and 160 of a hint. A test fills each message with
+usual values and compares.
+
 `docs/messages.md` is generated from this catalogue by `make docs-tables`. Names in braces are
 filled in.
 """
@@ -55,32 +58,32 @@ PARAMETERS_NOT_JSON = Message(
     'The argument `--parameters` cannot be read.',
 )
 NO_PARAMETERS = Message(
-    'The job has no parameters. Seen: {seen}.',
+    'The job has no parameters.',
     'Start the job from the tool again.',
     'The parameters are not a JSON object.',
 )
 NO_SETTINGS = Message(
-    'The job has no settings. Seen: {seen}.',
+    'The job has no settings.',
     'Open the tool, save its settings and run it again.',
     'The parameters have no object `workerInterface`.',
 )
 NO_LOCATION = Message(
-    'The job has no current location. Seen: {seen}.',
+    'The job has no current location.',
     'Open the dataset and start the job again.',
     'The parameter `tile` is not an object.',
 )
 NOT_AN_INDEX = Message(
-    '{name} is not an index. Seen: {seen}.',
+    '{name} is not an index: {seen}.',
     'Start the job from the tool again. An index is a whole number from 0.',
     'A channel or a position is not a whole number from 0.',
 )
 CONNECTION_UNREADABLE = Message(
-    'The connection setting of the tool cannot be read. Seen: {seen}.',
+    'The connection setting of the tool cannot be read: {seen}.',
     'Save the tool again.',
     'The parameter `connectTo` is not an object.',
 )
 SHARE_UNREADABLE = Message(
-    'The examples of the batch cannot be read. Seen: {seen}.',
+    'The examples of the batch cannot be read: {seen}.',
     'Start the whole batch again.',
     'The job of a share was started with other parameters than the first job gave it.',
 )
@@ -88,55 +91,50 @@ SHARE_UNREADABLE = Message(
 # Fields
 
 NO_TRAINING_TAG = Message(
-    'The field Training Tag is empty. Seen: {seen}.',
+    'The field Training Tag is empty.',
     'Outline 5-20 objects, give them a tag, and choose that tag as Training Tag.',
     'No tag was chosen.',
 )
 NOT_TAGS = Message(
-    'The field {field} is not a list of tags. Seen: {seen}.',
-    'Choose one or more tags of at most {longest} characters.',
+    '{field} is not a list of tags: {seen}.',
+    'Choose one or more tags of at most {longest:,} characters.',
     'Something else is stored in a field for tags, or a tag is too long.',
 )
 SAME_TAG = Message(
-    'Training Tag and Negative Tag name the same tag: {tags}.',
+    'Training Tag and Negative Tag are the same: {tags}.',
     'Give examples and counter-examples different tags.',
     'A polygon cannot be an example and a counter-example.',
 )
 UNKNOWN_MODEL = Message(
-    'The worker does not know the model {seen}.',
+    'The worker does not know this model: {seen}.',
     'Choose one of: {known}.',
     'The tool names a model of another version, or no model.',
 )
 CHECKPOINT_MISSING = Message(
-    'The checkpoint file of the model {model} is missing. Looked for: {path}.',
+    'The file of the model {model} is missing: {path}.',
     'Choose another model, or ask the person who runs the worker to put the file there. '
     'SAM_CHECKPOINT_DIR names the folder.',
     'The image has no file for this model.',
 )
 NOT_A_NUMBER = Message(
-    'The field {field} is not a number. Seen: {seen}.',
+    '{field} is not a number: {seen}.',
     'Enter a number from {low:g} to {high:,}.',
     'There is text in a number field.',
 )
 OUT_OF_RANGE = Message(
-    'The field {field} is out of range. Seen: {seen}.',
+    '{field} is out of range: {seen}.',
     'Enter a number from {low:g} to {high:,}.',
     'The number is too small or too large.',
 )
 NOT_WHOLE = Message(
-    'The field {field} needs a whole number. Seen: {seen}.',
+    '{field} is not a whole number: {seen}.',
     'Enter a whole number from {low:g} to {high:,}.',
     'The number has a fraction.',
 )
 NOT_A_CHOICE = Message(
-    'The field {field} does not have this choice. Seen: {seen}.',
+    '{field} does not have this choice: {seen}.',
     'Choose one of: {choices}.',
     'The tool was saved with another version of the worker.',
-)
-NOT_A_SWITCH = Message(
-    'The field {field} is neither on nor off. Seen: {seen}.',
-    'Set or clear the box and save the tool again.',
-    'Something else is stored in a checkbox.',
 )
 AREAS_SWAPPED = Message(
     'Min Mask Area ({smallest} pixels) is above Max Mask Area ({largest} pixels).',
@@ -144,14 +142,14 @@ AREAS_SWAPPED = Message(
     'No object can be inside these limits.',
 )
 NOT_LOCATIONS = Message(
-    'The field {field} cannot be read: {problem}. Seen: {seen}.',
-    'Write for example 1-3, 5-8. Leave the field blank for the current location, or write all.',
+    '{field} cannot be read: {problem}.',
+    'Write for example 1-3, 5-8, or all. A blank field means the position that you look at.',
     'A batch field holds something else than numbers and ranges.',
 )
 LOCATIONS_OUTSIDE = Message(
-    '{field} names locations that the dataset does not have: {outside}.',
-    'The dataset has 1-{length}. A blank field means the current location.',
-    'Numbers in batch fields start at 1.',
+    '{field} names positions that the dataset does not have: {outside}.',
+    'Its last position is {length:,}. A blank field means the position that you look at.',
+    'Positions count from 1.',
 )
 BATCH_TOO_LARGE = Message(
     'The batch has {count:,} frames.',
@@ -159,12 +157,12 @@ BATCH_TOO_LARGE = Message(
     'The batch fields name too many locations.',
 )
 CHANNEL_OUTSIDE = Message(
-    'The dataset has no channel {channel}.',
-    'Choose another layer for the tool. The dataset has this number of channels: {channels}.',
-    'The tool is assigned to a channel of another dataset.',
+    'The tool belongs to channel {channel}, which the dataset does not have.',
+    'Choose another layer for the tool. The last channel is {channels}.',
+    'The tool was made for another dataset.',
 )
 TILES_TOO_SMALL = Message(
-    'Tile Size {size} is too small for the examples: the largest is {side} pixels wide.',
+    'Tile Size {size} is too small: the largest example is {side} pixels wide.',
     'Enter {smallest} or more, or 0 for the whole frame.',
     'A tile must be four times as wide as the largest example.',
 )
@@ -177,30 +175,30 @@ TOO_MANY_TILES = Message(
 # Model
 
 CHECKPOINT_SIZE = Message(
-    'The checkpoint file of {model} has {size:,} bytes instead of {expected:,}. Read: {path}.',
-    'Download the file again.',
+    'The file of {model} has {size:,} bytes instead of {expected:,}.',
+    'Ask the person who runs the worker to download {path} again.',
     'The download was incomplete, or the file is another one.',
 )
 CHECKPOINT_DAMAGED = Message(
-    'The checkpoint file of {model} is damaged, or another file. Read: {path}, SHA-256 {seen}, '
-    'expected {expected}.',
-    'Download the file again.',
+    'The file of {model} is damaged, or another file: {path}.',
+    'Ask the person who runs the worker to download it again. Its SHA-256 begins with '
+    '{seen:.12} instead of {expected:.12}.',
     'The bytes of the file are not those of the checkpoint.',
 )
 CHECKPOINT_WRONG = Message(
-    'The checkpoint file does not hold the weights of {model}. Read: {path}.',
-    'Download the file again and compare its SHA-256 with {expected}.',
+    'The file does not hold the weights of {model}: {path}.',
+    'Ask the person who runs the worker to download it again. Its SHA-256 begins with '
+    '{expected:.12}.',
     'The file is a checkpoint of another model.',
 )
 NO_GPU = warning(
-    'No GPU was found.',
-    'The model {model} needs minutes per object on a CPU. Ask the person who runs the server for a '
-    'GPU.',
+    'No GPU was found. {model} needs minutes per object without one.',
+    'Ask the person who runs the server for a GPU. Cancel ends this job.',
     'The container sees no GPU.',
 )
 GPU_MEMORY = Message(
     'The GPU has too little memory for SAM.',
-    'End other programs on the GPU, or use a larger one.',
+    'Ask the person who runs the server to end other programs on the GPU, or to use a larger one.',
     'Another program fills the GPU, or the GPU is too small.',
 )
 
@@ -212,24 +210,24 @@ READ_ONLY = Message(
     'The user of the job has the access level "read".',
 )
 BAD_AXES = Message(
-    'The dataset does not say how many positions of {axis} it has. Seen: {seen}.',
-    'Ask the person who runs the server. Expected is a number from 1 to {most:,}.',
+    'The dataset does not say how many positions of {axis} it has: {seen}.',
+    'Upload the image again, or ask the person who runs the server. At most {most:,} are possible.',
     'The metadata of the image are damaged.',
 )
 NO_VIEW = warning(
-    'The dataset has no view that you can open.',
-    'Every channel is shown in its own colour, from percentile 0.1 to 99.9. Open the dataset and '
-    'set its layers if the result is poor.',
+    'The dataset has no view that you can open, so its layers are not known.',
+    'Each channel is shown in a colour of its own, from percentile 0.1 to 99.9. Open the dataset '
+    'and set its layers if the result is poor.',
     'The dataset was never opened in a view, or its views are not shared with the user.',
 )
 NO_VISIBLE_LAYER = warning(
     'No layer of the dataset is visible.',
-    'Every channel is shown in its own colour, from percentile 0.1 to 99.9. Open the dataset and '
-    'set its layers if the result is poor.',
+    'Each channel is shown in a colour of its own, from percentile 0.1 to 99.9. Open the dataset '
+    'and set its layers if the result is poor.',
     'All layers are hidden.',
 )
 VIEW_UNREADABLE = Message(
-    'The view of the dataset cannot be read. Seen: {seen}.',
+    'The view of the dataset cannot be read: {seen}.',
     'Open the dataset, look at its layers, save them and start the job again.',
     'The server gave a view or a configuration in another form.',
 )
@@ -249,13 +247,12 @@ CHANNELS_DIFFER = Message(
     'The files of a location do not have the same size.',
 )
 ANNOTATIONS_UNREADABLE = Message(
-    'The annotations of the dataset did not come as a list. Seen: {seen}.',
+    'The annotations of the dataset did not come as a list: {seen}.',
     'Ask the person who runs the server whether a proxy is in front of it.',
     'Something else than the server answered.',
 )
 ANNOTATIONS_UNSORTED = Message(
-    'The annotations of the dataset did not come in the order of their ids: {following} after '
-    '{last}.',
+    'The annotations did not come in the order of their ids: {following} after {last}.',
     'Ask the person who runs the server whether a cache is in front of it.',
     'Pages of annotations repeat.',
 )
@@ -268,42 +265,59 @@ NO_EXAMPLE = Message(
     'The dataset has no polygon with exactly this tag.',
 )
 NO_USABLE_EXAMPLE = Message(
-    'None of the examples can be used: {reasons}.',
-    'Outline the examples again, inside the image.',
+    'No example can be used.',
+    'Outline the examples again, inside the image. Reasons: {reasons}.',
     'All examples lie outside the image, cover no pixel or are on frames that do not exist.',
 )
+TAGS_OVERLAP = warning(
+    'The Training Tag {tags} is also the output tag of the tool.',
+    '{used} of its {count} polygons are used as examples. Outlines with a score are results and '
+    'are ignored. Choose another output tag.',
+    'The tool gives its results the tag of the examples. Results are polygons that an earlier run '
+    'made and that have exactly the output tags.',
+)
+ONLY_RESULTS = Message(
+    'All {count} polygons with the tag {tags} are results of earlier runs.',
+    'Outline 5-20 objects by hand and tag them, or choose another output tag for the tool.',
+    'Results are not used as examples if they have exactly the output tags of the tool.',
+)
 EXAMPLES_SKIPPED = warning(
-    '{skipped} of {count} examples were ignored: {reasons}.',
-    'The other examples are used. Outline the ignored ones again if you need them.',
+    '{skipped} of {count} examples were ignored.',
+    'Outline them again if you need them. Reasons: {reasons}.',
     'Some examples lie outside the image, cover no pixel or are on frames that do not exist.',
 )
 BOTH_TAGS = Message(
-    'A polygon has both the Training Tag and the Negative Tag. Seen: {count}, at {places}.',
-    'Remove one of the tags from it.',
+    'Polygons with both the Training Tag and the Negative Tag: {count}.',
+    'Remove one of the tags. Look at {places}.',
     'A polygon cannot be an example and a counter-example.',
 )
 EXAMPLES_CHANGED = Message(
-    'The examples have changed since the batch was started: {gone} of {count} are gone, {changed} '
-    'changed.',
+    'The examples have changed since the batch was started (deleted: {gone}, edited: {changed}).',
     'Start the whole batch again. Its other jobs learned from the examples as they were.',
     'Somebody edited or deleted examples before a job of the batch started.',
 )
 EXAMPLES_SMALL_FOR_SOURCE = warning(
-    '{small} of {count} examples are small for the Feature Source whole frame.',
-    'The model sees the frame at {input_size} pixels and these examples at less than {least}. '
-    'Choose object crops if wrong objects are kept.',
+    '{small} of {count} examples are too small for the Speed fastest.',
+    'Set Speed to fast if wrong objects are found.',
     'The features of small objects are mostly those of their surroundings.',
 )
 OBJECTS_SMALL = warning(
-    'The objects are small in this frame: the median example is {width:.0f} pixels wide, and SAM '
-    'sees {seen:.0f} of them.',
-    'Set Tile Size to {size} to search the frame in tiles. SAM needs about {least} pixels.',
+    'The examples are about {width:.0f} pixels wide. SAM shrinks this frame and can miss objects '
+    'of this size.',
+    'Set Tile Size to {size} to search the frame in tiles.',
     'SAM shrinks a frame to the size of its input.',
 )
+GRID_COARSE = warning(
+    'Points per side {points} is coarse: the smallest example has about {seen:.1f} points.',
+    'Set it to {proposed}, or objects of this size may be missed. Proposing outlines then takes '
+    '{times:.1f} times as long.',
+    'SAM outlines objects at the points of a grid, and the grid misses small objects.',
+)
 EXAMPLES_OUTSIDE_LIMITS = warning(
-    '{outside} of {count} examples are outside Min and Max Mask Area.',
-    'Objects like them will be ignored. The examples have {smallest} to {largest} pixels: set Min '
-    'Mask Area to {smallest} or less and Max Mask Area to {largest} or more.',
+    '{outside} of {count} examples are outside Min and Max Mask Area, so objects like them are '
+    'ignored.',
+    'The examples have {smallest} to {largest} pixels. Set Min Mask Area to {smallest} or less and '
+    'Max Mask Area to {largest} or more.',
     'The area limits exclude objects like the examples.',
 )
 
@@ -317,84 +331,146 @@ NOTHING_FOUND = warning(
 THRESHOLD_LOW = warning(
     'Similarity Threshold {threshold:g} let every candidate pass.',
     'Try {proposed:.2f}. The examples are {lowest:.2f} to {highest:.2f} similar to each other. '
-    'Filtering the object list by the scores needs no second run.',
+    'You can also filter the objects by their scores.',
     'The threshold is far below the similarity of the examples.',
 )
+MOSTLY_KNOWN = warning(
+    '{known} of {found} objects were not added, because they have an outline already.',
+    "To replace what an earlier run made, set Existing Outlines to 'replace earlier results'.",
+    'More than half of the objects found have an outline already, and not only the examples.',
+)
+AREAS_DIFFER = warning(
+    '{removed} of {count} outlines are much smaller or larger than the examples ({smallest} to '
+    '{largest} pixels).',
+    'Set Min Mask Area to {low}, Max Mask Area to {high} and Existing Outlines to "replace earlier '
+    'results", and run again.',
+    'The area limits accept parts of objects, or clumps.',
+)
+GRID_FINE = warning(
+    'Points per side {points} is more than objects like the examples need.',
+    'With {proposed}, the smallest example still has about {least} points, and the search takes '
+    'about {saved} less (of {whole}).',
+    'The points are close together compared with the examples.',
+)
 NO_TAGS = warning(
-    'The tool gives no tag to the objects, and their scores are not saved.',
-    'Another run cannot tell which objects exist and adds them again. Choose an output tag for the '
-    'tool.',
-    'The tool has no output tag, and Save Scores is off or not possible.',
+    'The tool gives the objects no tag, and their scores cannot be saved.',
+    'Choose an output tag for the tool. Else another run does not recognize the objects and adds '
+    'them again.',
+    'The tool has no output tag, and the property for the scores cannot be created or read.',
 )
 SCORES_NOT_SAVED = warning(
-    'The scores of the objects will not be saved. {reason}',
-    'The outlines are uploaded.',
+    'The outlines are saved, but their scores cannot be saved.',
+    '{reason}',
     'The property for the scores cannot be created or read, or the server failed.',
 )
+NOTHING_REPLACED = warning(
+    'Earlier results are not replaced, because no scores can be saved. Objects with an outline are '
+    'not added.',
+    '{reason}',
+    "Existing Outlines is 'replace earlier results', which recognizes results by their scores, but "
+    'the property for the scores cannot be created or read.',
+)
+RESULTS_NOT_REMOVED = warning(
+    'The new outlines of {location} are saved. Run again to remove the earlier results.',
+    '{reason}',
+    'The server refused to remove them or did not answer, or not every new outline was saved with '
+    'its scores.',
+)
 SCORES_LOST = warning(
-    'The scores of {location} were not saved. {reason}',
-    'The outlines are uploaded.',
-    'The server refused the values of a frame.',
+    'The outlines of {location} are saved, but not their scores.',
+    '{reason}',
+    'The server refused the scores of a frame.',
 )
 CONNECTIONS_LOST = warning(
-    'The objects of {location} were not connected. {reason}',
-    'The outlines are uploaded.',
+    'The objects of {location} are saved, but not connected.',
+    '{reason}',
     'The server refused the connections of a frame.',
 )
 OBJECT_REFUSED = warning(
-    'The server refused an object at {location}. {reason}',
-    'The other objects are uploaded.',
+    'The server refused an object of {location}. The others are saved.',
+    '{reason}',
     'The server does not accept the outline.',
 )
 
 # The course of the job
 
 FRAME_FAILED = warning(
-    'The frame {location} failed: {reason}',
-    'The batch goes on. Its end lists the frames that failed.',
+    '{location} failed. The batch goes on.',
+    '{reason}',
     'The frame could not be loaded, searched or uploaded.',
 )
 FRAMES_FAILED = Message(
     '{failed} of {frames} failed.',
-    'Their warnings and the log of the job give the reasons.',
+    'Press Log for the reasons.',
     'The batch is complete except for these frames.',
 )
-MORE_WARNINGS = warning(
-    '{count} more warnings are in the log of the job.',
-    'Read them there.',
-    'A job shows at most 20 warnings.',
-)
 TIME_LIMIT = warning(
-    'The batch will take about {whole}. The server ends a job after 24 hours.',
-    'Set Jobs to {jobs}: each job would take about {each} if there are as many GPUs. Uploaded '
-    'objects stay, and the batch can be started again.',
+    'The batch will take about {whole}, but the server ends a job after 24 h.',
+    'Set Jobs to {jobs}: each takes about {each} if there are as many GPUs. Saved objects stay, '
+    'and the batch can be started again.',
     'At the pace of the frames so far, the server will end the job.',
 )
 OTHER_NUMBER_OF_JOBS = warning(
     'The batch is split into {shares} jobs instead of {jobs}.',
-    'You need not do anything. Each job searches all combinations of its XY, Z and Time.',
+    'You need not do anything. A job searches all combinations of its XY, Z and Time.',
     'The batch cannot be written as so many even shares.',
 )
 SPLIT = warning(
-    'The batch is split into {jobs} jobs, and this page shows only the first.',
-    'Look for {names} in the list of jobs. Cancel ends only the first job.',
+    'The batch is split into {jobs} jobs. This page shows only the first, and Cancel ends only '
+    'that one.',
+    'Look for "{first}" and the others in the list of jobs.',
     'The page follows only the job that it started.',
 )
 TOO_MANY_EXAMPLES_TO_SPLIT = warning(
-    'The batch was not split: {count} examples are too many.',
-    'This job searches the whole batch, which takes longer. Use at most about 2,000 examples.',
+    'The batch was not split, because {count:,} examples are too many. This job searches all '
+    'frames.',
+    'Use at most about 2,000 examples, or leave Jobs at 1.',
     'The other jobs cannot be told of so many examples.',
 )
 JOBS_NOT_STARTED = warning(
-    '{refused} of {jobs} jobs could not be started. {reason}',
-    'This job searches their shares, which takes longer.',
+    '{refused} of {jobs} jobs could not be started. This job searches their frames, which takes '
+    'longer.',
+    '{reason}',
     'The server refused to start them.',
 )
 CANCELLED = Message(
     'The job was cancelled.',
-    'Uploaded objects stay on the server.',
+    'Saved objects stay on the server.',
     'Somebody pressed Cancel, or the host is shutting down. Only the log of the container has this '
     'line.',
+)
+
+# Warnings that the page shows while the job runs, because the user may want to cancel it.
+AT_ONCE = (NO_GPU, SPLIT, TIME_LIMIT)
+# All warnings but lost frames. The page shows the first of those that a job has: settings to
+# change, then losses, then explanations.
+PRIORITY = (
+    NOTHING_FOUND,
+    TAGS_OVERLAP,
+    MOSTLY_KNOWN,
+    NOTHING_REPLACED,
+    RESULTS_NOT_REMOVED,
+    THRESHOLD_LOW,
+    EXAMPLES_OUTSIDE_LIMITS,
+    AREAS_DIFFER,
+    OBJECTS_SMALL,
+    GRID_COARSE,
+    EXAMPLES_SMALL_FOR_SOURCE,
+    OBJECT_REFUSED,
+    SCORES_LOST,
+    CONNECTIONS_LOST,
+    EXAMPLES_SKIPPED,
+    NO_TAGS,
+    SCORES_NOT_SAVED,
+    TIME_LIMIT,
+    NO_GPU,
+    SPLIT,
+    GRID_FINE,
+    JOBS_NOT_STARTED,
+    TOO_MANY_EXAMPLES_TO_SPLIT,
+    NO_VISIBLE_LAYER,
+    NO_VIEW,
+    OTHER_NUMBER_OF_JOBS,
 )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import resource
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
@@ -13,13 +13,19 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from fewshot import messages
-from fewshot.geometry import Location, Tile
+from fewshot.geometry import Location, Tile, has_allowed_area
 from fewshot.images.frames import FrameLoader
 from fewshot.matching.duplicates import Found, place_in_frame
-from fewshot.matching.prototype import Prototype, measure_rivals, measure_similarities
+from fewshot.matching.prototype import (
+    Prototype,
+    list_thresholds,
+    measure_rivals,
+    measure_similarities,
+)
 from fewshot.reporting.forecast import describe_seconds
 from fewshot.reporting.reporter import Reporter, describe_error
 from fewshot.reporting.state import Counts, JobState
+from fewshot.results.existing import Existing
 from fewshot.results.uploads import Uploader, UploadResult
 
 if TYPE_CHECKING:  # imports torch
@@ -55,6 +61,8 @@ class FrameSearch:
     ) -> list[Found]:
         """Return the candidates that have the right size and are similar to the examples.
 
+        Those that are similar enough only for the threshold's lower neighbour are returned too.
+
         Parameters
         ----------
         rgb : (H, W, 3) uint8 ndarray
@@ -70,44 +78,43 @@ class FrameSearch:
         """
         with state.stopwatch.time('propose'):
             proposed = self.segmenter.propose(
-                rgb, lambda share: report(share / 2, f'Proposing outlines: {share:.0%}')
+                rgb, lambda share: report(share / 2, f'proposing {100 * share:.0f} %')
             )
-        in_area = [one for one in proposed if self.is_in_area(one.area)]
+        in_area = [
+            one for one in proposed if has_allowed_area(one.area, self.min_area, self.max_area)
+        ]
         state.raise_if_ended()
         with state.stopwatch.time('describe'):
             vectors = self.segmenter.describe(
                 rgb,
                 in_area,
-                lambda share: report(
-                    (1 + share) / 2,
-                    f'Comparing with the examples: {round(share * len(in_area))} of {len(in_area)}',
-                ),
+                lambda share: report((1 + share) / 2, f'comparing {100 * share:.0f} %'),
             )
             similarities = measure_similarities(vectors, self.prototype.vector).tolist()
             rivals = measure_rivals(vectors, self.prototype.counter_vectors).tolist()
 
-        similar = [similarity >= self.threshold for similarity in similarities]
+        lowest = list_thresholds(self.threshold)[0]
         found = []
-        for candidate, similarity, rival, is_similar in zip(
-            in_area, similarities, rivals, similar, strict=True
-        ):
-            if is_similar and similarity > rival:
+        for candidate, similarity, rival in zip(in_area, similarities, rivals, strict=True):
+            if similarity >= lowest and similarity > rival:
                 found.append(Found(candidate, similarity))
+        similar = sum(similarity >= self.threshold for similarity in similarities)
+        kept = self.count_kept(found)
         state.note_searched(
             Counts(
                 candidates=len(proposed),
                 in_area=len(in_area),
-                below_threshold=len(in_area) - sum(similar),
-                like_counter_examples=sum(similar) - len(found),
-                kept=len(found),
+                below_threshold=len(in_area) - similar,
+                like_counter_examples=similar - kept,
+                kept=kept,
             ),
             similarities,
         )
         return found
 
-    def is_in_area(self, area: int) -> bool:
-        """Return whether an area, in pixels, is inside the limits."""
-        return area >= self.min_area and (not self.max_area or area <= self.max_area)
+    def count_kept(self, found: Sequence[Found]) -> int:
+        """Return how many of the objects reach the threshold."""
+        return sum(one.similarity >= self.threshold for one in found)
 
 
 class SearchedFrame(NamedTuple):
@@ -117,7 +124,9 @@ class SearchedFrame(NamedTuple):
     ----------
     location : Location
     found : list of Found
-        The objects.
+        The objects, and those that only a neighbour of the threshold keeps.
+    kept : int
+        Number of the objects.
     candidates : int
         Number of masks that SAM proposed.
     seconds : float
@@ -126,6 +135,7 @@ class SearchedFrame(NamedTuple):
 
     location: Location
     found: list[Found]
+    kept: int
     candidates: int
     seconds: float
 
@@ -135,7 +145,7 @@ class Delivery:
     """Uploads the objects of a frame in the background, while the next frame is searched."""
 
     uploader: Uploader
-    existing: Mapping[Location, list[np.ndarray]]
+    existing: Existing
     state: JobState
     reporter: Reporter
     background: Executor
@@ -151,24 +161,31 @@ class Delivery:
         result = UploadResult()
         with self.uploading:  # a cancelled job ends after this block
             try:
-                self.uploader.upload(location, found, self.existing.get(location, []), result)
+                known = self.existing.known.get(location, [])
+                self.uploader.upload(location, found, known, result)
+                self.uploader.remove(location, self.existing.earlier.get(location, set()), result)
             except Exception as error:  # any failure ends this frame only
-                self.state.note_uploaded(result.counts, result.similarities)
+                self.note(result)
                 note_failure(location, error, self.state, self.reporter)
                 return
-            self.state.note_uploaded(result.counts, result.similarities)
+            self.note(result)
             self.state.note_complete(location)
             memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
             log.info(
                 '%s: %d candidates, %d like the examples, %d uploaded, %.1f s, %d MB at most',
                 location,
                 frame.candidates,
-                len(found),
+                frame.kept,
                 result.counts.uploaded,
                 frame.seconds,
                 memory,
             )
             self.reporter.note_state(self.state.describe())
+
+    def note(self, result: UploadResult) -> None:
+        """Add the result of a frame to the state of the job."""
+        self.state.note_found(result.found_similarities)
+        self.state.note_uploaded(result.counts, result.similarities, result.areas)
 
 
 def search_batch(
@@ -207,10 +224,10 @@ def search_batch(
         part = parts[tile]
         if part == 0:
             found, candidates, seconds = [], 0, 0.0
-        report = make_report(tile, numbers[location], part, tiles_per_frame, state, reporter)
+        report = make_report(numbers[location], part, tiles_per_frame, state, reporter)
         start, candidates_before = state.stopwatch.clock(), state.counts.candidates
         try:
-            report(0.0, 'Loading the image')
+            report(0.0, 'loading the image')
             with state.stopwatch.time('download'):
                 rgb = coming.result()
             inside = search.run(rgb, state, report)
@@ -234,7 +251,8 @@ def search_batch(
             if upload is not None:
                 upload.result()
         state.raise_if_ended()
-        upload = delivery.start(SearchedFrame(location, found, candidates, seconds))
+        kept = search.count_kept(found)
+        upload = delivery.start(SearchedFrame(location, found, kept, candidates, seconds))
     with state.stopwatch.time('upload'):
         if upload is not None:
             upload.result()
@@ -242,7 +260,7 @@ def search_batch(
 
 
 def make_report(
-    tile: Tile, number: int, part: int, parts: int, state: JobState, reporter: Reporter
+    number: int, part: int, parts: int, state: JobState, reporter: Reporter
 ) -> Callable[[float, str], None]:
     """Return a function that shows the share done of one tile, 0 to 1, and the current step.
 
@@ -258,10 +276,8 @@ def make_report(
     def report(share: float, doing: str) -> None:
         done = number + (part + share) / parts
         left = state.forecast.describe_left(done)
-        title = f'{tile.location} ({number + 1} of {frames}{left})'
-        info = f'Tile {part + 1} of {parts}. {doing}' if parts > 1 else doing
-        if frames > 1 and state.done:
-            info = f'{info}. {reporter.state_line}'
+        title = f'Frame {number + 1} of {frames}{left}' if frames > 1 else 'Searching the frame'
+        info = f'tile {part + 1}/{parts}, {doing}' if parts > 1 else doing
         reporter.progress(LEARNING_SHARE + (1 - LEARNING_SHARE) * done / frames, title, info)
 
     return report

@@ -7,7 +7,7 @@ answer, if carrying it out twice does no harm.
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -25,6 +25,7 @@ FORBIDDEN_STATUS = 403
 LOGGED_OUT_STATUS = 401
 RETRY_PAUSES_SECONDS = (1, 2, 4)  # the server may still be working on the lost request
 PAGE_SIZE = 5_000  # annotations per request
+REMOVED_PER_REQUEST = 1_000  # annotations
 READ, WRITE = 0, 1  # access levels
 
 Answer = TypeVar('Answer')
@@ -129,20 +130,8 @@ class Server:
         JobError
             The answer is not a page of annotations, or the ids do not ascend.
         """
-        query = {
-            'datasetId': self.dataset_id,
-            'shape': 'polygon',
-            'sort': '_id',
-            'limit': self.page_size,
-        }
-        if tags:
-            query['tags'] = json.dumps(list(tags))
         while True:
-            page = self.client.get(
-                'upenn_annotation', parameters={**query, 'afterId': after} if after else query
-            )
-            if not isinstance(page, list):
-                raise messages.ANNOTATIONS_UNREADABLE.error(seen=show(page))
+            page = self.read_page(tags, after, self.page_size)
             yield from page
             if len(page) < self.page_size:
                 return
@@ -150,6 +139,33 @@ class Server:
             if following <= after:  # the same page would come again and again
                 raise messages.ANNOTATIONS_UNSORTED.error(following=following, last=after)
             after = following
+
+    def read_page(self, tags: Sequence[str], after: str, size: int) -> list[Any]:
+        """Return a page of the polygons that `list_polygons` yields."""
+        query = {'datasetId': self.dataset_id, 'shape': 'polygon', 'sort': '_id', 'limit': size}
+        if tags:
+            query['tags'] = json.dumps(list(tags))
+        if after:
+            query['afterId'] = after
+        page = self.client.get('upenn_annotation', parameters=query)
+        if not isinstance(page, list):
+            raise messages.ANNOTATIONS_UNREADABLE.error(seen=show(page))
+        return page
+
+    def find_polygons(self, ids: Collection[str], tags: Sequence[str]) -> Iterator[Mapping]:
+        """Yield those of the polygons that exist and have all of the tags.
+
+        Each request begins at the next id. The ids of one upload follow each other, so one or two
+        requests are enough for the results of a frame.
+        """
+        waiting = sorted(ids)
+        while waiting:
+            size = min(len(waiting), self.page_size)
+            page = self.read_page(tags, f'{int(waiting[0], 16) - 1:024x}', size)
+            yield from (one for one in page if id_of(one) in ids)
+            if len(page) < size:
+                return
+            waiting = [one for one in waiting[1:] if one > id_of(page[-1])]
 
     def list_polygons_with_any(self, tags: Sequence[str]) -> list[Mapping]:
         """Return the polygons with any of the tags, each once."""
@@ -174,6 +190,25 @@ class Server:
         duplicates.
         """
         return [one['_id'] for one in self.annotations.createMultipleAnnotations(batch)]
+
+    def remove_polygons(self, ids: Collection[str], tags: Sequence[str]) -> int:
+        """Remove those of the polygons that have exactly these tags now. Return their number.
+
+        Other users may have changed or removed some of them since they were listed.
+        """
+        removed: set[str] = set()
+
+        def remove() -> None:
+            # A retry looks again, so that it asks for nothing that is gone.
+            found = [id_of(one) for one in self.find_polygons(ids, tags) if has_exactly(one, tags)]
+            removed.update(found)
+            for start in range(0, len(found), REMOVED_PER_REQUEST):
+                self.annotations.deleteMultipleAnnotations(
+                    found[start : start + REMOVED_PER_REQUEST]
+                )
+
+        self.repeat(remove)
+        return len(removed)
 
     def connect(self, connect_to: Mapping, annotation_ids: Sequence[str]) -> None:
         """Connect annotations to the nearest ones that `connect_to` describes.
@@ -207,12 +242,13 @@ class Server:
         path = f'upenn_collection/{quote(configuration_id, safe="")}/metadata'
         self.repeat(lambda: self.client.put(path, json={'propertyIds': list(property_ids)}))
 
-    def list_scored(self, property_id: str) -> set[str]:
-        """Return the ids of the annotations that have a value of the property."""
+    def list_scored(self, property_id: str, score: str) -> set[str]:
+        """Return the ids of the annotations whose value of the property has this score."""
         entries = self.client.get(
             'annotation_property_values', parameters={'datasetId': self.dataset_id, 'limit': 0}
         )
-        return {one['annotationId'] for one in entries if property_id in one['values']}
+        values = {one['annotationId']: one['values'].get(property_id) for one in entries}
+        return {id for id, value in values.items() if isinstance(value, Mapping) and score in value}
 
     def save_scores(self, property_id: str, scores: Mapping[str, Mapping[str, float]]) -> None:
         """Store values of a property. Existing values stay unchanged.
@@ -246,3 +282,8 @@ def id_of(annotation: Any) -> str:
     """Return the id that the server gave to an annotation. '' if it has no id."""
     found = annotation.get('_id') if isinstance(annotation, Mapping) else None
     return found if isinstance(found, str) else ''
+
+
+def has_exactly(annotation: Any, tags: Sequence[str]) -> bool:
+    """Return whether an annotation has these tags and no other."""
+    return set(annotation.get('tags') or ()) == set(tags)

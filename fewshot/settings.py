@@ -18,17 +18,20 @@ from fewshot.geometry import Location
 from fewshot.messages import Message
 from fewshot.sam.checkpoints import KNOWN, MODELS, Checkpoint, checkpoint_path
 
-SKIP, KEEP = 'skip', 'keep'
-OBJECT_CROPS, WHOLE_FRAME = 'object crops', 'whole frame'
+SKIP, REPLACE, KEEP = 'skip duplicates', 'replace earlier results', 'keep all'
+EXACT, FAST, FASTEST = 'exact', 'fast', 'fastest'
 BATCH_AXES = {'Batch XY': 'XY', 'Batch Z': 'Z', 'Batch Time': 'Time'}
 ALL = 'all'
 # Key in the parameters of a job that searches a share of a batch: {annotation id: digest}.
 SHARE_EXAMPLES = 'fewshotExamples'
+MIN_POINTS_PER_SIDE, MAX_POINTS_PER_SIDE = 16, 128
+MAX_MASK_AREA = 100_000  # pixels
 MAX_INDEX = 10**12
 MAX_TAG_CHARACTERS = 1_000  # a tag must fit into a URL
 
+MAX_SHOWN_CHARACTERS = 60  # of a value in a message
 SHORT_REPR = reprlib.Repr()
-SHORT_REPR.maxstring = SHORT_REPR.maxlong = SHORT_REPR.maxother = 500  # characters
+SHORT_REPR.maxstring = SHORT_REPR.maxlong = SHORT_REPR.maxother = MAX_SHOWN_CHARACTERS
 SHORT_REPR.maxlist = SHORT_REPR.maxdict = 12  # entries
 
 
@@ -80,7 +83,7 @@ class TagsField(Field):
         """Return the tags. An empty list is an error if the field is required."""
         tags = read_tags(form, self.name)
         if self.required and not tags:
-            raise messages.NO_TRAINING_TAG.error(seen=show(form.get(self.name)))
+            raise messages.NO_TRAINING_TAG.error()
         return tags
 
 
@@ -92,7 +95,11 @@ class BatchField(Field):
 
     def schema(self) -> dict[str, Any]:
         """Return the field as the server wants it."""
-        texts = {'placeholder': 'ex. 1-3, 5-8', 'label': self.label}
+        texts = {
+            'placeholder': 'ex. 1-3, 5-8, or all',
+            'persistentPlaceholder': True,  # else the page hides it until the field is clicked
+            'label': self.label,
+        }
         return {'type': 'text', 'vueAttrs': texts, **super().schema()}
 
     def read(self, form: Mapping[str, Any]) -> str:
@@ -101,15 +108,11 @@ class BatchField(Field):
         if isinstance(text, int) and not isinstance(text, bool):
             text = show(text)
         if not isinstance(text, str):
-            raise messages.NOT_LOCATIONS.error(
-                field=self.name, problem='it is not text', seen=show(text)
-            )
+            raise messages.NOT_LOCATIONS.error(field=self.name, problem=f'{show(text)} is not text')
         try:
             parse_ranges(text)
         except ValueError as error:
-            raise messages.NOT_LOCATIONS.error(
-                field=self.name, problem=error, seen=show(text)
-            ) from None
+            raise messages.NOT_LOCATIONS.error(field=self.name, problem=error) from None
         return text
 
 
@@ -172,6 +175,7 @@ class SelectField(Field):
             'type': 'select',
             'items': list(self.items),
             'default': self.default,
+            'required': True,  # else the page shows a cross that clears the field
             **super().schema(),
         }
 
@@ -201,6 +205,7 @@ class ModelField(Field):
             'type': 'select',
             'items': MODELS + others,
             'default': MODELS[0],
+            'required': True,
             **super().schema(),
         }
 
@@ -215,46 +220,19 @@ class ModelField(Field):
         return KNOWN[name]
 
 
-@dataclass(frozen=True, kw_only=True)
-class SwitchField(Field):
-    """A checkbox."""
-
-    default: bool
-
-    def schema(self) -> dict[str, Any]:
-        """Return the field as the server wants it."""
-        return {'type': 'checkbox', 'default': self.default, **super().schema()}
-
-    def read(self, form: Mapping[str, Any]) -> bool:
-        """Return whether the box is set. The value must be a bool."""
-        switch = form.get(self.name, self.default)
-        if not isinstance(switch, bool):
-            raise messages.NOT_A_SWITCH.error(field=self.name, seen=show(switch))
-        return switch
-
-
-@dataclass(frozen=True, kw_only=True)
-class NotesField(Field):
-    """A text between the fields, without a value."""
-
-    text: str
-
-    def schema(self) -> dict[str, Any]:
-        """Return the field as the server wants it."""
-        return {'type': 'notes', 'value': self.text}
-
-    def read(self, form: Mapping[str, Any]) -> None:
-        """Return None, because there is no value to read."""
-
-
-BATCH_HELP = 'For example 1-3, 5-8. Leave blank for the current location; write all for every one.'
+BATCH_HELP = 'Blank means the one that you look at; "all" means every one.'
 
 FIELDS: tuple[Field, ...] = (
     TagsField(
         name='Training Tag',
         required=True,
-        tooltip='The tag of your examples. Outline 5-20 typical objects, give them this tag, '
-        'choose it here.',
+        tooltip='The tag of your examples, 5-20 typical objects. Outline them with a Blob, Circle '
+        'or Ellipse tool; not Rectangle, Point or Line.',
+    ),
+    TagsField(
+        name='Negative Tag',
+        tooltip='The tag of counter-examples: outlines of objects that you do not want. Tag a few '
+        'wrong objects of the last run, choose the tag here and run again.',
     ),
     BatchField(
         name='Batch XY',
@@ -271,7 +249,7 @@ FIELDS: tuple[Field, ...] = (
     ),
     ModelField(
         name='Model',
-        tooltip='The SAM checkpoint that proposes outlines and compares them with your examples.',
+        tooltip='The SAM model that proposes outlines and compares them with your examples.',
     ),
     NumberField(
         name='Similarity Threshold',
@@ -294,17 +272,17 @@ FIELDS: tuple[Field, ...] = (
     NumberField(
         name='Points per side',
         default=128,
-        low=16,
-        high=128,
+        low=MIN_POINTS_PER_SIDE,
+        high=MAX_POINTS_PER_SIDE,
         step=1,
-        tooltip='SAM is prompted at a grid of this many points by as many. More points find '
+        tooltip='SAM looks for objects at a grid of this many points by as many. More points find '
         'smaller objects; twice as many take four times as long.',
     ),
     NumberField(
         name='Min Mask Area',
         default=30,
         low=0,
-        high=100_000,
+        high=MAX_MASK_AREA,
         step=1,
         unit='pixels',
         tooltip='Smaller objects are ignored. Half the area of your smallest example is a good '
@@ -314,7 +292,7 @@ FIELDS: tuple[Field, ...] = (
         name='Max Mask Area',
         default=0,
         low=0,
-        high=100_000,
+        high=MAX_MASK_AREA,
         step=1,
         unit='pixels',
         tooltip='Larger objects are ignored; 0 means no limit. Twice the area of your largest '
@@ -330,25 +308,18 @@ FIELDS: tuple[Field, ...] = (
         tooltip='How far an outline may be moved to make it simpler. 0 keeps every step of the '
         'mask.',
     ),
-    TagsField(
-        name='Negative Tag',
-        tooltip='The tag of counter-examples: outlines of objects that you do not want. Tag a few '
-        'wrong objects of the last run, choose the tag here and run again.',
+    SelectField(
+        name='Existing Outlines',
+        items=(SKIP, REPLACE, KEEP),
+        tooltip=f'"{SKIP}" adds only objects without an outline; "{KEEP}" adds every object found. '
+        f'"{REPLACE}" removes what earlier runs with the same output tags made in these frames.',
     ),
     SelectField(
-        name='Duplicates',
-        items=(SKIP, KEEP),
-        tooltip='skip gives each object one outline, also over several runs. keep uploads every '
-        'outline that is found.',
-    ),
-    NotesField(
-        name='Advanced', text='The defaults of the following fields are fine for most images.'
-    ),
-    SwitchField(
-        name='Save Scores',
-        default=True,
-        tooltip='Stores the similarity of each object to your examples as a property named SAM '
-        'few-shot. You can sort and filter the object list by it.',
+        name='Speed',
+        items=(EXACT, FAST, FASTEST),
+        tooltip=f'"{FAST}" gives nearly the same result in less time on a recent GPU. "{FASTEST}" '
+        'also compares objects without enlarging them: only for those wider than 1/30 of the '
+        'frame.',
     ),
     NumberField(
         name='Tile Size',
@@ -357,9 +328,8 @@ FIELDS: tuple[Field, ...] = (
         high=4096,
         step=1,
         unit='pixels',
-        tooltip='SAM shrinks every frame to 1024 pixels, and small objects in a large frame '
-        'vanish. With a size here the frame is searched in tiles of this size. 0 searches the '
-        'whole frame at once.',
+        tooltip='Searches each frame in tiles of this size, because SAM loses small objects in a '
+        'large frame. 0 searches the whole frame at once.',
     ),
     NumberField(
         name='Jobs',
@@ -370,20 +340,15 @@ FIELDS: tuple[Field, ...] = (
         tooltip='Splits the batch into this many jobs, which run side by side where the server has '
         'several GPUs. This page follows only the first job, and Cancel ends only that one.',
     ),
-    SelectField(
-        name='Encoder Precision',
-        items=('float32', 'bfloat16'),
-        tooltip='bfloat16 makes the image encoder faster on a recent GPU; similarities change in '
-        'the third decimal.',
-    ),
-    SelectField(
-        name='Feature Source',
-        items=(OBJECT_CROPS, WHOLE_FRAME),
-        tooltip='object crops encodes each object enlarged. whole frame uses the features of the '
-        'whole frame: comparing then costs nothing, but objects under about 32 of 1024 pixels are '
-        'told apart poorly.',
-    ),
 )
+
+# Precision of the encoder, and whether objects are described by the features of the whole frame.
+SPEEDS = {EXACT: ('float32', False), FAST: ('bfloat16', False), FASTEST: ('bfloat16', True)}
+
+# Fields of earlier versions. A saved tool may have them instead of those of today.
+OLD_DUPLICATES = SelectField(name='Duplicates', items=('skip', 'keep'))
+OLD_PRECISION = SelectField(name='Encoder Precision', items=('float32', 'bfloat16'))
+OLD_SOURCE = SelectField(name='Feature Source', items=('object crops', 'whole frame'))
 
 
 def build_interface() -> dict[str, dict[str, Any]]:
@@ -416,13 +381,14 @@ class Settings:
         Pixels. A `max_area` of 0 means no limit.
     smoothing : float
         Pixels.
-    skip_duplicates, save_scores : bool
+    existing : {SKIP, REPLACE, KEEP}
+        How outlines that are on the server are treated.
     tile_size : int
         Pixels. 0 means whole frames.
     jobs : int
         Number of jobs for the batch.
     precision : {'float32', 'bfloat16'}
-        Precision of the image encoder.
+        Precision of the image encoder. bfloat16 is used where the hardware has it.
     whole_frame : bool
         Whether objects are described by the features of the whole frame.
     tags : tuple of str
@@ -448,8 +414,7 @@ class Settings:
     min_area: int
     max_area: int
     smoothing: float
-    skip_duplicates: bool
-    save_scores: bool
+    existing: str
     tile_size: int
     jobs: int
     precision: str
@@ -476,12 +441,13 @@ def read_settings(params: Any) -> Settings:
         A setting is missing, malformed or out of range, or the checkpoint file is missing.
     """
     if not isinstance(params, Mapping):
-        raise messages.NO_PARAMETERS.error(seen=show(params))
+        raise messages.NO_PARAMETERS.error()
     form = params.get('workerInterface')
     if not isinstance(form, Mapping):
-        raise messages.NO_SETTINGS.error(seen=show(form))
+        raise messages.NO_SETTINGS.error()
     values = {field.name: field.read(form) for field in FIELDS}
     check_together(values)
+    precision, whole_frame = read_speed(form, values['Speed'])
     return Settings(
         training_tags=values['Training Tag'],
         negative_tags=values['Negative Tag'],
@@ -493,12 +459,11 @@ def read_settings(params: Any) -> Settings:
         min_area=values['Min Mask Area'],
         max_area=values['Max Mask Area'],
         smoothing=values['Smoothing'],
-        skip_duplicates=values['Duplicates'] == SKIP,
-        save_scores=values['Save Scores'],
+        existing=read_existing(form, values['Existing Outlines']),
         tile_size=values['Tile Size'],
         jobs=values['Jobs'],
-        precision=values['Encoder Precision'],
-        whole_frame=values['Feature Source'] == WHOLE_FRAME,
+        precision=precision,
+        whole_frame=whole_frame,
         tags=read_tags(params, 'tags'),
         channel=read_index(params, 'channel', 'The channel'),
         location=read_location(params),
@@ -517,15 +482,48 @@ def check_together(values: Mapping[str, Any]) -> None:
         raise messages.AREAS_SWAPPED.error(smallest=smallest, largest=largest)
 
 
+def read_existing(form: Mapping, existing: str) -> str:
+    """Return how outlines that are on the server are treated.
+
+    Parameters
+    ----------
+    form : Mapping
+        A tool of an earlier version has the field Duplicates instead of Existing Outlines.
+    existing : str
+        The value of Existing Outlines, or its default.
+    """
+    if 'Existing Outlines' in form or OLD_DUPLICATES.name not in form:
+        return existing
+    return {'skip': SKIP, 'keep': KEEP}[OLD_DUPLICATES.read(form)]
+
+
+def read_speed(form: Mapping, speed: str) -> tuple[str, bool]:
+    """Return the precision, and whether the features of the whole frame are used.
+
+    Parameters
+    ----------
+    form : Mapping
+        A tool of an earlier version has two other fields instead of Speed.
+    speed : str
+        The value of Speed, or its default.
+    """
+    if 'Speed' in form or not {OLD_PRECISION.name, OLD_SOURCE.name} & set(form):
+        return SPEEDS[speed]
+    return OLD_PRECISION.read(form), OLD_SOURCE.read(form) == 'whole frame'
+
+
 # Values
 
 
 def show(value: Any) -> str:
     """Return a value as text for a message. Long and nested values are shortened."""
+    if value is None or value in ('', [], {}):
+        return 'empty'
     try:
-        return SHORT_REPR.repr(value)
+        text = SHORT_REPR.repr(value)
     except ValueError:  # Python refuses to write numbers with thousands of digits
         return 'a number of very many digits'
+    return text if len(text) <= MAX_SHOWN_CHARACTERS else text[: MAX_SHOWN_CHARACTERS - 1] + '…'
 
 
 def to_number(value: Any) -> float | None:
@@ -613,7 +611,7 @@ def read_location(params: Mapping) -> Location:
     """Return the location that the user looks at."""
     tile = params.get('tile', {})
     if not isinstance(tile, Mapping):
-        raise messages.NO_LOCATION.error(seen=show(tile))
+        raise messages.NO_LOCATION.error()
     xy, z, time = (
         read_index(tile, axis, f'The current position in {axis}') for axis in BATCH_AXES.values()
     )

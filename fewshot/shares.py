@@ -73,7 +73,7 @@ def start_shares(
             own = own + share.locations
             refusals.append(error)
     if names:
-        reporter.warn(messages.SPLIT, jobs=len(names) + 1, names=', '.join(names))
+        reporter.warn(messages.SPLIT, jobs=len(names) + 1, first=names[0])
     if refusals:
         reporter.warn(
             messages.JOBS_NOT_STARTED, refused=len(refusals), jobs=len(shares), reason=refusals[0]
@@ -135,7 +135,5 @@ def keep_shared_examples(
     gone = [one for one in digests if one not in found]
     changed = [one for one in digests if one in found and digest(found[one]) != digests[one]]
     if gone or changed:
-        raise messages.EXAMPLES_CHANGED.error(
-            gone=len(gone), count=len(digests), changed=len(changed)
-        )
+        raise messages.EXAMPLES_CHANGED.error(gone=len(gone), changed=len(changed))
     return [found[one] for one in digests]

@@ -195,7 +195,7 @@ def test_messages_of_the_connection_are_those_of_the_client():
 
 def test_deployment_page_names_the_keys_of_the_summary(caplog: pytest.LogCaptureFixture):
     with caplog.at_level(logging.INFO, 'sam_fewshot'):
-        JobState([Location(0, 0, 0)], Stopwatch(lambda: 0.0)).log_summary(3)
+        JobState([Location(0, 0, 0)], Stopwatch(lambda: 0.0)).log_summary()
     summary = json.loads(caplog.messages[-1].removeprefix('job summary '))
     rows = re.findall(
         r'^\| `(\w+)` \|', read_section('deployment.md', 'Reading the log'), re.MULTILINE
@@ -377,6 +377,7 @@ def test_diffs_of_the_contributing_page_add_a_message_a_field_and_a_model(tmp_pa
     files = [re.findall(r'^\+\+\+ b/(.+)$', diff, re.MULTILINE) for diff in diffs]
     assert files == [
         ['fewshot/messages.py'],
+        ['tests/fewshot/samples.py'],
         ['fewshot/settings.py'],
         ['fewshot/job.py'],
         ['tests/fewshot/test_settings.py'],

@@ -190,6 +190,7 @@ def test_the_labels_that_the_server_reads_stand_in_the_final_stage(dockerfile: s
         'defaultToolName',
     ]
     assert all(final[label] for label in needed)
+    assert len(final['description']) <= 40  # the page cuts it off after that
 
 
 @pytest.mark.parametrize(

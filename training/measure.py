@@ -21,11 +21,12 @@ from torchvision.ops import nms
 
 from demo.dataset import BLACK, WHITE, cut, read_image
 from demo.scoring import match_iou
+from fewshot.geometry import has_allowed_area
 from fewshot.images.layers import Layer, merge_channel
 from fewshot.sam.checkpoints import VIT_MINI
 from fewshot.sam.features import encode_image_with_sam1
 from fewshot.sam.model import load_model
-from fewshot.sam.proposals import has_allowed_area, propose_candidates
+from fewshot.sam.proposals import propose_candidates
 from training.synthetic import make_image
 from training.train import OUT
 
@@ -122,7 +123,7 @@ def propose_all(predictor: SamPredictor, rgb: np.ndarray, labels: np.ndarray) ->
         report=lambda share: None,
     )
     proposed = [
-        candidate for candidate in proposed if has_allowed_area(candidate, SMALLEST, LARGEST)
+        candidate for candidate in proposed if has_allowed_area(candidate.area, SMALLEST, LARGEST)
     ]
     objects = masks_of(labels)
     iou = np.zeros((len(proposed), len(objects)))

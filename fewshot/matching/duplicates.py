@@ -17,6 +17,9 @@ from fewshot.polygons import MAX_COORDINATE
 if TYPE_CHECKING:  # torch is imported with it
     from fewshot.sam.proposals import Candidate
 
+# Names of scores. Examples have a similarity too, but only objects of this worker have a predicted
+# IoU. A later run tells its own objects from examples by it.
+SIMILARITY, PREDICTED_IOU = 'Similarity', 'Predicted IoU'
 SAME_IOU = 0.5  # two outlines of one object share at least this
 PART_SHARE = 0.8  # share of an outline inside another, from which it is a part of it
 MAX_CROSSED_CORNERS = 500  # of a polygon that crosses itself; the time grows with their square
@@ -47,7 +50,7 @@ class Found:
     @property
     def scores(self) -> dict[str, float]:
         """Numbers by which the user can sort and filter, by name."""
-        return {'Similarity': self.similarity, 'Predicted IoU': self.candidate.predicted_iou}
+        return {SIMILARITY: self.similarity, PREDICTED_IOU: self.candidate.predicted_iou}
 
 
 def place_in_frame(
@@ -85,7 +88,8 @@ def place_in_frame(
 def find_duplicates(found: Sequence[Found], across_tiles_only: bool = False) -> np.ndarray:
     """Mark the objects that are duplicates of a more similar one.
 
-    A duplicate does not make another object a duplicate.
+    A duplicate does not make another object a duplicate. Less similar objects have no effect: the
+    marks of the objects above a threshold are those that a search with this threshold gives.
 
     Parameters
     ----------

@@ -53,6 +53,7 @@ class CutExamples(NamedTuple):
 
     objects: list[CutMask]
     is_counter: list[bool]  # for each object
+    ids: list[str]  # of the annotation of each object
     skipped: Counter[str]  # number of polygons that cannot be used, by reason
 
 
@@ -177,7 +178,7 @@ def cut_examples(
     CutExamples
         Boxes count from the corner of the tile.
     """
-    cut = CutExamples([], [], Counter())
+    cut = CutExamples([], [], [], Counter())
     for one in polygons:
         try:
             cut.objects.append(cut_annotation(one.annotation, image_shape, tile.box))
@@ -185,6 +186,7 @@ def cut_examples(
             cut.skipped[str(error)] += 1
         else:
             cut.is_counter.append(one.is_counter)
+            cut.ids.append(id_of(one.annotation))
     return cut
 
 

@@ -7,6 +7,7 @@ import numpy as np
 
 LEAST_NORM = 1e-8  # shorter vectors have no direction; their similarity is 0
 NO_RIVAL = -2.0  # below any cosine
+THRESHOLD_STEP = 0.05
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,20 @@ def measure_rivals(vectors: np.ndarray, counter_vectors: np.ndarray) -> np.ndarr
         return np.full(len(vectors), NO_RIVAL, np.float32)
     cosines = normalize(vectors) @ normalize(counter_vectors).T  # (n, m)
     return cosines.max(axis=1)
+
+
+def list_thresholds(threshold: float) -> list[float]:
+    """Return a threshold and its neighbours, THRESHOLD_STEP away and from 0 to 1, lowest first.
+
+    Examples
+    --------
+    >>> list_thresholds(0.85)
+    [0.8, 0.85, 0.9]
+    >>> list_thresholds(0.98)
+    [0.93, 0.98]
+    """
+    below, above = round(threshold - THRESHOLD_STEP, 6), round(threshold + THRESHOLD_STEP, 6)
+    return [one for one in (below, threshold, above) if 0 <= one <= 1]
 
 
 def compare_examples(vectors: np.ndarray) -> np.ndarray:

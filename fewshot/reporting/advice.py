@@ -1,14 +1,16 @@
 """Warnings about settings that do not fit the examples or the result."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from fewshot import messages
-from fewshot.geometry import CutMask
+from fewshot.geometry import CutMask, has_allowed_area
+from fewshot.reporting.forecast import describe_seconds
 from fewshot.reporting.reporter import Reporter
 from fewshot.reporting.state import JobState
+from fewshot.settings import MAX_MASK_AREA, MAX_POINTS_PER_SIDE, MIN_POINTS_PER_SIDE
 
 # Widths of objects in pixels of the model's input. 32 are two cells of the feature grid. SAM rarely
 # outlines objects below 12. 24 is the width of the median example at the proposed Tile Size.
@@ -24,10 +26,15 @@ TILE_SIZE_STEP_PIXELS = 64
 MIN_SPREAD = 0.02
 NARROW_GAP = 0.1
 
+# Area limits are proposed if they would have removed so many outlines. Where fewer lie outside,
+# many of them are right: 3 of 6 in one half of the demo's image.
+MIN_REMOVED, MIN_REMOVED_SHARE = 3, 0.1
 
-def advise_on_source(
-    objects: Sequence[CutMask], scale: float, input_size: int, reporter: Reporter
-) -> None:
+MIN_POINTS = 4  # of the grid on the smallest example, on average over all places
+MIN_SAVED_SECONDS, MIN_SAVED_SHARE = 10, 0.2  # of the time of the search
+
+
+def advise_on_source(objects: Sequence[CutMask], scale: float, reporter: Reporter) -> None:
     """Warn when the examples are too small to be described in the whole frame.
 
     Parameters
@@ -36,57 +43,51 @@ def advise_on_source(
         The examples.
     scale : float
         Pixels of the model's input per pixel of the frame.
-    input_size : int
-        Side of the model's input, pixels.
     """
     small = sum(scale * max(one.mask.shape) < MIN_WHOLE_FRAME_PIXELS for one in objects)
     if small:
-        reporter.warn(
-            messages.EXAMPLES_SMALL_FOR_SOURCE,
-            small=small,
-            count=len(objects),
-            input_size=input_size,
-            least=MIN_WHOLE_FRAME_PIXELS,
-        )
+        reporter.warn(messages.EXAMPLES_SMALL_FOR_SOURCE, small=small, count=len(objects))
 
 
 def advise_on_size(
     objects: Sequence[CutMask], scale: float, input_size: int, reporter: Reporter
-) -> None:
+) -> bool:
     """Warn when the objects are too small for SAM to outline them, and propose a Tile Size.
 
-    The parameters are those of `advise_on_source`.
+    Parameters
+    ----------
+    objects, scale
+        See `advise_on_source`.
+    input_size : int
+        Side of the model's input, pixels.
+
+    Returns
+    -------
+    bool
+        Whether there was a warning.
     """
     width = float(np.median([min(one.mask.shape) for one in objects]))
     if scale * width >= MIN_PROPOSED_PIXELS:
-        return
+        return False
     longest = max(max(one.mask.shape) for one in objects)
     size = max(input_size * width / COMFORTABLE_PIXELS, 4 * longest)
     steps = math.ceil(size / TILE_SIZE_STEP_PIXELS)
     size = min(TILE_SIZE_STEP_PIXELS * steps, MAX_TILE_SIZE_PIXELS)
-    reporter.warn(
-        messages.OBJECTS_SMALL,
-        width=width,
-        seen=scale * width,
-        size=size,
-        least=MIN_PROPOSED_PIXELS,
-    )
+    reporter.warn(messages.OBJECTS_SMALL, width=width, size=size)
+    return True
 
 
-def advise_on_areas(
-    objects: Sequence[CutMask], min_area: int, max_area: int, reporter: Reporter
-) -> None:
+def advise_on_areas(areas: Sequence[int], min_area: int, max_area: int, reporter: Reporter) -> None:
     """Warn when the area limits exclude examples.
 
     Parameters
     ----------
-    objects : sequence of CutMask
-        The examples.
+    areas : sequence of int
+        Of the examples, pixels.
     min_area, max_area : int
         Pixels. A `max_area` of 0 means no limit.
     """
-    areas = [int(one.mask.sum()) for one in objects]
-    outside = [area for area in areas if area < min_area or (max_area and area > max_area)]
+    outside = [area for area in areas if not has_allowed_area(area, min_area, max_area)]
     if outside:
         reporter.warn(
             messages.EXAMPLES_OUTSIDE_LIMITS,
@@ -94,6 +95,115 @@ def advise_on_areas(
             count=len(areas),
             smallest=min(areas),
             largest=max(areas),
+        )
+
+
+def advise_on_limits(
+    examples: Sequence[int],
+    min_area: int,
+    max_area: int,
+    uploaded: Mapping[int, int],
+    reporter: Reporter,
+) -> None:
+    """Warn when area limits that follow from the examples would have removed many outlines.
+
+    The limits are half the area of the smallest example and twice that of the largest. A stricter
+    limit of the user stays. There is no proposal if the user's limits exclude an example.
+
+    Parameters
+    ----------
+    examples : sequence of int
+        Areas of the examples, pixels.
+    min_area, max_area : int
+        Pixels. A `max_area` of 0 means no limit.
+    uploaded : Mapping
+        {area in pixels: number of uploaded outlines}
+    """
+    if not all(has_allowed_area(area, min_area, max_area) for area in examples):
+        return
+    low = min(max(min_area, min(examples) // 2), MAX_MASK_AREA)
+    high = 2 * max(examples)
+    high = min(high, max_area) if max_area else high
+    high = high if high <= MAX_MASK_AREA else 0
+    removed = sum(
+        number for area, number in uploaded.items() if not has_allowed_area(area, low, high)
+    )
+    count = sum(uploaded.values())
+    if removed >= MIN_REMOVED and removed >= MIN_REMOVED_SHARE * count:
+        reporter.warn(
+            messages.AREAS_DIFFER,
+            removed=removed,
+            count=count,
+            smallest=min(examples),
+            largest=max(examples),
+            low=low,
+            high=high,
+        )
+
+
+def propose_points(smallest: float) -> int:
+    """Return the Points per side with MIN_POINTS on the smallest example, if the field allows.
+
+    Parameters
+    ----------
+    smallest : float
+        Area of the smallest example as a fraction of its frame or tile.
+
+    Examples
+    --------
+    >>> propose_points(20 * 20 / 1024**2)
+    103
+    """
+    points = math.ceil(math.sqrt(MIN_POINTS / smallest))
+    return min(max(points, MIN_POINTS_PER_SIDE), MAX_POINTS_PER_SIDE)
+
+
+def advise_on_coarse_grid(smallest: float, points_per_side: int, reporter: Reporter) -> None:
+    """Warn when the grid has less than half of MIN_POINTS on the smallest example.
+
+    Parameters
+    ----------
+    smallest : float
+        Area of the smallest example as a fraction of its frame or tile.
+    points_per_side : int
+    """
+    seen = smallest * points_per_side**2
+    proposed = propose_points(smallest)
+    if 2 * seen < MIN_POINTS and proposed > points_per_side:
+        reporter.warn(
+            messages.GRID_COARSE,
+            points=points_per_side,
+            seen=seen,
+            proposed=proposed,
+            times=(proposed / points_per_side) ** 2,
+        )
+
+
+def advise_on_fine_grid(
+    smallest: float, points_per_side: int, state: JobState, reporter: Reporter
+) -> None:
+    """Warn when a coarser grid would have saved much time.
+
+    It must have MIN_POINTS on the smallest example. The time to propose grows with the square of
+    Points per side.
+
+    Parameters
+    ----------
+    smallest, points_per_side
+        See `advise_on_coarse_grid`.
+    """
+    proposed = propose_points(smallest)
+    proposing = state.stopwatch.seconds.get('propose', 0.0)
+    saved = (1 - (proposed / points_per_side) ** 2) * proposing
+    whole = state.forecast.seconds
+    if state.counts.kept and saved >= MIN_SAVED_SECONDS and saved >= MIN_SAVED_SHARE * whole:
+        reporter.warn(
+            messages.GRID_FINE,
+            points=points_per_side,
+            proposed=proposed,
+            least=MIN_POINTS,
+            saved=describe_seconds(saved),
+            whole=describe_seconds(whole),
         )
 
 
@@ -125,3 +235,16 @@ def advise_on_threshold(
             lowest=min(examples),
             highest=max(examples),
         )
+
+
+def advise_on_existing(threshold: float, state: JobState, reporter: Reporter) -> None:
+    """Warn when more than half of the objects found were not added, as the server has them.
+
+    Parameters
+    ----------
+    threshold : float
+        One of the thresholds for which the state counts objects.
+    """
+    found = state.found_at[threshold]
+    if 2 * state.counts.known > found:
+        reporter.warn(messages.MOSTLY_KNOWN, known=state.counts.known, found=found)

@@ -5,6 +5,7 @@ import math
 SERVER_LIMIT_SECONDS = 24 * 3600  # the server ends a job after this time
 PLANNED_SECONDS = 20 * 3600  # per job, which leaves room for frames that take longer
 MAX_JOBS = 64
+SHORT_SECONDS = 10
 
 
 class Forecast:
@@ -36,9 +37,12 @@ class Forecast:
         return self.seconds / self.searched * (self.frames - done)
 
     def describe_left(self, done: float) -> str:
-        """Return the time left in words, after a comma. '' if no frame has been searched yet."""
+        """Return the time left in words, after a comma.
+
+        '' if no frame has been searched yet, or less than SHORT_SECONDS are left.
+        """
         left = self.seconds_left(done)
-        return '' if left is None else f', about {describe_seconds(left)} left'
+        return '' if left is None or left < SHORT_SECONDS else f', {describe_seconds(left)} left'
 
     def exceeds_limit(self) -> bool:
         """Return whether the batch will take longer than the server lets a job run."""
@@ -59,21 +63,16 @@ class Forecast:
 
 
 def describe_seconds(seconds: float) -> str:
-    """Return a time in words, rounded for reading.
+    """Return a time in a few characters, rounded for reading.
 
     Examples
     --------
     >>> describe_seconds(11_430)
-    '3 h 10 min'
+    '3 h'
     """
+    minutes, hours, days = (round(seconds / unit) for unit in (60, 3600, 24 * 3600))
     if seconds < 60:
         return f'{max(1, round(seconds))} s'
-    minutes = round(seconds / 60)
-    if minutes < 60:
+    if minutes < 120:
         return f'{minutes} min'
-    if minutes >= 48 * 60:
-        return f'{minutes / 60 / 24:.1f} days'
-    if minutes >= 120:
-        minutes = 10 * round(minutes / 10)
-    hours, rest = divmod(minutes, 60)
-    return f'{hours} h {rest} min' if rest else f'{hours} h'
+    return f'{hours} h' if hours < 48 else f'{days} days'

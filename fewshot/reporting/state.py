@@ -3,7 +3,8 @@
 import json
 import logging
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 
@@ -43,6 +44,8 @@ class Counts:
         Kept candidates that are no duplicates but are already on the server.
     uploaded : int
         Annotations created.
+    removed : int
+        Annotations of earlier runs that were removed.
     frames : int
         Frames that are complete on the server.
     """
@@ -55,6 +58,7 @@ class Counts:
     duplicates: int = 0
     known: int = 0
     uploaded: int = 0
+    removed: int = 0
     frames: int = 0
 
     def add(self, other: 'Counts') -> None:
@@ -106,17 +110,28 @@ class JobState:
     stopwatch : Stopwatch
     other_jobs : sequence of str
         Names of the jobs that search the other shares of the batch.
+    thresholds : sequence of float
+        The similarity thresholds for which objects are counted.
     """
 
     def __init__(
-        self, locations: Sequence[Location], stopwatch: Stopwatch, other_jobs: Sequence[str] = ()
+        self,
+        locations: Sequence[Location],
+        stopwatch: Stopwatch,
+        other_jobs: Sequence[str] = (),
+        thresholds: Sequence[float] = (),
     ):
         self.locations = list(locations)
         self.stopwatch = stopwatch
         self.other_jobs = list(other_jobs)
+        self.examples = 0  # from which the job has learned
         self.counts = Counts()
         self.similarities = Range()  # of all candidates inside the area limits
         self.uploaded_similarities = Range()
+        self.uploaded_areas: Counter[int] = Counter()  # number of new annotations per area, pixels
+        # Objects that a run with each threshold finds in the same frames, without duplicates.
+        # Objects that are on the server already count too.
+        self.found_at = dict.fromkeys(thresholds, 0)
         self.forecast = Forecast(len(self.locations))
         self.done: set[Location] = set()
         self.failures: dict[Location, Exception] = {}
@@ -131,11 +146,20 @@ class JobState:
             self.counts.add(counts)
             self.similarities.add(similarities)
 
-    def note_uploaded(self, counts: Counts, similarities: Sequence[float]) -> None:
-        """Add the counts of an upload, and the similarities of the new annotations."""
+    def note_found(self, similarities: Sequence[float]) -> None:
+        """Add the similarities of the objects of a frame, without duplicates."""
+        with self._lock:
+            for threshold in self.found_at:
+                self.found_at[threshold] += sum(one >= threshold for one in similarities)
+
+    def note_uploaded(
+        self, counts: Counts, similarities: Sequence[float], areas: Sequence[int] = ()
+    ) -> None:
+        """Add the counts of an upload, and similarities and areas of the new annotations."""
         with self._lock:
             self.counts.add(counts)
             self.uploaded_similarities.add(similarities)
+            self.uploaded_areas.update(areas)
 
     def note_complete(self, location: Location) -> None:
         """Note that all objects of a frame are on the server."""
@@ -210,60 +234,86 @@ class JobState:
             )
         return text
 
+    def describe_found(self) -> str:
+        """Return the number of new objects, in a few words."""
+        return f'{count(self.counts.uploaded, "object")} in {count(self.counts.frames, "frame")}'
+
     def describe_result(self, example_similarities: Sequence[float]) -> str:
-        """Return the result of the job, as sentences.
+        """Return the result of the job, as sentences in one line.
 
         Parameters
         ----------
         example_similarities : sequence of float
             Similarity of each example to the prototype of the others.
         """
-        text = f'{count(self.counts.uploaded, "object")} in {count(self.counts.frames, "frame")}'
+        text = self.describe_found()
         found = self.uploaded_similarities
         if found.lowest is not None:
             text += f', similarity {found.lowest:.2f} to {found.highest:.2f}'
         if example_similarities:
             lowest, highest = min(example_similarities), max(example_similarities)
             text += f'; the examples among themselves {lowest:.2f} to {highest:.2f}'
-        reasons = [
-            (self.counts.like_counter_examples, 'more like a counter-example'),
-            (self.counts.duplicates, 'found twice'),
-            (self.counts.known, 'already there'),
-        ]
-        ignored = [f'{number} {reason}' for number, reason in reasons if number]
+        ignored = list_numbers(
+            {
+                'more like a counter-example': self.counts.like_counter_examples,
+                'found twice': self.counts.duplicates,
+                'already there': self.counts.known,
+            }
+        )
         if ignored:
-            text += f'. Ignored: {", ".join(ignored)}'
+            text += f'. Ignored: {ignored}'
+        if self.found_at:
+            numbers = ', '.join(f'{threshold:.2f}: {n}' for threshold, n in self.found_at.items())
+            text += f'. Objects by Similarity Threshold: at {numbers}'
         text += '.'
+        if self.counts.removed:
+            text += f' Removed: {count(self.counts.removed, "earlier result")}.'
         if self.other_jobs:
             text += (
-                f' The rest of the batch is searched by {", ".join(self.other_jobs)}. This page '
-                'shows neither their progress nor their errors: look for them in the list of jobs.'
+                f' Other jobs search the rest of the batch: {", ".join(self.other_jobs)}. Look for '
+                'them in the list of jobs.'
             )
         return text
 
     def explain_nothing(self, threshold: float) -> str:
-        """Return how many candidates each limit removed, as sentences."""
+        """Return how many candidates each limit removed, and what to change, as sentences."""
         counts = self.counts
-        text = (
-            f'Of {counts.candidates} candidates {counts.candidates - counts.in_area} were outside '
-            f'the area limits and {counts.below_threshold} less similar than {threshold:g}'
-        )
-        if counts.like_counter_examples:
-            text += f'; {counts.like_counter_examples} were more like a counter-example'
-        text += '.'
+        if not counts.candidates:
+            return 'SAM proposed no outlines. Raise Points per side, or set a Tile Size.'
+        removed = {
+            'outside the area limits': counts.candidates - counts.in_area,
+            f'less similar than {threshold:g}': counts.below_threshold,
+            'like a counter-example': counts.like_counter_examples,
+        }
+        text = f'{count(counts.candidates, "candidate")}: {list_numbers(removed)}.'
         if self.similarities.highest is not None:
-            text += f' The highest similarity was {self.similarities.highest:.3f}.'
-        return text + ' Change the limit that removed most.'
+            text += f' Highest similarity: {self.similarities.highest:.2f}.'
+        changes = (
+            'Change the area limits.',
+            'Lower Similarity Threshold.',
+            'Check the counter-examples.',
+        )
+        _, change = max(zip(removed.values(), changes, strict=True), key=lambda pair: pair[0])
+        return f'{text} {change}'
 
-    def log_summary(self, examples: int) -> None:
+    @contextmanager
+    def logging_summary(self) -> Iterator[None]:
+        """Write the summary to the log when the block ends, also if it fails."""
+        try:
+            yield
+        finally:
+            self.log_summary()
+
+    def log_summary(self) -> None:
         """Write one line of JSON with all counts and seconds to the log."""
         seconds = {step: round(spent, 2) for step, spent in self.stopwatch.seconds.items()}
         summary = {
-            'examples': examples,
+            'examples': self.examples,
             **vars(self.counts),
             'highest_similarity': self.similarities.highest,
             'lowest_uploaded': self.uploaded_similarities.lowest,
             'highest_uploaded': self.uploaded_similarities.highest,
+            'found_at': self.found_at,
             'seconds': seconds,
         }
         log.info('job summary %s', json.dumps(summary))
@@ -272,6 +322,17 @@ class JobState:
 def kind_of(error: Exception) -> tuple:
     """Return the type of an error and the server's status. Errors with both in common are alike."""
     return type(error), getattr(error, 'status', None)
+
+
+def list_numbers(numbers: Mapping[str, int]) -> str:
+    """Return numbers with their names in words, without zeros.
+
+    Examples
+    --------
+    >>> list_numbers({'found twice': 3, 'more like a counter-example': 0, 'already there': 2})
+    '3 found twice, 2 already there'
+    """
+    return ', '.join(f'{number} {name}' for name, number in numbers.items() if number)
 
 
 def count(number: int, thing: str) -> str:

@@ -1,10 +1,11 @@
 """The property that holds the scores of found objects. The user sorts and filters by it."""
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from girder_client import HttpError
 
+from fewshot.matching.duplicates import PREDICTED_IOU, SIMILARITY
 from fewshot.server import FORBIDDEN_STATUS, WRITE, Server
 
 NAME = 'SAM few-shot'
@@ -43,21 +44,58 @@ def prepare_property(server: Server) -> str:
         )
     if not writable:
         raise ScoresNotSavedError(
-            'You cannot change any configuration of the dataset, so it cannot list a new property. '
-            'Ask its owner for the right to edit, or ask the owner to run this tool once.'
+            'The dataset cannot list a new property, because you cannot change any of its '
+            'configurations. Ask its owner to run this tool once.'
         )
     property_id = server.create_property(NAME, IMAGE)
     if not name_property(server, property_id, writable):
         raise ScoresNotSavedError(
-            'The server refused to change the configurations of the dataset. The log of the job '
-            'has its answer.'
+            'The server refused to change the configurations of the dataset. Press Log for its '
+            'answer.'
         )
     return property_id
+
+
+def save_example_scores(
+    server: Server, property_id: str, ids: Sequence[str], similarities: Sequence[float]
+) -> None:
+    """Save the similarities of the examples, because the page counts polygons without a value.
+
+    The server keeps the first value of an annotation. So an example keeps the similarity of the
+    first run that used it, and an object of an earlier run keeps its scores. A failure is only
+    logged, because the objects do not depend on it.
+
+    Parameters
+    ----------
+    server : Server
+    property_id : str
+    ids : sequence of str
+        Of the examples' annotations.
+    similarities : sequence of float
+        Of each example to the prototype of the others. Empty for a single example, for which
+        nothing is saved.
+    """
+    if not similarities:
+        return
+    scores = {id: {SIMILARITY: one} for id, one in zip(ids, similarities, strict=True) if id}
+    try:
+        server.save_scores(property_id, scores)
+    except HttpError as error:
+        log.warning('the similarities of the examples are not saved: %s', error)
 
 
 def find_property(server: Server) -> str | None:
     """Return the id of the scores' property. None if no readable configuration names it."""
     return look_up_property(server, read_configurations(server))
+
+
+def list_made(server: Server) -> set[str]:
+    """Return the ids of the annotations that this worker made, in this run or an earlier one.
+
+    They are those with a predicted IoU. Examples can have a similarity, but no predicted IoU.
+    """
+    property_id = find_property(server)
+    return set() if property_id is None else server.list_scored(property_id, PREDICTED_IOU)
 
 
 def read_configurations(server: Server) -> list[Mapping]:

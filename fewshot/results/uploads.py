@@ -1,7 +1,7 @@
 """Upload new annotations: each exactly once, even if a request or its answer is lost."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +26,7 @@ ANNOTATIONS_PER_REQUEST = 1_000
 MAX_REQUESTS_PER_BATCH = 5
 # Annotations of one batch. If the server refuses more, the annotations are not the cause.
 MAX_REFUSED = 10
+NOT_SAVED_REASON = 'Not every new outline was saved with its scores.'
 
 log = logging.getLogger('sam_fewshot')
 
@@ -36,6 +37,8 @@ class UploadOptions:
 
     Attributes
     ----------
+    threshold : float
+        Less similar objects are counted, but not uploaded.
     tags : tuple of str
     channel : int
     smoothing : float
@@ -48,6 +51,7 @@ class UploadOptions:
         The annotations to connect with, None for no connections.
     """
 
+    threshold: float
     tags: tuple[str, ...]
     channel: int
     smoothing: float
@@ -61,7 +65,11 @@ class UploadResult:
     """The result of uploading the objects of a frame."""
 
     counts: Counts = field(default_factory=Counts)
+    # Of all objects but duplicates, also of those below the threshold
+    found_similarities: list[float] = field(default_factory=list)
     similarities: list[float] = field(default_factory=list)  # of the new annotations
+    areas: list[int] = field(default_factory=list)  # of the new annotations, pixels
+    is_saved: bool = True  # whether every object was created, and its scores are saved
 
 
 class Uploader:
@@ -88,6 +96,8 @@ class Uploader:
     ) -> None:
         """Outline the objects of a frame and create an annotation for each that is new.
 
+        Objects below the threshold are only counted.
+
         Parameters
         ----------
         location : Location
@@ -95,37 +105,40 @@ class Uploader:
         known : sequence of (N, 2) float ndarray
             The outlines that the server already has at this location, x and y.
         result : UploadResult
-            Gets the counts of the new annotations, even if an error is raised.
+            Gets the counts and the new annotations, even if an error is raised.
 
         Raises
         ------
         girder_client.HttpError
             The server cannot be reached, refuses too many objects, or the login has expired.
         """
-        fresh, counts = self.select(found, known)
-        result.counts.add(counts)
+        fresh = self.select(found, known, result)
         self.annotations.begin_frame()
         for start in range(0, len(fresh), ANNOTATIONS_PER_REQUEST):
             self.upload_batch(location, fresh[start : start + ANNOTATIONS_PER_REQUEST], result)
 
     def select(
-        self, found: Sequence[Found], known: Sequence[np.ndarray]
-    ) -> tuple[list[tuple[Found, np.ndarray]], Counts]:
-        """Return the objects to upload, each with its outline, and the counts of the others.
+        self, found: Sequence[Found], known: Sequence[np.ndarray], result: UploadResult
+    ) -> list[tuple[Found, np.ndarray]]:
+        """Return the objects to upload, each with its outline. Count the others in the result.
 
-        The others are duplicates, or the server already has them.
+        The others are duplicates, or below the threshold, or the server already has them.
         """
         is_duplicate = find_duplicates(found, across_tiles_only=not self.options.skip_duplicates)
         single = [one for one, duplicate in zip(found, is_duplicate, strict=True) if not duplicate]
+        result.found_similarities += [one.similarity for one in single]
+
+        similar = [one for one in single if one.similarity >= self.options.threshold]
         outlines = [
             trace_mask(one.candidate.box, one.candidate.mask, self.options.smoothing)
-            for one in single
+            for one in similar
         ]
         is_known = find_known(outlines, known)
-        pairs = zip(single, outlines, strict=True)
+        pairs = zip(similar, outlines, strict=True)
         fresh = [pair for pair, is_there in zip(pairs, is_known, strict=True) if not is_there]
-        counts = Counts(duplicates=len(found) - len(single), known=len(single) - len(fresh))
-        return fresh, counts
+        kept = sum(one.similarity >= self.options.threshold for one in found)
+        result.counts.add(Counts(duplicates=kept - len(similar), known=len(similar) - len(fresh)))
+        return fresh
 
     def upload_batch(
         self, location: Location, batch: Sequence[tuple[Found, np.ndarray]], result: UploadResult
@@ -142,27 +155,70 @@ class Uploader:
         created = {id: one for id, (one, _) in zip(ids, batch, strict=True) if id is not None}
         result.counts.uploaded += len(created)
         result.similarities += [one.similarity for one in created.values()]
+        result.areas += [one.candidate.area for one in created.values()]
         for error in refusals:
             self.reporter.warn(messages.OBJECT_REFUSED, location=location, reason=error)
+            result.is_saved = False
         if not created:
             return
         if options.property_id is not None:
-            self.save_scores(
-                location, {id: one.scores for id, one in created.items()}, options.property_id
-            )
+            scores = {id: one.scores for id, one in created.items()}
+            if not self.save_scores(location, scores, options.property_id):
+                result.is_saved = False
         if options.connect_to is not None:
             self.connect(location, list(created), options.connect_to)
 
     def save_scores(
         self, location: Location, scores: Mapping[str, Mapping[str, float]], property_id: str
-    ) -> None:
-        """Save the scores of new annotations. Only warn if it fails, as the annotations exist."""
+    ) -> bool:
+        """Save the scores of new annotations. Only warn if it fails, as the annotations exist.
+
+        Returns
+        -------
+        bool
+            Whether the scores are saved.
+        """
         try:
             self.server.save_scores(property_id, scores)
         except HttpError as error:
             if error.status == LOGGED_OUT_STATUS:
                 raise
             self.reporter.warn(messages.SCORES_LOST, location=location, reason=error)
+            return False
+        return True
+
+    def remove(self, location: Location, ids: Collection[str], result: UploadResult) -> None:
+        """Remove the results of earlier runs in a frame, after its new objects are saved.
+
+        Results stay that have other tags by now, and all of them if not every new object is saved.
+        Only warn if it fails, as the next run with the same setting removes them.
+
+        Parameters
+        ----------
+        location : Location
+        ids : collection of str
+            The results of earlier runs.
+        result : UploadResult
+            Of the upload of this frame. Gets the number of removed annotations.
+
+        Raises
+        ------
+        girder_client.HttpError
+            The login has expired.
+        """
+        if not ids:
+            return
+        if not result.is_saved:
+            self.reporter.warn(
+                messages.RESULTS_NOT_REMOVED, location=location, reason=NOT_SAVED_REASON
+            )
+            return
+        try:
+            result.counts.removed += self.server.remove_polygons(ids, self.options.tags)
+        except HttpError as error:
+            if error.status == LOGGED_OUT_STATUS:
+                raise
+            self.reporter.warn(messages.RESULTS_NOT_REMOVED, location=location, reason=error)
 
     def connect(self, location: Location, ids: Sequence[str], connect_to: Mapping) -> None:
         """Connect new annotations. Only warn if it fails, as the annotations exist."""

@@ -1,7 +1,9 @@
 """SAM's model, built at a checkpoint's sizes and loaded from its file."""
 
+import logging
 import pickle
 from functools import partial
+from pathlib import Path
 
 import torch
 from segment_anything.modeling import (
@@ -17,6 +19,10 @@ from fewshot.sam.attention import fuse_attention, narrow_blocks
 from fewshot.sam.checkpoints import Checkpoint
 
 PATCH_SIZE = 16  # side of a cell of the image embedding, pixels of the model's input
+AMPERE = 8  # the compute capability of NVIDIA's first GPUs with bfloat16 and TF32
+CPU_INFO = Path('/proc/cpuinfo')
+
+log = logging.getLogger('sam_fewshot')
 
 
 def build_sam(checkpoint: Checkpoint) -> Sam:
@@ -81,7 +87,26 @@ def build_sam(checkpoint: Checkpoint) -> Sam:
     return model.eval()
 
 
-def load_model(checkpoint: Checkpoint, path: str, precision: str = 'float32') -> Sam:
+def has_bfloat16(device: torch.device, cpu_info: Path = CPU_INFO) -> bool:
+    """Return whether the device multiplies bfloat16 in hardware.
+
+    Without it, bfloat16 is several times slower than float32.
+
+    Parameters
+    ----------
+    device : torch.device
+    cpu_info : Path
+        The file in which Linux lists what the processor can do.
+    """
+    if device.type == 'cuda':
+        return torch.cuda.get_device_capability(device)[0] >= AMPERE
+    flags = cpu_info.read_text() if cpu_info.exists() else ''
+    return 'avx512_bf16' in flags or 'amx_bf16' in flags
+
+
+def load_model(
+    checkpoint: Checkpoint, path: str, precision: str = 'float32', cpu_info: Path = CPU_INFO
+) -> Sam:
     """Load SAM with the weights of a file, on the GPU if there is one, for inference only.
 
     Parameters
@@ -90,8 +115,10 @@ def load_model(checkpoint: Checkpoint, path: str, precision: str = 'float32') ->
     path : str
         The checkpoint's file.
     precision : {'float32', 'bfloat16'}
-        Type in which the blocks of the image encoder multiply. bfloat16 halves their memory; it is
-        for GPUs of the Ampere generation or later. Features are float32 in both cases.
+        Type in which the blocks of the image encoder multiply. bfloat16 halves their memory. On
+        hardware without it, float32 is used. Features are float32 in all cases.
+    cpu_info : Path
+        See `has_bfloat16`.
 
     Returns
     -------
@@ -116,11 +143,13 @@ def load_model(checkpoint: Checkpoint, path: str, precision: str = 'float32') ->
     model.requires_grad_(False).float()  # a file may have float16
 
     fuse_attention(model.image_encoder)
+    device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
     if precision == 'bfloat16':
-        narrow_blocks(model.image_encoder)
-    if not torch.cuda.is_available():
-        return model
-    if torch.cuda.get_device_capability()[0] >= 8:  # Ampere or later
+        if has_bfloat16(device, cpu_info):
+            narrow_blocks(model.image_encoder)
+        else:
+            log.info('the hardware has no bfloat16: the image encoder uses float32')
+    if device.type == 'cuda' and torch.cuda.get_device_capability(device)[0] >= AMPERE:
         torch.backends.cuda.matmul.allow_tf32 = True
         torch.backends.cudnn.allow_tf32 = True
-    return model.to('cuda')
+    return model.to(device)

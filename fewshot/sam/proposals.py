@@ -127,22 +127,6 @@ def propose_candidates(
     return [cleaned[number] for number in kept]
 
 
-def has_allowed_area(candidate: Candidate, min_area: int, max_area: int) -> bool:
-    """Decide whether the area of a candidate lies within limits.
-
-    Parameters
-    ----------
-    candidate : Candidate
-    min_area, max_area : int
-        Limits, included, pixels. There is no upper limit if `max_area` is 0.
-
-    Returns
-    -------
-    bool
-    """
-    return candidate.area >= min_area and (not max_area or candidate.area <= max_area)
-
-
 @dataclass(frozen=True)
 class PointGrid:
     """The points of a frame, and what the answers to all of them need."""

@@ -27,7 +27,7 @@ ODD_TAGS = [
 @pytest.fixture(scope='module')
 def server(start_module_server: StartServer, tmp_path_factory: pytest.TempPathFactory) -> Server:
     folder = tmp_path_factory.mktemp('images')
-    for name in ('listed', 'tagged', 'stored', 'connected', 'refused', 'measured'):
+    for name in ('listed', 'tagged', 'stored', 'connected', 'refused', 'measured', 'removed'):
         write_dataset(folder, name, np.zeros((8, 8), np.uint8))
     return start_module_server(folder)
 
@@ -132,6 +132,13 @@ def test_filter_needs_all_tags_and_the_shape(
     assert client.getAnnotationsByDatasetId(datasetId, tags=[]) == created
 
 
+def test_annotations_are_removed(server: Server, client: UPennContrastAnnotationClient) -> None:
+    datasetId = server.datasets['removed']
+    created = client.createMultipleAnnotations([polygon(datasetId, [], n) for n in range(3)])
+    client.deleteMultipleAnnotations([created[0]['_id'], created[2]['_id']])
+    assert client.getAnnotationsByDatasetId(datasetId) == [created[1]]
+
+
 @pytest.mark.parametrize('tag', ODD_TAGS)
 def test_tag_of_any_characters_is_found(
     tag: str, server: Server, client: UPennContrastAnnotationClient
@@ -148,6 +155,7 @@ def test_nothing_is_posted_for_nothing(fake_server: FakeServerStarter) -> None:
     server = fake_server()
     client = UPennContrastAnnotationClient(server.apiUrl, 'token')
     assert client.createMultipleAnnotations([]) == []
+    client.deleteMultipleAnnotations([])
     assert client.connectToNearest({'tags': ['a']}, []) == []
     client.addMultipleAnnotationPropertyValues([])
     assert server.requests == []

@@ -41,7 +41,7 @@ def test_the_worker_agrees_with_the_method_as_specified():
     candidates = re.search(r'256×256, 16 points per side, pair 1: (\d+) candidates', ended.stdout)
     assert candidates
     assert int(candidates[1]) > 20
-    share = re.search(r'Feature Source whole frame: .*, ([0-9.]+)% of object crops', ended.stdout)
+    share = re.search(r'Speed fastest: .*, ([0-9.]+)% of exact', ended.stdout)
     assert share
     assert float(share[1]) < 50
     (row,) = re.findall(r'^\| 256×256 \| 16 \|.*$', ended.stdout, re.MULTILINE)

@@ -2,10 +2,8 @@
 
 import re
 
-import pytest
 import torch
 
-from benchmarks import real_sizes
 from benchmarks.real_sizes import (
     UnitCosts,
     measure,
@@ -55,13 +53,3 @@ def test_the_stock_and_the_worker_propose_the_same_from_random_weights(tmp_path,
     assert lines[-1].startswith(
         'Projected, not measured: a frame at 128 points per side with 400 candidates'
     )
-
-
-@pytest.mark.parametrize(
-    ('flags', 'able'), [('avx2 avx512f', False), ('avx2 avx512_bf16', True), ('amx_bf16', True)]
-)
-def test_bfloat16_is_tried_where_the_processor_multiplies_it(tmp_path, flags, able):
-    (tmp_path / 'cpuinfo').write_text(f'processor : 0\nflags : {flags}\n')
-    cpu_info = tmp_path / 'cpuinfo'
-    assert real_sizes.multiplies_bfloat16(torch.device('cpu'), cpu_info) is able
-    assert real_sizes.multiplies_bfloat16(torch.device('cuda'), cpu_info)

@@ -275,14 +275,14 @@ def test_polygons_and_outlines_are_read(server):
     opened = server.open(RGB)
     assert len(list(opened.list_polygons([]))) == 60
     assert len(opened.list_polygons_with_any(['many'])) == 60
-    assert len(list_existing(opened, [HERE], ['many'], [])[HERE]) == 60
+    assert len(list_existing(opened, [HERE], ['many'], []).known[HERE]) == 60
 
 
 def test_annotation_without_time_has_no_outline(server):
     made = find_exchange('annotations', 'multiple, the second: location without Time')['answer']
     assert 'Time' not in made[1]['location']
     server.play('annotations', 'limit 0', answer=made)
-    assert len(list_existing(server.open(PLAIN), [HERE], ['cell'], [])[HERE]) == 1
+    assert len(list_existing(server.open(PLAIN), [HERE], ['cell'], []).known[HERE]) == 1
 
 
 def new_annotations(server: RecordedServer) -> NewAnnotations:
@@ -307,6 +307,17 @@ def test_lost_annotations_are_found(server):
     assert annotations.look_for(stored[:2]) == [id_of('<many1>'), id_of('<many2>')]
 
 
+def test_removed_annotations_are_sent_as_recorded(server):
+    server.play('annotations', 'limit 0')
+    server.play('annotations', 'several removed', content=b'null')
+    sent = find_exchange('annotations', 'several removed')['body']
+    opened = server.open(RGB)
+    assert opened.remove_polygons(set(sent), ['many']) == 0  # they have another tag too
+    assert not any(server.bodies)
+    assert opened.remove_polygons(set(sent), ['many', 'even']) == 2
+    assert sorted(json.loads(server.bodies[-1])) == sorted(sent)
+
+
 def play_scores(server: RecordedServer, level: int) -> None:
     """Let the configuration of plain name the recorded property under the worker's own name."""
     server.play('views', 'views of plain')
@@ -329,9 +340,14 @@ def test_outlines_with_tags_need_no_score(server):
     play_scores(server, 2)
     server.play('annotations', 'limit 0')
     listed = give_ids(VALUES)
-    listed['answer'][0]['annotationId'] = id_of('<many7>')  # has a score, and a tag
+    (entry,) = listed['answer']
+    entry['annotationId'] = id_of('<many7>')  # has a score, and a tag
+    entry['values'] = {id_of('<scores>'): entry['values']['scores']}
     server.exchanges['GET', '/annotation_property_values'] = listed
-    assert list_existing(server.open(RGB), [HERE], [], []) == {}
+    opened = server.open(RGB)
+    made_ids = scores.list_made(opened)
+    assert made_ids == {id_of('<many7>')}
+    assert list_existing(opened, [HERE], [], [], made_ids=made_ids).known == {}
 
 
 def test_property_is_created_and_named(server):
@@ -374,8 +390,9 @@ def test_saved_scores_are_accepted_and_listed(server):
     (sent,) = json.loads(server.bodies[-1])
     assert sent == find_exchange('properties', 'values')['body'][0]
     server.exchanges['GET', '/annotation_property_values'] = give_ids(VALUES)
-    assert opened.list_scored('scores') == {created}
-    assert opened.list_scored('another') == set()
+    assert opened.list_scored('scores', 'Predicted IoU') == {created}
+    assert opened.list_scored('scores', 'another') == set()
+    assert opened.list_scored('another', 'Predicted IoU') == set()
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,7 @@ from fewshot.sam.checkpoints import VIT_MINI
 from fewshot.sam.model import build_sam
 from fewshot.sam.proposals import Candidate
 from fewshot.sam.segmenter import SamSegmenter
+from fewshot.settings import KEEP
 from tests.worker import make_params
 
 TINY = replace(
@@ -44,7 +45,12 @@ TINY = replace(
     pred_iou_thresh=0.1,
     stability_score_thresh=-1.0,
 )
-SETTINGS = {'Batch XY': 'all', 'Similarity Threshold': 0, 'Min Mask Area': 0, 'Duplicates': 'keep'}
+SETTINGS = {
+    'Batch XY': 'all',
+    'Similarity Threshold': 0,
+    'Min Mask Area': 0,
+    'Existing Outlines': KEEP,
+}
 
 
 def load_tiny() -> SamSegmenter:

@@ -58,7 +58,7 @@ def start_job(start_server, tmp_path) -> Iterator[Callable[..., tuple[Lab, subpr
 
 def test_cancelled_job_says_what_is_on_the_server(start_job):
     lab, process = start_job()
-    assert any(f'(3 of {FRAMES}' in line for line in process.stdout)
+    assert any(f'Frame 3 of {FRAMES}' in line for line in process.stdout)
     process.send_signal(signal.SIGTERM)
     output, log = process.communicate()
     assert process.returncode == 143, log
@@ -94,6 +94,10 @@ def test_failing_job_hides_the_token(start_job, fault):
     assert 'Traceback' in log
     assert lab.server.token not in output + log
     assert all(isinstance(json.loads(line), dict) for line in output.splitlines() if '{' in line)
+    error = json.loads(output.splitlines()[-1])
+    *before, last = log.splitlines()
+    assert last == f'{error["error"]} {error["info"]}'.strip()  # and not the traceback
+    assert any('job summary {' in line for line in before) == (fault['path'] == 'tiles/region')
 
 
 def handles_sigterm(pid: int) -> bool:

@@ -22,7 +22,7 @@ from annotation_client.connection import Patience, ServerError
 from annotation_server.store import Store
 from fewshot.errors import JobError
 from fewshot.server import Server
-from fewshot.settings import parse_ranges
+from fewshot.settings import KEEP, SKIP, parse_ranges
 from tests.end_to_end.stand_in import (
     EXPECTED,
     FRAMES,
@@ -100,7 +100,7 @@ def run(start_server, tmp_path, capsys, monkeypatch) -> Callable[..., Outcome]:
         running = start_server(tmp_path, '--faults', json.dumps(faults))
         datasetId = running.datasets['cells']
         running.client.post('upenn_annotation/multiple', json=[outline_example(datasetId)])
-        form = {'Batch XY': 'all', 'Duplicates': 'keep', 'Min Mask Area': 0, **changes}
+        form = {'Batch XY': 'all', 'Existing Outlines': KEEP, 'Min Mask Area': 0, **changes}
         pause = wait_for_server(running.apiUrl)
         patience = Patience(read_seconds=2, sleep=pause)
         error: Exception | None = None
@@ -171,8 +171,8 @@ def test_failed_frames_are_named(run):
     assert outcome.places == Counter(complete)
     warnings = [message['warning'] for message in outcome.of('warning')]
     assert len(warnings) == 3
-    assert all('failed: ' in warning for warning in warnings)
-    assert 'is not an array of pixels' in warnings[0]
+    assert all(warning.endswith('failed. The batch goes on.') for warning in warnings)
+    assert 'is not an array of pixels' in outcome.of('warning')[0]['info']
 
 
 def test_three_equal_failures_in_a_row_end_the_job(run):
@@ -236,11 +236,11 @@ def test_mixture_of_faults_duplicates_nothing_and_names_what_is_missing(run, see
 
 
 def test_repeated_job_adds_what_is_missing(run):
-    first = run({'kind': 'truncate', **REGION, 'occurrence': 6}, Duplicates='skip')
+    first = run({'kind': 'truncate', **REGION, 'occurrence': 6}, **{'Existing Outlines': SKIP})
     assert first.error
     assert len(first.named) == 1
     batch = ', '.join(str(xy + 1) for xy in first.named)
-    second = run(**{'Duplicates': 'skip', 'Batch XY': batch})
+    second = run(**{'Existing Outlines': SKIP, 'Batch XY': batch})
     assert second.error is None
     example = next(place for place in EXPECTED if place[0] == 0)  # exists already
     assert second.places == Counter(place for place in EXPECTED if place != example)

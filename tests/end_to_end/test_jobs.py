@@ -11,6 +11,7 @@ import pytest
 
 import entrypoint
 from fewshot import messages
+from fewshot.settings import KEEP
 from fewshot.shares import digest_examples
 from tests.conftest import Server
 from tests.end_to_end.stand_in import (
@@ -42,7 +43,12 @@ class Bench:
 
     def run(self, jobs: int, **changes: Any) -> list[dict]:
         """Run the first job in this process. Return its messages."""
-        form = {'Batch XY': 'all', 'Duplicates': 'keep', 'Min Mask Area': 0, 'Jobs': jobs}
+        form = {
+            'Batch XY': 'all',
+            'Existing Outlines': KEEP,
+            'Min Mask Area': 0,
+            'Jobs': jobs,
+        }
         params = {**make_params(**{**form, **changes}), 'tags': ['found']}
         entrypoint.compute(
             self.id,
@@ -51,7 +57,9 @@ class Bench:
             params,
             load_segmenter=load_bright_segmenter,
         )
-        return [json.loads(line) for line in self.capsys.readouterr().out.splitlines()]
+        printed = self.capsys.readouterr()
+        self.last = printed.err.splitlines()[-1]
+        return [json.loads(line) for line in printed.out.splitlines()]
 
     def start(self, params: dict) -> None:
         """Let the server start a job with these parameters."""
@@ -74,6 +82,12 @@ class Bench:
         """Return the annotations with a tag."""
         query = {'datasetId': self.id, 'tags': json.dumps([tag]), 'limit': 0}
         return self.server.client.get('upenn_annotation', parameters=query)
+
+    def list_scored(self) -> set[str]:
+        """Return the ids of the annotations that have scores."""
+        query = {'datasetId': self.id, 'limit': 0}
+        values = self.server.client.get('annotation_property_values', parameters=query)
+        return {one['annotationId'] for one in values}
 
 
 @pytest.fixture
@@ -100,11 +114,12 @@ def test_any_number_of_jobs_finds_every_object_once(serve, jobs):
     assert [job['title'] for job in others] == names
     assert all(job['status'] == SUCCESS for job in others)
     assert place_objects(bench.annotations()) == EXPECTED
-    split = messages.SPLIT.fill(jobs=jobs, names=', '.join(names))
-    assert warnings_of(said) == ([split] if jobs > 1 else [])
+    split = [messages.SPLIT.fill(jobs=jobs, first=names[0])] if names else []
+    assert warnings_of(said)[: len(split)] == split
     own = -(-FRAMES // jobs)
     assert f'{3 * own} objects in {own} frame' in said[-1]['info']
-    assert all(name in said[-1]['info'] for name in names)
+    assert bench.last.startswith(f'{3 * own} objects in {own} frame')
+    assert all(name in bench.last for name in names)
     properties = bench.server.client.get('annotation_property')
     assert len(properties) == 1  # all jobs share it
 
@@ -112,8 +127,8 @@ def test_any_number_of_jobs_finds_every_object_once(serve, jobs):
 def test_impossible_number_of_shares_becomes_the_nearest(serve):
     bench = serve('--jobs-at-once', '2')
     said = bench.run(3, **{'Batch XY': '1-2', 'Batch Z': '1'})
-    warning, _ = warnings_of(said)
-    assert warning == messages.OTHER_NUMBER_OF_JOBS.fill(shares=2, jobs=3)
+    other = messages.OTHER_NUMBER_OF_JOBS.fill(shares=2, jobs=3)
+    assert other in warnings_of(said)
     assert [job['status'] for job in bench.wait()] == [SUCCESS]
     assert frames_of(place_objects(bench.annotations())) == {0, 1}
 
@@ -121,12 +136,12 @@ def test_impossible_number_of_shares_becomes_the_nearest(serve):
 def test_refused_shares_stay_with_the_first_job(serve):
     bench = serve('--jobs-at-once', '0')
     said = bench.run(4)
-    ((warning, _),) = warnings_of(said)
+    ((warning, reason),) = warnings_of(said)
     assert warning.startswith('3 of 4 jobs could not be started.')
-    assert 'status 403' in warning
+    assert 'status 403' in reason
     assert place_objects(bench.annotations()) == EXPECTED
     assert '36 objects in 12 frames' in said[-1]['info']
-    assert 'rest of the batch' not in said[-1]['info']
+    assert 'rest of the batch' not in bench.last
 
 
 def test_share_is_refused_when_an_example_has_changed(serve):
@@ -150,6 +165,21 @@ def test_failed_share_leaves_out_its_frames_only(serve):
     assert frames_of(places) == set(range(FRAMES)) - {10}
     assert max(places.values()) == 1
     assert 'Batch XY: 11, Batch Z: 1, Batch Time: 1' in bench.output_of(jobs[-1])
+
+
+def test_only_the_first_job_saves_the_similarities_of_the_examples(serve):
+    bench = serve('--jobs-at-once', '1')
+    (other,) = bench.add({**outline_example(bench.id)})
+    form = make_params(**{'Batch XY': '2', 'Min Mask Area': 0})
+    digests = digest_examples([bench.example, other])
+    bench.start({**form, 'tags': ['found'], 'fewshotExamples': digests})
+    assert [job['status'] for job in bench.wait()] == [SUCCESS]
+    made = {one['_id'] for one in bench.annotations()}
+    assert bench.list_scored() == made
+    assert made
+
+    bench.run(1, **{'Batch XY': '2'})
+    assert bench.list_scored() >= {bench.example['_id'], other['_id']}
 
 
 def test_share_does_not_learn_from_later_examples(serve):

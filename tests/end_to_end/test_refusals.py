@@ -21,29 +21,29 @@ def form_without(name: str) -> dict:
 
 REFUSED_BEFORE_ANY_REQUEST = [  # job, words of the message, words of the info
     (form_without('Training Tag'), 'Training Tag is empty', 'Outline 5-20 objects'),
-    (make_params(**{'Training Tag': []}), 'Training Tag is empty. Seen: []', 'give them a tag'),
+    (make_params(**{'Training Tag': []}), 'Training Tag is empty.', 'give them a tag'),
     (
         make_params(**{'Training Tag': None}),
-        'Training Tag is not a list of tags. Seen: None',
+        'Training Tag is not a list of tags: empty.',
         'Choose',
     ),
-    (form_without('Model'), 'the model None', 'Choose one of'),
-    (make_params(Model=None), 'the model None', 'Choose one of'),
+    (form_without('Model'), 'this model: empty.', 'Choose one of'),
+    (make_params(Model=None), 'this model: empty.', 'Choose one of'),
     (make_params(Model='sam2_large'), 'sam2_large', 'Choose one of'),
     (make_params(Model=VIT_H.name), VIT_H.file, 'Choose another model'),
     (
         make_params(**{'Similarity Threshold': None}),
-        'Similarity Threshold is not a number. Seen: None',
+        'Similarity Threshold is not a number: empty.',
         'from 0 to 1',
     ),
     (
         make_params(**{'Similarity Threshold': ''}),
-        "Similarity Threshold is not a number. Seen: ''",
+        'Similarity Threshold is not a number: empty.',
         'from 0 to 1',
     ),
     (
         make_params(**{'Similarity Threshold': float('nan')}),
-        'Similarity Threshold is not a number. Seen: nan',
+        'Similarity Threshold is not a number: nan.',
         'from 0 to 1',
     ),
     (
@@ -58,17 +58,17 @@ REFUSED_BEFORE_ANY_REQUEST = [  # job, words of the message, words of the info
     ),
     (
         make_params(**{'Points per side': 20.5}),
-        'Points per side needs a whole number. Seen: 20.5',
+        'Points per side is not a whole number: 20.5.',
         'from 16 to 128',
     ),
     (make_params(**{'Points per side': 256}), 'Points per side is out of range', 'from 16 to 128'),
     (
         make_params(**{'Min Mask Area': float('inf')}),
-        'Min Mask Area is not a number. Seen: inf',
+        'Min Mask Area is not a number: inf.',
         'from 0',
     ),
-    (make_params(**{'Max Mask Area': -1}), 'Max Mask Area is out of range. Seen: -1', 'from 0'),
-    (make_params(Smoothing=[]), 'Smoothing is not a number. Seen: []', 'from 0 to 3'),
+    (make_params(**{'Max Mask Area': -1}), 'Max Mask Area is out of range: -1.', 'from 0'),
+    (make_params(Smoothing=[]), 'Smoothing is not a number: empty.', 'from 0 to 3'),
     (
         make_params(**{'Min Mask Area': 200, 'Max Mask Area': 100}),
         'Min Mask Area (200 pixels) is above Max Mask Area (100 pixels)',
@@ -77,7 +77,7 @@ REFUSED_BEFORE_ANY_REQUEST = [  # job, words of the message, words of the info
     (make_params(**{'Batch XY': '1-'}), 'Batch XY cannot be read', '1-3, 5-8'),
     (
         make_params(**{'Batch Z': None}),
-        'Batch Z cannot be read: it is not text. Seen: None',
+        'Batch Z cannot be read: empty is not text.',
         '1-3, 5-8',
     ),
     (
@@ -99,31 +99,37 @@ def test_a_bad_setting_ends_the_job_with_one_error_before_any_request(params, me
     assert message in error['error']
     assert info in error['info']
     assert error['type'] == 'error'
-    assert len(error['error']) < 200
+    assert len(error['error']) <= 120
+    assert len(error['info']) <= 160
+    assert ended.log.splitlines()[-1] == f'{error["error"]} {error["info"]}'
 
 
 REFUSED_BY_THE_DATASET = [
     (
         make_params(**{'Batch XY': '1-3, 7'}),
-        'Batch XY names locations that the dataset does not have: 1-3, 7',
-        'has 1-2',
+        'Batch XY names positions that the dataset does not have: 1-3, 7',
+        'last position is 2.',
     ),
     (
         make_params(**{'Batch Z': '0'}),
-        'Batch Z names locations that the dataset does not have: 0',
-        'has 1-1',
+        'Batch Z names positions that the dataset does not have: 0',
+        'last position is 1.',
     ),
     (
         make_params(**{'Batch Time': '2'}),
-        'Batch Time names locations that the dataset does not have: 2',
-        'has 1-1',
+        'Batch Time names positions that the dataset does not have: 2',
+        'last position is 1.',
     ),
     (
         {**make_params(), 'tile': {'XY': 5, 'Z': 0, 'Time': 0}},
-        'Batch XY names locations that',
-        'has 1-2',
+        'Batch XY names positions that',
+        'last position is 2.',
     ),
-    ({**make_params(), 'channel': 1}, 'The dataset has no channel 2', 'channels: 1'),
+    (
+        {**make_params(), 'channel': 1},
+        'channel 2, which the dataset does not have',
+        'last channel is 1.',
+    ),
     (make_params(), "No polygon has the tag 'example'", 'Tag 5-20 polygons'),
 ]
 

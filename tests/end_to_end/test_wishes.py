@@ -9,15 +9,18 @@ import pytest
 from scipy import ndimage
 
 import entrypoint
+from demo.dataset import choose_examples, read_image, to_annotation
+from fewshot import messages
 from fewshot.errors import JobError
 from fewshot.images.tiling import choose_overlap, place_tiles
+from fewshot.settings import KEEP, SKIP
 from tests.datasets import make_layer, write_dataset
 from tests.end_to_end import test_job
 from tests.end_to_end.test_job import RADIUS, Lab, best_iou, locations_of, tag_disc
 from tests.small_model import CENTRES, draw_discs, outline_disc
 from tests.worker import REPOSITORY, make_params
 
-SETTINGS = {**test_job.SETTINGS, 'Duplicates': 'skip'}
+SETTINGS = {**test_job.SETTINGS, 'Existing Outlines': SKIP}
 DIM = [(84, 24), (100, 106)]  # centres of dim discs, row and column, beside the bright ones
 DIM_RADIUS = 11
 
@@ -35,7 +38,10 @@ def draw_two_kinds() -> tuple[np.ndarray, np.ndarray]:
 
 
 class Bench(Lab):
-    """A lab whose jobs run in this process; `say` holds what the last one told the page."""
+    """A lab whose jobs run in this process.
+
+    `say` holds what the last one told the page, `last` the last line of its log.
+    """
 
     def run_here(
         self, capsys, tags=('found',), load_segmenter=entrypoint.load_segmenter, **changes: Any
@@ -51,14 +57,12 @@ class Bench(Lab):
                 load_segmenter=load_segmenter,
             )
         finally:
-            self.say = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+            printed = capsys.readouterr()
+            self.say = [json.loads(line) for line in printed.out.splitlines()]
+            self.last = printed.err.splitlines()[-1]
 
     def of(self, kind: str) -> list[dict]:
         return [message for message in self.say if kind in message]
-
-    @property
-    def last(self) -> str:
-        return self.of('progress')[-1]['info']
 
     def values(self) -> dict[str, dict[str, dict[str, float]]]:
         """Return the property values of each annotation."""
@@ -108,16 +112,8 @@ def test_second_run_adds_nothing_without_output_tags(bench, capsys):
     bench.run_here(capsys, tags=())
     assert [one for one in bench.annotations() if not one['tags']] == first
     assert bench.last.startswith('0 objects in 1 frame')
-    assert not bench.of('warning')
-
-
-def test_tool_without_tags_and_scores_brings_a_warning(bench, capsys):
-    bench.run_here(capsys, tags=(), **{'Save Scores': False})
     (warning,) = bench.of('warning')
-    assert (
-        warning['warning']
-        == 'The tool gives no tag to the objects, and their scores are not saved.'
-    )
+    assert 'have an outline already' in warning['warning']
 
 
 def test_a_job_that_died_is_completed_by_starting_it_again(bench, capsys):
@@ -128,12 +124,12 @@ def test_a_job_that_died_is_completed_by_starting_it_again(bench, capsys):
 
 
 def test_who_wants_duplicates_gets_them(bench, capsys):
-    bench.run_here(capsys, Duplicates='keep')
+    bench.run_here(capsys, **{'Existing Outlines': KEEP})
     first = len(bench.annotations('found'))
-    bench.run_here(capsys, Duplicates='keep')
+    bench.run_here(capsys, **{'Existing Outlines': KEEP})
     assert len(bench.annotations('found')) == 2 * first
     assert 'already there' not in bench.last
-    bench.run_here(capsys, tags=['others'], Duplicates='skip')
+    bench.run_here(capsys, tags=['others'], **{'Existing Outlines': SKIP})
     assert (
         len(bench.annotations('others')) < first
     )  # other tags do not count, doubles and examples do
@@ -175,13 +171,13 @@ def test_an_annotation_that_is_example_and_counter_example_is_refused(bench, cap
     with pytest.raises(JobError, match='both the Training Tag and the Negative Tag'):
         bench.run_here(capsys, **{'Negative Tag': ['bad']})
     (error,) = bench.of('error')
-    assert 'XY 1, Z 1, Time 1' in error['error']
+    assert 'XY 1, Z 1, Time 1' in error['info']
     assert not bench.annotations('found')
 
 
 def test_scores_are_values_of_one_property_that_the_configuration_shows(bench, capsys):
     bench.run_here(capsys)
-    bench.run_here(capsys, tags=['again'], Duplicates='keep')
+    bench.run_here(capsys, tags=['again'], **{'Existing Outlines': KEEP})
     (scores,) = bench.server.client.get('annotation_property')
     assert (scores['name'], scores['shape'], scores['image']) == (
         'SAM few-shot',
@@ -193,22 +189,62 @@ def test_scores_are_values_of_one_property_that_the_configuration_shows(bench, c
     assert meta['propertyIds'] == [scores['_id']]
     assert meta['layers']
     made = {one['_id'] for tag in ('found', 'again') for one in bench.annotations(tag)}
-    values = bench.values()
+    examples = {one['_id'] for one in bench.annotations('example')}
+    values = {id: value[scores['_id']] for id, value in bench.values().items()}
     assert len(made) >= 3
-    assert values.keys() == made
-    for value in values.values():
-        score = value[scores['_id']]
+    assert values.keys() == made | examples
+    first, second = (values[id] for id in examples)
+    assert first.keys() == second.keys() == {'Similarity'}
+    assert first['Similarity'] == pytest.approx(second['Similarity'])  # to each other
+    for id in made:
+        score = values[id]
         assert score.keys() == {'Similarity', 'Predicted IoU'}
         assert SETTINGS['Similarity Threshold'] <= score['Similarity'] <= 1
         assert 0 < score['Predicted IoU'] < 1.5
 
 
-def test_scores_are_not_saved_where_the_user_does_not_want_them(bench, capsys):
-    bench.run_here(capsys, **{'Save Scores': False})
-    assert bench.annotations('found')
-    assert not bench.values()
-    assert not bench.server.client.get('annotation_property')
-    assert not bench.of('warning')
+def test_each_example_gets_its_own_similarity(bench, capsys):
+    dim = {**tag_disc(bench.id, DIM[0]), 'coordinates': outline_disc(*DIM[0], DIM_RADIUS)}
+    examples = bench.annotations('example')
+    _, odd, last, _ = bench.annotate(
+        tag_disc(bench.id, (400, 400)),  # outside the image
+        dim,
+        tag_disc(bench.id, CENTRES[2], location=(1, 0, 0)),
+        tag_disc(bench.id, DIM[1], tags=['bad']),
+    )
+    bright = {one['_id'] for one in (*examples, last)}
+    bench.run_here(capsys, **{'Negative Tag': ['bad']})
+    made = {one['_id'] for one in bench.annotations('found')}
+    values = {
+        id: score['Similarity']
+        for id, value in bench.values().items()
+        for score in value.values()
+        if id not in made
+    }
+    assert values.keys() == {*bright, odd['_id']}
+    assert all(values[odd['_id']] < values[id] <= 1 for id in bright)
+
+
+def test_counts_at_neighbouring_thresholds_are_those_of_other_runs(
+    start_server, tmp_path, monkeypatch, capsys, caplog
+):
+    """Real nuclei, in two tiles; some of the objects are known."""
+    caplog.set_level('INFO', 'sam_fewshot')
+    monkeypatch.setenv('SAM_CHECKPOINT_DIR', str(REPOSITORY / 'models'))
+    image, labels = (one[None, :160, :240] for one in read_image())
+    write_dataset(tmp_path, 'cells', image[0], [make_layer(0, black=1, white=99.8)])
+    bench = Bench(start_server(tmp_path))
+    examples = choose_examples(labels, 5, 5)
+    bench.annotate(*(to_annotation(one, bench.id, 'example') for one in examples))
+    found, expected = {}, {}
+    for threshold in ('0.85', '0.9', '0.95'):
+        form = {'Similarity Threshold': threshold, 'Tile Size': 160, 'Min Mask Area': 30}
+        bench.run_here(capsys, tags=[threshold], **form)
+        summary = json.loads(caplog.messages[-1].removeprefix('job summary '))
+        found[threshold] = summary['uploaded'] + summary['known']
+        expected[threshold] = summary['found_at']
+    assert expected['0.9'] == found
+    assert found['0.9'] > found['0.95'] > 0
 
 
 def test_scores_without_a_place_bring_one_warning_and_every_outline(
@@ -221,11 +257,11 @@ def test_scores_without_a_place_bring_one_warning_and_every_outline(
     bench = Bench(start_server(tmp_path))
     bench.annotate(tag_disc(bench.id, CENTRES[0]))
     bench.run_here(capsys, **{'Batch XY': 'all'})
-    _, warning = bench.of('warning')  # the first is about the layers
-    assert warning['warning'].startswith(
-        'The scores of the objects will not be saved. The dataset has no view'
-    )
+    (warning,) = (one for one in bench.of('warning') if 'scores' in one['warning'])
+    assert warning['info'].startswith('The dataset has no view')
     assert set(locations_of(bench.annotations('found'))) == {(0, 0, 0), (1, 0, 0)}
+    bench.run_here(capsys, tags=())
+    assert messages.NO_TAGS.text in [one['warning'] for one in bench.of('warning')]
 
 
 def test_the_last_message_sets_what_was_kept_beside_the_examples(bench, capsys):
@@ -250,7 +286,8 @@ def test_a_threshold_that_lets_everything_pass_brings_a_proposal(bench, capsys):
 def test_area_limits_that_shut_out_the_examples_bring_a_warning(bench, capsys):
     bench.run_here(capsys, **{'Min Mask Area': 700, 'Max Mask Area': 0})
     assert any(
-        one['warning'] == '2 of 2 examples are outside Min and Max Mask Area.'
+        one['warning']
+        == messages.EXAMPLES_OUTSIDE_LIMITS.fill(outside=2, count=2, smallest=0, largest=0)[0]
         for one in bench.of('warning')
     )
 
@@ -299,7 +336,7 @@ def test_tiles_find_small_objects_of_a_large_frame_each_once(wide, capsys):
             and abs(np.mean([p['x'] for p in other['coordinates']]) - column) < 7
         ]
         assert len(near) == 1
-    assert any('Tile 3 of 16. Proposing outlines' in one['info'] for one in wide.of('progress'))
+    assert any(re.match(r'tile \d+/16, ', one['info']) for one in wide.of('progress'))
     shares = [one['progress'] for one in wide.of('progress')]
     assert shares == sorted(shares)
 
@@ -338,5 +375,5 @@ def test_tiles_that_are_too_small_for_the_examples_are_refused(wide, capsys):
     with pytest.raises(JobError, match='Tile Size 40 is too small'):
         wide.run_here(capsys, **{'Tile Size': 40})
     (error,) = wide.of('error')
-    assert 'the largest is' in error['error']
+    assert 'the largest example is' in error['error']
     assert 'Enter ' in error['info']

@@ -21,6 +21,7 @@ from evaluation.jobs import (
     run_ways,
     running_lab,
 )
+from fewshot.settings import KEEP
 
 SAME = (
     'Training Tag',
@@ -89,9 +90,9 @@ def test_the_ways_differ_in_what_their_names_say_and_in_nothing_else(group, tmp_
         {name: value for name, value in form.items() if value != forms[3].get(name)}
         for form in forms
     ]
-    keep = {'Duplicates': 'keep', 'Save Scores': False}
+    keep = {'Existing Outlines': KEEP}
     assert extras == [keep, {}, keep, {}, {'Negative Tag': [COUNTER_TAG]}, {'Tile Size': 100}]
-    assert not set(forms[3]) & {'Duplicates', 'Save Scores', 'Negative Tag', 'Tile Size'}
+    assert not set(forms[3]) & {'Existing Outlines', 'Negative Tag', 'Tile Size'}
     areas = [one.area for one in lab.examples]
     assert (forms[1]['Min Mask Area'], forms[1]['Max Mask Area']) == (
         min(areas) // 2,
@@ -113,4 +114,4 @@ def test_a_small_picture_of_one_kind_is_searched_in_four_ways_with_all_points(tm
             (DEFAULTS, [[]], []),
         ]
     assert {job['workerInterface']['Points per side'] for job in asked} == {jobs.POINTS}
-    assert np.ptp([len(job['workerInterface']) for job in asked]) == 2
+    assert np.ptp([len(job['workerInterface']) for job in asked]) == 1

@@ -41,17 +41,26 @@ class Page:
     """The user's page: what it was sent."""
 
     progress: list[tuple[float, str, str]] = field(default_factory=list)
-    warnings: list[tuple[str, str]] = field(default_factory=list)  # text and hint
+    shown: list[tuple[str, str]] = field(default_factory=list)  # text and hint of warnings
     errors: list[tuple[str, str]] = field(default_factory=list)  # text and hint
+    reporters: list[Reporter] = field(default_factory=list)
 
-    def reporter(self, clock: Callable[[], float] = lambda: 0.0) -> Reporter:
+    def reporter(self, clock: Callable[[], float] = lambda: 0.0, **options: Any) -> Reporter:
         """Return a reporter that sends to this page."""
-        return Reporter(
+        reporter = Reporter(
             lambda share, title, info: self.progress.append((share, title, info)),
-            lambda text, title, info: self.warnings.append((text, info)),
+            lambda text, title, info: self.shown.append((text, info)),
             lambda text, title, info: self.errors.append((text, info)),
             clock,
+            **options,
         )
+        self.reporters.append(reporter)
+        return reporter
+
+    @property
+    def warnings(self) -> list[tuple[str, str]]:
+        """Text and hint of every warning, including those that are in the log only."""
+        return [(one.text, one.hint) for reporter in self.reporters for one in reporter.warnings]
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ import pytest
 
 from fewshot import messages
 from fewshot.errors import JobError
-from fewshot.job import check_access, check_channel, fetch_tagged
-from fewshot.settings import Settings, read_settings
+from fewshot.job import check_access, check_channel, depends_on_scores, fetch_tagged
+from fewshot.settings import KEEP, REPLACE, SKIP, Settings, read_settings
 from fewshot.shares import digest_examples
 from tests.fewshot.conftest import make_server, pattern_of
 from tests.worker import make_params
@@ -46,22 +46,65 @@ def settings() -> Settings:
     return read_settings(make_params(**{'Training Tag': ['a', "b's"], 'Negative Tag': ['bad']}))
 
 
-def test_missing_tag_is_refused(settings):
+def test_missing_tag_is_refused(settings, page):
     with pytest.raises(JobError) as caught:
-        fetch_tagged(make_server([], []), settings)
+        fetch_tagged(make_server([], []), settings, set(), page.reporter())
     assert caught.value.message == """No polygon has the tag 'a' or "b's"."""
 
 
-def test_examples_and_counter_examples_are_fetched(settings):
+def test_examples_and_counter_examples_are_fetched(settings, page):
     one, two, three = tagged('1'), tagged('2'), tagged('3')
-    found = fetch_tagged(make_server([one, two], [two], [three]), settings)
+    server = make_server([one, two], [two], [three])
+    found = fetch_tagged(server, settings, {'1', '2', '3'}, page.reporter())
     assert found == ([one, two], [three])
+    assert page.warnings == []
 
 
-def test_share_learns_from_the_examples_of_the_batch():
+def test_share_learns_from_the_examples_of_the_batch(page):
     one, later, three = tagged('1'), tagged('2'), tagged('3')
     form = {'Training Tag': ['a'], 'Negative Tag': ['bad']}
     examples = digest_examples([one, three])
     settings = read_settings({**make_params(**form), 'fewshotExamples': examples})
-    found = fetch_tagged(make_server([one, later], [three]), settings)
-    assert found == ([one], [three])
+    server = make_server([one, later], [three])
+    assert fetch_tagged(server, settings, set(), page.reporter()) == ([one], [three])
+
+
+def share_a_tag(*tags: str) -> Settings:
+    """Return settings with the Training Tag a and these output tags."""
+    return read_settings({**make_params(**{'Training Tag': ['a']}), 'tags': list(tags)})
+
+
+def test_results_with_the_training_tag_are_not_examples(page):
+    by_hand, result = {**tagged('1'), 'tags': ['a']}, {**tagged('2'), 'tags': ['a']}
+    chosen = {**tagged('3'), 'tags': ['a', 'good']}  # a result that the user tagged
+    server = make_server([by_hand, result, chosen])
+    found = fetch_tagged(server, share_a_tag('a'), {'2', '3'}, page.reporter())
+    assert found.examples == [by_hand, chosen]
+    assert page.warnings == [messages.TAGS_OVERLAP.fill(tags="'a'", used=2, count=3)]
+
+
+def test_results_alone_are_no_examples(page):
+    results = [{**tagged(id), 'tags': ['b', 'a']} for id in '12']
+    with pytest.raises(JobError) as caught:
+        fetch_tagged(make_server(results), share_a_tag('a', 'b'), {'1', '2'}, page.reporter())
+    expected = messages.ONLY_RESULTS.fill(tags="'a'", count=2)
+    assert (caught.value.message, caught.value.hint) == expected
+    assert page.warnings == []
+
+
+@pytest.mark.parametrize(
+    ('existing', 'tags', 'needed'),
+    [
+        (SKIP, ['b'], False),
+        (SKIP, [], True),
+        (SKIP, ['a', 'b'], True),
+        (KEEP, ['b'], False),
+        (KEEP, [], False),
+        (KEEP, ['a'], True),
+        (REPLACE, ['b'], True),
+    ],
+)
+def test_scores_are_read_only_if_they_are_needed(existing, tags, needed):
+    form = {'Training Tag': ['a'], 'Existing Outlines': existing}
+    settings = read_settings({**make_params(**form), 'tags': tags})
+    assert depends_on_scores(settings) == needed

@@ -9,6 +9,8 @@ import pytest
 
 from fewshot import messages
 from fewshot.messages import ERROR, WARNING, Message
+from fewshot.reporting.reporter import MAX_HINT_CHARACTERS, MAX_TEXT_CHARACTERS
+from tests.fewshot.samples import SAMPLES
 from tests.worker import REPOSITORY
 
 CATALOGUE = {name: one for name, one in vars(messages).items() if isinstance(one, Message)}
@@ -33,21 +35,35 @@ def test_message_is_well_written(message):
     assert message.kind in (ERROR, WARNING)
 
 
-@pytest.mark.parametrize('message', CATALOGUE.values(), ids=CATALOGUE)
-def test_message_fills(message):
-    names = placeholders_of(message.text, message.hint)
-    values = dict.fromkeys(names, 7)
+@pytest.mark.parametrize('name', CATALOGUE)
+def test_message_fills(name):
+    message, values = CATALOGUE[name], SAMPLES[name]
+    assert set(values) == placeholders_of(message.text, message.hint)
     text, hint = message.fill(**values)
     error = message.error(**values)
     assert (error.message, error.hint) == (text, hint)
     assert hint
-    assert not re.search('[{}]', text + hint)
-    assert (text + hint).count('7') >= len(names)
+    assert not re.search('[{}]|None', text + hint)
     assert not placeholders_of(message.cause)
 
 
+@pytest.mark.parametrize('name', CATALOGUE)
+def test_filled_message_is_as_short_as_the_page_needs(name):
+    values = SAMPLES[name]
+    text, hint = CATALOGUE[name].fill(**values)
+    assert len(text) <= MAX_TEXT_CHARACTERS
+    # the page cuts a reason that is an answer of the server; the log has all of it
+    assert len(hint) <= MAX_HINT_CHARACTERS or hint == values.get('reason')
+
+
+def test_every_warning_has_a_priority():
+    warned = {one for one in CATALOGUE.values() if one.kind == WARNING}
+    assert sorted([*messages.PRIORITY, messages.FRAME_FAILED], key=str) == sorted(warned, key=str)
+    assert set(messages.AT_ONCE) < set(messages.PRIORITY)
+
+
 def test_value_with_braces_stays_as_it_is():
-    assert messages.NO_SETTINGS.fill(seen='{odd}')[0] == 'The job has no settings. Seen: {odd}.'
+    assert messages.SHARE_UNREADABLE.fill(seen='{odd}')[0].endswith('cannot be read: {odd}.')
 
 
 def test_texts_are_unique():
@@ -80,7 +96,8 @@ def list_uses() -> Iterator[tuple[str, str, ast.AST | None]]:
                 yield f'{file.name}:{node.lineno}', node.attr, filled.get(node)
 
 
-USES = [use for use in list_uses() if use[1].isupper() and use[1] not in (ERROR, WARNING)]
+OTHER_CONSTANTS = ('ERROR', 'WARNING', 'AT_ONCE', 'PRIORITY')
+USES = [use for use in list_uses() if use[1].isupper() and use[1] not in OTHER_CONSTANTS]
 
 
 @pytest.mark.parametrize(

@@ -8,13 +8,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fewshot import messages
 from fewshot.errors import BatchEndedError
 from fewshot.geometry import Box, Location, Tile
-from fewshot.matching.prototype import Prototype
+from fewshot.matching.prototype import Prototype, list_thresholds
+from fewshot.reporting.reporter import MAX_LINE_CHARACTERS
 from fewshot.reporting.state import Counts, JobState, Stopwatch
-from fewshot.results.uploads import UploadResult
+from fewshot.results.existing import Existing
+from fewshot.results.uploads import Uploader, UploadOptions, UploadResult
 from fewshot.sam.masks import pack_mask
 from fewshot.sam.proposals import Candidate
 from fewshot.search import (
@@ -25,7 +29,8 @@ from fewshot.search import (
     search_batch,
     warn_of_limit,
 )
-from tests.fewshot.conftest import http_error
+from tests.fewshot.conftest import Page, http_error
+from tests.fewshot.results.test_uploads import RecordingServer
 
 FRAMES = [Location(number, 0, 4) for number in range(4)]
 IMAGE = np.zeros((8, 8, 3), np.uint8)
@@ -56,11 +61,13 @@ class Found:
         return np.array(vectors, np.float32).reshape(-1, 2)
 
 
-def make_search(segmenter: Any, threshold: float = 0.5, **limits: int) -> FrameSearch:
-    """Return a search for objects like (1, 0) and unlike (0, 1)."""
+def make_search(
+    segmenter: Any, threshold: float = 0.5, counter: tuple[float, float] = (0, 1), **limits: int
+) -> FrameSearch:
+    """Return a search for objects like (1, 0) and unlike the counter-example."""
     prototype = Prototype(
         vector=np.array([1, 0], np.float32),
-        counter_vectors=np.array([[0, 1]], np.float32),
+        counter_vectors=np.array([counter], np.float32),
         example_similarities=[],
     )
     areas = {'min_area': 0, 'max_area': 0, **limits}
@@ -94,9 +101,20 @@ def test_candidates_are_filtered_and_counted():
     )
     assert state.similarities.highest == pytest.approx(1)
     assert reports == [
-        (0.25, 'Proposing outlines: 50%'),
-        (0.75, 'Comparing with the examples: 2 of 4'),
+        (0.25, 'proposing 50 %'),
+        (0.75, 'comparing 50 %'),
     ]
+
+
+def test_candidates_just_below_the_threshold_are_returned_but_not_counted():
+    similarities = {2: 0.48, 3: 0.5, 4: 0.44, 5: 0.46}  # by area
+    vectors = {area: (one, (1 - one**2) ** 0.5) for area, one in similarities.items()}
+    search = make_search(Found(vectors), counter=(0, -1))
+    state = make_state()
+    found = search.run(IMAGE, state, lambda *_: None)
+    assert [one.candidate.area for one in found] == [2, 3, 5]
+    assert search.count_kept(found) == 1
+    assert state.counts == Counts(candidates=4, in_area=4, below_threshold=3, kept=1)
 
 
 def test_frame_without_candidates_is_searched():
@@ -113,22 +131,6 @@ def test_ended_batch_is_noticed_before_candidates_are_described():
     assert state.counts == Counts()
 
 
-@pytest.mark.parametrize(
-    ('limits', 'areas'),
-    [
-        ({}, [0, 1, 10**9]),
-        ({'min_area': 3}, [3, 10**9]),
-        ({'max_area': 4}, [0, 4]),
-        ({'min_area': 3, 'max_area': 4}, [3, 4]),
-    ],
-)
-def test_area_limits_are_included(limits, areas):
-    search = make_search(Found({}), **limits)
-    assert [area for area in (0, 1, 3, 4, 10**9) if search.is_in_area(area)] == [
-        area for area in (0, 1, 3, 4, 10**9) if areas[0] <= area <= areas[-1]
-    ]
-
-
 # Progress
 
 
@@ -138,24 +140,21 @@ def test_progress_runs_from_the_examples_to_the_end(page):
     reporter = page.reporter(lambda: next(ticks))
     for number in range(3):
         if number:
-            state.forecast.note_frame(0.5)
-        report = make_report(Tile(FRAMES[number]), number, 0, 1, state, reporter)
+            state.forecast.note_frame(10)
+        report = make_report(number, 0, 1, state, reporter)
         report(0, 'a')
         report(1, 'b')
     shares = [share for share, _, _ in page.progress]
     assert shares == sorted(shares)
     assert (shares[0], shares[-1]) == (LEARNING_SHARE, 1)
-    assert page.progress[0][1:] == ('XY 1, Z 1, Time 5 (1 of 3)', 'a')
-    assert page.progress[2][1:] == ('XY 2, Z 1, Time 5 (2 of 3, about 1 s left)', 'a')
+    assert page.progress[0][1:] == ('Frame 1 of 3', 'a')
+    assert page.progress[2][1:] == ('Frame 2 of 3, 20 s left', 'a')
+    assert page.progress[5][1:] == ('Frame 3 of 3', 'b')
 
 
-def test_progress_ends_with_what_remains(page):
-    state = make_state(3)
-    reporter = page.reporter()
-    reporter.note_state('To do: 2 frames.')
-    state.note_complete(FRAMES[0])
-    make_report(Tile(FRAMES[1]), 1, 0, 1, state, reporter)(0.5, 'Proposing outlines: 50%')
-    assert page.progress[0][2] == 'Proposing outlines: 50%. To do: 2 frames.'
+def test_progress_of_a_single_frame_has_no_number(page):
+    make_report(0, 0, 1, make_state(1), page.reporter())(0.5, 'comparing 40 %')
+    assert page.progress[0][1:] == ('Searching the frame', 'comparing 40 %')
 
 
 def test_progress_counts_tiles(page):
@@ -163,20 +162,33 @@ def test_progress_counts_tiles(page):
     ticks = iter(range(100))
     reporter = page.reporter(lambda: next(ticks))
     for part in range(4):
-        tile = Tile(FRAMES[1], Box(0, part, 1, part + 1))
-        make_report(tile, 1, part, 4, state, reporter)(0.5, 'Proposing')
+        make_report(1, part, 4, state, reporter)(0.5, 'proposing 0 %')
     infos = [info for _, _, info in page.progress]
-    assert infos == [f'Tile {number} of 4. Proposing' for number in (1, 2, 3, 4)]
+    assert infos == [f'tile {number}/4, proposing 0 %' for number in (1, 2, 3, 4)]
     shares = [share for share, _, _ in page.progress]
     assert shares == sorted(shares)
     assert 0.525 < shares[0] < shares[-1] < 1
+
+
+@pytest.mark.parametrize('seconds_left', [59, 7100, 47 * 3600, 99 * 24 * 3600])
+@pytest.mark.parametrize('doing', ['loading the image', 'proposing 100 %', 'comparing 100 %'])
+def test_longest_lines_fit_beside_the_bar(page, doing, seconds_left):
+    frames = [Location(number, 0, 0) for number in range(10_000)]
+    state = JobState(frames, Stopwatch(lambda: 0.0))
+    state.forecast.note_frame(seconds_left / 2)
+    make_report(9_998, 0, 100, state, page.reporter())(0, doing)
+    make_report(9_998, 99, 100, state, page.reporter())(0, doing)
+    for _, title, info in page.progress:
+        assert 'left' in title
+        assert info.endswith(doing)  # is not cut
+        assert len(f'{title} {info}') <= MAX_LINE_CHARACTERS
 
 
 def test_time_limit_is_warned_of(page):
     state = make_state(4, other_jobs=['My cells (2 of 2)'])
     state.forecast.note_frame(12 * 3600)
     warn_of_limit(state, page.reporter())
-    expected = messages.TIME_LIMIT.fill(whole='2.0 days', jobs=5, each='19 h 10 min')
+    expected = messages.TIME_LIMIT.fill(whole='2 days', jobs=5, each='19 h')
     assert page.warnings == [expected]
 
 
@@ -209,6 +221,7 @@ class Uploads:
 
     broken: dict[Location, Exception] = field(default_factory=dict)
     done: list[tuple[Location, int]] = field(default_factory=list)
+    removed: dict[Location, set[str]] = field(default_factory=dict)
 
     def upload(
         self, location: Location, found: Sequence[Any], known: Any, result: UploadResult
@@ -221,19 +234,28 @@ class Uploads:
             raise self.broken[location]
         self.done.append((location, len(found)))
 
+    def remove(self, location: Location, ids: set[str], result: UploadResult) -> None:
+        """Note what would be removed after an upload."""
+        assert self.done[-1][0] == location
+        if ids:
+            self.removed[location] = ids
+
 
 def run_batch(
     state: JobState,
     page: Any,
     loader: Loader,
-    uploads: Uploads,
+    uploads: Any,
     boxes: Sequence[Box | None] = (None,),
+    search: FrameSearch | None = None,
+    existing: Existing | None = None,
 ) -> None:
     reporter = page.reporter()
     tiles = [Tile(location, box) for location in state.locations for box in boxes]
-    search = make_search(Found({2: (1, 0)}))
+    search = search or make_search(Found({2: (1, 0)}))
     with ThreadPoolExecutor(1) as background:
-        delivery = Delivery(uploads, {}, state, reporter, background, threading.Lock())  # type: ignore[arg-type]
+        lock = threading.Lock()
+        delivery = Delivery(uploads, existing or Existing(), state, reporter, background, lock)
         search_batch(loader, tiles, (8, 16), search, delivery, state, reporter)  # type: ignore[arg-type]
 
 
@@ -251,6 +273,76 @@ def test_tiles_of_a_frame_are_uploaded_together(page):
     # the second tile's object touches the border to the first, which has it whole
     assert uploads.done == [(FRAMES[0], 1), (FRAMES[1], 1)]
     assert state.counts.candidates == 4
+
+
+@dataclass
+class Planned:
+    """A segmenter that proposes these rectangles, tile by tile, each described by its vector."""
+
+    tiles: list[list[tuple[Box, tuple[float, float]]]]
+    input_size: int = 64
+
+    def propose(self, rgb: np.ndarray, report: Callable[[float], None]) -> list[Candidate]:
+        """Return the candidates of the next tile."""
+        self.tile = self.tiles.pop(0)
+        return [
+            Candidate(box, pack_mask(np.ones((box.height, box.width), bool)), area, 0.9, 0.9)
+            for box, _ in self.tile
+            for area in [box.height * box.width]
+        ]
+
+    def describe(
+        self, rgb: np.ndarray, objects: Sequence[Any], report: Callable[[float], None]
+    ) -> np.ndarray:
+        """Return the vectors."""
+        vectors = dict(self.tile)
+        return np.array([vectors[one.box] for one in objects], np.float32).reshape(-1, 2)
+
+
+boxes_in_tile = st.builds(
+    lambda top, left, height, width: Box(top, left, min(top + height, 8), min(left + width, 10)),
+    *(st.integers(0, 7), st.integers(0, 9), st.integers(1, 6), st.integers(1, 6)),
+)
+# Similarities to (1, 0) from 0.7 to 1, on both sides of it
+near_vectors = st.tuples(st.just(1.0), st.floats(-1, 1, width=32))
+planned_tiles = st.lists(
+    st.dictionaries(boxes_in_tile, near_vectors, max_size=8).map(lambda one: list(one.items())),
+    min_size=4,
+    max_size=4,
+)
+KNOWN = Existing(known={FRAMES[0]: [np.array([(0, 0), (4, 0), (4, 4), (0, 4)])]})
+
+
+@given(planned_tiles, st.booleans())
+def test_counts_of_neighbouring_thresholds_are_those_of_separate_runs(tiles, skip_duplicates):
+    """Two frames of two tiles, with area limits, a counter-example and a known object."""
+
+    def run(threshold: float) -> JobState:
+        page = Page()
+        state = make_state(2, thresholds=list_thresholds(threshold))
+        options = UploadOptions(threshold, ('a',), 0, 0, skip_duplicates, None, None)
+        uploader = Uploader(RecordingServer(), options, page.reporter())
+        limits = {'min_area': 3, 'max_area': 25}
+        search = make_search(Planned(list(tiles)), threshold, counter=(0.8, 0.6), **limits)
+        boxes = [Box(0, 0, 8, 10), Box(0, 6, 8, 16)]
+        run_batch(state, page, Loader(), uploader, boxes, search, KNOWN)
+        assert page.warnings == []
+        return state
+
+    alone = {threshold: run(threshold).counts for threshold in (0.8, 0.85, 0.9)}
+    expected = {threshold: one.uploaded + one.known for threshold, one in alone.items()}
+    assert run(0.85).found_at == expected
+
+
+@pytest.mark.parametrize('step', ['load', 'upload'])
+def test_earlier_results_are_removed_from_complete_frames_only(page, step):
+    state = make_state(3)
+    broken = {FRAMES[1]: ValueError('odd')}
+    loader = Loader(broken if step == 'load' else {})
+    uploads = Uploads(broken if step == 'upload' else {})
+    existing = Existing(earlier={location: {str(location)} for location in FRAMES})
+    run_batch(state, page, loader, uploads, existing=existing)
+    assert uploads.removed == {one: {str(one)} for one in (FRAMES[0], FRAMES[2])}
 
 
 @pytest.mark.parametrize('step', ['load', 'upload'])

@@ -7,7 +7,14 @@ from girder_client import HttpError
 
 from fewshot import messages
 from fewshot.errors import JobError
-from fewshot.server import READ, RETRY_PAUSES_SECONDS, WRITE, Server, id_of
+from fewshot.server import (
+    READ,
+    REMOVED_PER_REQUEST,
+    RETRY_PAUSES_SECONDS,
+    WRITE,
+    Server,
+    id_of,
+)
 from tests.fewshot.anything import GOOD
 from tests.fewshot.conftest import Answers, http_error, make_server, open_lab, pattern_of
 from tests.worker import NOWHERE
@@ -199,6 +206,58 @@ def test_lost_creation_is_not_repeated(start_lab, kind):
     assert len(lab.list_annotations()) == (kind == 'lose')
 
 
+@pytest.mark.parametrize(('page_size', 'requests'), [(5000, 3), (2, 4), (1, 5)])
+def test_polygons_are_found_by_id(start_lab, page_size, requests):
+    lab = start_lab()
+    ids = lab.create(*lab.make_triangles(*range(20)))
+    wanted = {*ids[3:6], ids[15], ids[19]}
+    server = lab.server(page_size=page_size)
+    asked = []
+    read_page = server.read_page
+    server.read_page = lambda *values: asked.append(values) or read_page(*values)  # type: ignore
+    assert lefts_of(server.find_polygons(wanted, ['cell'])) == [3, 4, 5, 15, 19]
+    assert len(asked) == requests
+
+
+def test_polygons_that_are_gone_are_not_found(lab):
+    ids = lab.create(*lab.make_triangles(1, 2, 3), *lab.make_triangles(4, tags=['other']))
+    server = lab.server()
+    server.remove_polygons(ids[:1], ['cell'])
+    assert lefts_of(server.find_polygons(set(ids), ['cell'])) == [2, 3]
+    assert lefts_of(server.find_polygons(set(ids[:1]), ['cell'])) == []
+    assert lefts_of(server.find_polygons(set(), ['cell'])) == []
+
+
+@pytest.mark.parametrize(
+    ('tags', 'removed', 'left'),
+    [(['cell'], 2, [3, 4, 5]), (['cell', 'good'], 1, [1, 2, 4, 5]), ([], 1, [1, 2, 3, 5])],
+)
+def test_polygons_with_exactly_the_tags_are_removed(lab, tags, removed, left):
+    ids = lab.create(
+        *lab.make_triangles(1, 2),
+        *lab.make_triangles(3, tags=['good', 'cell']),
+        *lab.make_triangles(4, tags=[]),
+    )
+    lab.create(*lab.make_triangles(5, tags=tags))  # not among the ids
+    assert lab.server().remove_polygons(set(ids), tags) == removed
+    assert lab.list_lefts() == left
+
+
+@pytest.mark.parametrize('kind', ['lose', 'cut', 'unavailable', 'refuse', 'late'])
+def test_lost_removal_is_repeated(start_lab, kind):
+    lab = start_lab({'kind': kind, 'method': 'DELETE', 'path': 'upenn_annotation/multiple'})
+    ids = lab.create(*lab.make_triangles(1, 2, 3))
+    assert lab.server().remove_polygons(set(ids[:2]), ['cell']) == 2
+    assert lab.list_lefts() == [3]
+    assert lab.pauses == [1]
+
+
+def test_many_polygons_are_removed_in_parts(lab):
+    ids = lab.create(*lab.make_triangles(*range(REMOVED_PER_REQUEST + 2)))
+    assert lab.server().remove_polygons(set(ids[:-1]), ['cell']) == REMOVED_PER_REQUEST + 1
+    assert lab.list_lefts() == [REMOVED_PER_REQUEST + 1]
+
+
 def test_annotations_are_connected(lab):
     server = lab.server()
     parents = lab.create(*lab.make_triangles(1, 40, tags=['nucleus']))
@@ -249,8 +308,9 @@ def test_scores_are_saved_and_listed(start_lab):
     first, second, _ = lab.create(*lab.make_triangles(1, 2, 3))
     server.save_scores(property_id, {first: {'Similarity': 0.5}, second: {'Similarity': 0.75}})
     assert lab.pauses == [1]
-    assert server.list_scored(property_id) == {first, second}
-    assert server.list_scored('0' * 24) == set()
+    assert server.list_scored(property_id, 'Similarity') == {first, second}
+    assert server.list_scored(property_id, 'Predicted IoU') == set()
+    assert server.list_scored('0' * 24, 'Similarity') == set()
     query = {'datasetId': lab.dataset_id, 'limit': 0}
     values = lab.client.get('annotation_property_values', parameters=query)
     assert {one['annotationId']: one['values'][property_id] for one in values} == {

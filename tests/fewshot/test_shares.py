@@ -50,8 +50,7 @@ def test_each_share_but_the_first_is_started(page):
     sent = server.client.bodies
     assert [one['workerInterface']['Batch XY'] for one in sent] == ['3-4', '5-6']
     assert all(one['fewshotExamples'] == digest_examples(EXAMPLES) for one in sent)
-    names = 'My cells (2 of 3), My cells (3 of 3)'
-    assert page.warnings == [messages.SPLIT.fill(jobs=3, names=names)]
+    assert page.warnings == [messages.SPLIT.fill(jobs=3, first='My cells (2 of 3)')]
 
 
 def test_refused_shares_stay_with_the_first_job(page):
@@ -61,7 +60,7 @@ def test_refused_shares_stay_with_the_first_job(page):
     assert shares.own == [LOCATIONS[0], LOCATIONS[1], LOCATIONS[3]]
     assert shares.other_jobs == ['My cells (3 of 4)']
     assert page.warnings == [
-        messages.SPLIT.fill(jobs=2, names='My cells (3 of 4)'),
+        messages.SPLIT.fill(jobs=2, first='My cells (3 of 4)'),
         messages.JOBS_NOT_STARTED.fill(refused=2, jobs=4, reason=refusal),
     ]
 
@@ -126,7 +125,7 @@ def test_parameters_differ_in_batch_jobs_and_name():
 
 def test_job_without_a_name_gets_one():
     child = narrow_params({'workerInterface': {}}, Block((0,), (0,), (0,)), 2, 2, {})
-    assert child['name'] == 'SAM few-shot segmentation (2 of 2)'
+    assert child['name'] == 'SAM few-shot (2 of 2)'
 
 
 # The examples that all jobs learn from
@@ -152,7 +151,7 @@ def test_later_examples_are_ignored():
 def test_changed_examples_are_refused(now, gone, changed):
     with pytest.raises(JobError) as caught:
         keep_shared_examples(now, digest_examples(EXAMPLES))
-    text, _ = messages.EXAMPLES_CHANGED.fill(gone=gone, count=2, changed=changed)
+    text, _ = messages.EXAMPLES_CHANGED.fill(gone=gone, changed=changed)
     assert caught.value.message == text
 
 

@@ -83,7 +83,7 @@ def test_chosen_tile(box, tiles, expected):
 
 
 def test_small_tiles_are_refused():
-    with pytest.raises(JobError, match=r'Tile Size 399 is too small .* 100 pixels') as caught:
+    with pytest.raises(JobError, match=r'Tile Size 399 is too small: .* 100 pixels') as caught:
         plan_tiles((900, 1000), 399, 100)
     assert 'Enter 400 or more' in caught.value.hint
     assert plan_tiles((900, 1000), 400, 100)

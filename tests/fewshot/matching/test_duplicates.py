@@ -118,6 +118,21 @@ def test_each_duplicate_has_a_better_one(found):
         assert any(are_duplicates(one.candidate, other.candidate) for other in better)
 
 
+found_in_tiles = st.lists(
+    st.builds(Found, rectangles, st.sampled_from([0.7, 0.75, 0.8, 0.85, 0.9]), st.integers(0, 2)),
+    max_size=12,
+)
+
+
+@given(found_in_tiles, st.booleans())
+def test_less_similar_objects_have_no_effect(found, across_tiles_only):
+    is_duplicate = find_duplicates(found, across_tiles_only)
+    for threshold in (0.75, 0.8, 0.85):
+        above = np.array([one.similarity >= threshold for one in found], bool)
+        alone = [one for one in found if one.similarity >= threshold]
+        assert is_duplicate[above].tolist() == find_duplicates(alone, across_tiles_only).tolist()
+
+
 def test_objects_of_a_tile_are_placed_in_the_frame():
     tile = Box(40, 0, 100, 60)
     found = [

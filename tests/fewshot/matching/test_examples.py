@@ -38,8 +38,9 @@ def test_examples_are_sorted_by_location():
     assert examples.boxes == [None]
     assert not examples.skipped
 
-    objects, is_counter, skipped = cut(examples, second)
+    objects, is_counter, ids, skipped = cut(examples, second)
     assert [one.box for one in objects] == [Box(2, 10, 7, 15), Box(2, 20, 7, 25)]
+    assert ids == [tagged[0]['_id'], tagged[2]['_id']]
     assert all(one.mask.all() for one in objects)
     assert is_counter == [False, False]
     assert not skipped
@@ -56,7 +57,8 @@ def test_both_tags_are_refused():
     again = [dict(one) for one in both]
     with pytest.raises(JobError, match='both the Training Tag and the Negative Tag') as caught:
         sort_examples([outline(0, 1), *both], again, METADATA, 0)
-    assert 'Seen: 3, at XY 1, Z 1, Time 1; XY 2, Z 1, Time 1.' in caught.value.message
+    assert caught.value.message.endswith(': 3.')
+    assert 'XY 1, Z 1, Time 1; XY 2, Z 1, Time 1.' in caught.value.hint
 
 
 @pytest.mark.parametrize(
@@ -68,17 +70,18 @@ def test_both_tags_are_refused():
     ],
 )
 def test_no_usable_example_is_refused(tagged, counter, reasons):
-    with pytest.raises(JobError, match='None of the examples can be used') as caught:
+    with pytest.raises(JobError, match='No example can be used') as caught:
         sort_examples(tagged, counter, METADATA, 0)
-    assert caught.value.message.endswith(f': {reasons}.')
+    assert caught.value.hint.endswith(f': {reasons}.')
 
 
 def test_unusable_examples_are_counted():
     tagged = [outline(0, 1), outline(0, 100), outline(0, 200), outline(7, 1), outline(-1, 1)]
     examples = sort_examples(tagged, [], METADATA, 0)
     assert examples.skipped == {'on a frame that the dataset does not have': 2}
-    objects, is_counter, skipped = cut(examples, FIRST)
+    objects, is_counter, ids, skipped = cut(examples, FIRST)
     assert [one.box for one in objects] == [Box(2, 1, 7, 6)]
+    assert ids == [tagged[0]['_id']]
     assert is_counter == [False]
     assert skipped == {'outside the image': 2}
 
@@ -124,7 +127,7 @@ def test_any_annotation_is_used_or_counted(tagged, counter):
         one = cut(examples, tile)
         objects += one.objects
         skipped += one.skipped
-        assert len(one.objects) == len(one.is_counter)
+        assert len(one.objects) == len(one.is_counter) == len(one.ids)
     assert objects
     assert len(objects) + skipped.total() == 1 + len(tagged) + len(counter)
     for one in objects:

@@ -11,6 +11,7 @@ from fewshot.matching.prototype import (
     average_direction,
     compare_examples,
     learn_prototype,
+    list_thresholds,
     measure_rivals,
     measure_similarities,
 )
@@ -38,6 +39,24 @@ def test_rival_is_the_most_similar_counter_example():
     assert measure_rivals(objects, counter).tolist() == pytest.approx([1, 0.5**0.5, 0])
     assert measure_rivals(objects, counter[:0]).tolist() == [NO_RIVAL] * 3
     assert measure_rivals(objects[:0], counter).tolist() == []
+
+
+@pytest.mark.parametrize(
+    ('threshold', 'expected'),
+    [
+        (0.85, [0.8, 0.85, 0.9]),
+        (0.5, [0.45, 0.5, 0.55]),
+        (0.123, [0.073, 0.123, 0.173]),
+        (0, [0, 0.05]),
+        (0.04, [0.04, 0.09]),
+        (0.05, [0, 0.05, 0.1]),
+        (0.95, [0.9, 0.95, 1]),
+        (0.96, [0.91, 0.96]),
+        (1, [0.95, 1]),
+    ],
+)
+def test_neighbouring_thresholds(threshold, expected):
+    assert list_thresholds(threshold) == expected
 
 
 def test_examples_are_compared_with_the_others():

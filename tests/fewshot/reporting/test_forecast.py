@@ -16,11 +16,13 @@ def searched(frames: int, *seconds: float) -> Forecast:
     ('seconds', 'done', 'words'),
     [
         ([], 0.9, ''),  # unknown before the first frame was searched
-        ([100], 1, ', about 5 min left'),
-        ([100, 100], 2.5, ', about 2 min left'),
-        ([11_430] * 3, 3, ', about 3 h 10 min left'),
-        ([100], 3, ', about 2 min left'),  # two frames failed and took no time
-        ([100] * 4, 4, ', about 1 s left'),
+        ([100], 1, ', 5 min left'),
+        ([100, 100], 2.5, ', 2 min left'),
+        ([11_430] * 3, 3, ', 3 h left'),
+        ([100], 3, ', 2 min left'),  # two frames failed and took no time
+        ([20] * 4, 3.5, ', 10 s left'),
+        ([20] * 4, 3.51, ''),  # not worth a word
+        ([100] * 4, 4, ''),
     ],
 )
 def test_time_left_counts_searched_frames(seconds, done, words):
@@ -54,12 +56,12 @@ def test_enough_jobs_are_proposed(frames, jobs, wanted):
         (0.2, '1 s'),
         (45, '45 s'),
         (60, '1 min'),
-        (3540, '59 min'),
-        (3600, '1 h'),
-        (4500, '1 h 15 min'),
-        (11_430, '3 h 10 min'),
-        (100_000, '27 h 50 min'),
-        (400_000, '4.6 days'),
+        (7100, '118 min'),
+        (7200, '2 h'),
+        (11_430, '3 h'),
+        (100_000, '28 h'),
+        (172_000, '2 days'),
+        (400_000, '5 days'),
     ],
 )
 def test_seconds_are_described(seconds, words):

@@ -150,6 +150,22 @@ def test_counts_and_similarities_add_up():
     assert state.uploaded_similarities == Range(0.7, 0.9)
 
 
+def test_objects_are_counted_for_each_threshold():
+    state = make_state(thresholds=[0.45, 0.5, 0.55])
+    assert state.found_at == {0.45: 0, 0.5: 0, 0.55: 0}
+    state.note_found([0.47, 0.5, 0.9])
+    state.note_found([0.45, 0.44])
+    state.note_found([])
+    assert state.found_at == {0.45: 4, 0.5: 2, 0.55: 1}
+
+
+def test_areas_are_counted():
+    state = make_state()
+    state.note_uploaded(Counts(), [], [30, 30, 70])
+    state.note_uploaded(Counts(), [], [70])
+    assert state.uploaded_areas == {30: 2, 70: 2}
+
+
 def test_threads_lose_no_count():
     state = make_state()
     with ThreadPoolExecutor(8) as threads:
@@ -190,15 +206,30 @@ def test_result_is_described():
     )
 
 
+def test_result_has_the_numbers_at_neighbouring_thresholds():
+    state = make_state(1, thresholds=[0.8, 0.85, 0.9])
+    state.note_found([0.81, 0.86, 0.95])
+    assert state.describe_result([]) == (
+        '0 objects in 0 frames. Objects by Similarity Threshold: at 0.80: 3, 0.85: 2, 0.90: 1.'
+    )
+
+
 def test_short_result_is_described():
     state = make_state(1)
     state.note_complete(FRAMES[0])
     assert state.describe_result([]) == '0 objects in 1 frame.'
 
 
+def test_result_says_what_was_removed():
+    state = make_state(1)
+    state.note_complete(FRAMES[0])
+    state.note_uploaded(Counts(removed=27), [])
+    assert state.describe_result([]) == '0 objects in 1 frame. Removed: 27 earlier results.'
+
+
 def test_result_names_the_other_jobs():
     text = make_state(other_jobs=['My cells (2 of 2)']).describe_result([])
-    assert 'searched by My cells (2 of 2).' in text
+    assert 'rest of the batch: My cells (2 of 2).' in text
 
 
 @pytest.mark.parametrize(
@@ -207,15 +238,30 @@ def test_result_names_the_other_jobs():
         (
             Counts(candidates=20, in_area=12, below_threshold=7, like_counter_examples=5),
             [0.8765],
-            'Of 20 candidates 8 were outside the area limits and 7 less similar than 0.9; 5 were '
-            'more like a counter-example. The highest similarity was 0.876. Change the limit that '
-            'removed most.',
+            '20 candidates: 8 outside the area limits, 7 less similar than 0.9, 5 like a '
+            'counter-example. Highest similarity: 0.88. Change the area limits.',
+        ),
+        (
+            Counts(candidates=20, in_area=20, below_threshold=15, like_counter_examples=5),
+            [0.85],
+            '20 candidates: 15 less similar than 0.9, 5 like a counter-example. Highest '
+            'similarity: 0.85. Lower Similarity Threshold.',
+        ),
+        (
+            Counts(candidates=1, in_area=1, like_counter_examples=1),
+            [0.95],
+            '1 candidate: 1 like a counter-example. Highest similarity: 0.95. Check the '
+            'counter-examples.',
         ),
         (
             Counts(candidates=3),
             [],
-            'Of 3 candidates 3 were outside the area limits and 0 less similar than 0.9. Change '
-            'the limit that removed most.',
+            '3 candidates: 3 outside the area limits. Change the area limits.',
+        ),
+        (
+            Counts(),
+            [],
+            'SAM proposed no outlines. Raise Points per side, or set a Tile Size.',
         ),
     ],
 )
@@ -227,10 +273,12 @@ def test_empty_result_is_explained(counts, similarities, text):
 
 def test_summary_is_one_line_of_json(caplog):
     caplog.set_level('INFO')
-    state = make_state()
+    state = make_state(thresholds=[0.8, 0.85, 0.9])
     state.note_searched(Counts(candidates=5), [0.5])
     state.stopwatch.seconds['load'] = 1.23456
-    state.log_summary(examples=3)
+    state.examples = 3
+    with pytest.raises(ValueError, match='odd'), state.logging_summary():
+        raise ValueError('odd')
     (line,) = caplog.messages
     summary = json.loads(line.removeprefix('job summary '))
     assert summary == {
@@ -239,6 +287,7 @@ def test_summary_is_one_line_of_json(caplog):
         'highest_similarity': 0.5,
         'lowest_uploaded': None,
         'highest_uploaded': None,
+        'found_at': {'0.8': 0, '0.85': 0, '0.9': 0},
         'seconds': {'load': 1.23},
     }
 

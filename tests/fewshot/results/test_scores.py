@@ -5,7 +5,15 @@ from typing import Any
 import pytest
 from girder_client import HttpError
 
-from fewshot.results.scores import IMAGE, NAME, ScoresNotSavedError, find_property, prepare_property
+from fewshot.results.scores import (
+    IMAGE,
+    NAME,
+    ScoresNotSavedError,
+    find_property,
+    list_made,
+    prepare_property,
+    save_example_scores,
+)
 from fewshot.server import READ, WRITE
 from tests.fewshot.conftest import Lab, http_error, make_server
 
@@ -65,6 +73,25 @@ def test_property_is_the_same_for_every_user(lab):
     assert find_property(lab.server('reader')) == created
 
 
+def test_only_annotations_of_this_worker_count_as_made(lab):
+    server = lab.server()
+    assert list_made(server) == set()  # without a property
+    found, example, other, _ = lab.create(*lab.make_triangles(1, 2, 3, 4))
+    property_id = prepare(lab)
+    server.save_scores(property_id, {found: {'Similarity': 0.9, 'Predicted IoU': 0.8}})
+    server.save_scores(property_id, {example: {'Similarity': 0.9}})
+    server.save_scores('0' * 24, {other: {'Similarity': 0.9, 'Predicted IoU': 0.8}})
+    assert list_made(server) == {found}
+
+
+@pytest.mark.parametrize('value', [0.9, 'high', None, {}, {'Similarity': 0.9}])
+def test_other_values_do_not_count_as_made(lab, value):
+    (odd,) = lab.create(*lab.make_triangles(1))
+    entry = {'datasetId': lab.dataset_id, 'annotationId': odd, 'values': {prepare(lab): value}}
+    lab.client.post('annotation_property_values/multiple', json=[entry])
+    assert list_made(lab.server()) == set()
+
+
 def test_configurations_of_others_are_left_alone(start_lab):
     lab = start_lab(levels=({'writer': READ}, {'writer': WRITE}, {'writer': NOTHING}))
     created = prepare(lab, 'writer')
@@ -83,7 +110,7 @@ def test_property_of_a_read_only_configuration_is_used(start_lab):
     [
         ((), 'no view that you can open'),
         (({'writer': NOTHING},), 'no view that you can open'),
-        (({'writer': READ}, {'writer': READ}), 'cannot change any configuration'),
+        (({'writer': READ}, {'writer': READ}), 'cannot change any of its configurations'),
     ],
 )
 def test_property_that_nobody_could_see_is_not_created(start_lab, levels, reason):
@@ -110,3 +137,41 @@ def test_other_failures_are_raised(status):
     with pytest.raises(HttpError) as caught:
         prepare_property(make_server([{'configurationId': 'c'}], error))
     assert caught.value is error
+
+
+# The examples
+
+
+def read_values(lab: Lab) -> dict[str, dict[str, Any]]:
+    """Return the property values of each annotation."""
+    query = {'datasetId': lab.dataset_id, 'limit': 0}
+    entries = lab.client.get('annotation_property_values', parameters=query)
+    return {one['annotationId']: one['values'] for one in entries}
+
+
+def test_examples_get_their_similarities_once(lab):
+    server, property_id = lab.server(), prepare(lab)
+    result, first, second = lab.create(*lab.make_triangles(0, 10, 20))
+    scores = {'Similarity': 0.9, 'Predicted IoU': 0.8}
+    server.save_scores(property_id, {result: scores})  # of an earlier run
+    save_example_scores(server, property_id, [first, result], [0.7, 0.75])
+    save_example_scores(server, property_id, [second, first, ''], [0.5, 0.6, 0.65])
+    assert read_values(lab) == {
+        result: {property_id: scores},
+        first: {property_id: {'Similarity': 0.7}},
+        second: {property_id: {'Similarity': 0.5}},
+    }
+
+
+def test_single_example_has_no_similarity(lab):
+    save_example_scores(lab.server(), prepare(lab), lab.create(*lab.make_triangles(0)), [])
+    assert read_values(lab) == {}
+
+
+@pytest.mark.parametrize('kind', ['expire', 'unavailable'])
+def test_similarities_that_cannot_be_saved_are_only_logged(start_lab, caplog, kind):
+    path = 'annotation_property_values/multiple'
+    lab = start_lab({'kind': kind, 'method': 'POST', 'path': path, 'times': None}, levels=({},))
+    ids = lab.create(*lab.make_triangles(0, 10))
+    save_example_scores(lab.server(), prepare(lab), ids, [0.7, 0.75])
+    assert 'the similarities of the examples are not saved' in caplog.messages[-1]

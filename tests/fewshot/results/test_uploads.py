@@ -3,7 +3,7 @@
 A server that only records is used where thousands of annotations would take long.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from fewshot.results.uploads import (
     ANNOTATIONS_PER_REQUEST,
     MAX_REFUSED,
     MAX_REQUESTS_PER_BATCH,
+    NOT_SAVED_REASON,
     NewAnnotations,
     Uploader,
     UploadOptions,
@@ -56,6 +57,7 @@ class RecordingServer(Server):
         self.created: list[int] = []  # annotations per request
         self.scored: list[Mapping] = []
         self.connected: list[tuple[Mapping, int]] = []
+        self.removed: list[tuple[set[str], list[str]]] = []
 
     def answer(self, request: str, *arguments: Any) -> None:
         """Raise what this request is to be answered with."""
@@ -85,6 +87,12 @@ class RecordingServer(Server):
         """Note the connections."""
         self.connected.append((connect_to, len(annotation_ids)))
         self.answer('connect')
+
+    def remove_polygons(self, ids: Collection[str], tags: Sequence[str]) -> int:
+        """Note what is removed."""
+        self.removed.append((set(ids), list(tags)))
+        self.answer('remove')
+        return len(ids)
 
 
 def refuse_with(status: int | None) -> Callable[..., None]:
@@ -233,6 +241,7 @@ def find_squares(count: int) -> list[Found]:
 
 def options(**changes: Any) -> UploadOptions:
     values: dict[str, Any] = {
+        'threshold': 0.5,
         'tags': ('cell',),
         'channel': 0,
         'smoothing': 0,
@@ -268,6 +277,8 @@ def test_frame_is_uploaded(lab, page):
 
     assert result.counts == Counts(duplicates=1, known=1, uploaded=2)
     assert result.similarities == [0.8, 0.8]
+    assert result.found_similarities == [0.8, 0.8, 0.8]  # the known one too
+    assert result.areas == [4, 4]
     assert page.warnings == []
     _, first, second = lab.list_annotations()
     assert [min(point['x'] for point in one['coordinates']) for one in (first, second)] == [0, 6]
@@ -276,11 +287,24 @@ def test_frame_is_uploaded(lab, page):
         assert (annotation['shape'], annotation['channel']) == ('polygon', 0)
         assert annotation['location'] == {'XY': 0, 'Z': 0, 'Time': 0}
     ids = {first['_id'], second['_id']}
-    assert server.list_scored(property_id) == ids
+    assert server.list_scored(property_id, 'Predicted IoU') == ids
     query = {'datasetId': lab.dataset_id}
     connections = lab.client.get('annotation_connection', parameters=query)
     assert {one['childId'] for one in connections} == ids
     assert {one['parentId'] for one in connections} == {parent}
+
+
+def test_objects_below_the_threshold_are_counted_but_not_uploaded(page):
+    squares = [one.candidate for one in find_squares(3)]
+    similarities = [0.6, 0.5, 0.49, 0.48, 0.55]
+    # the last two are duplicates of the last square and of the first
+    objects = zip([*squares, squares[2], squares[0]], similarities, strict=True)
+    server = RecordingServer()
+    result = upload(server, page, [Found(*pair) for pair in objects])
+    assert server.created == [2]
+    assert result.counts == Counts(duplicates=1, uploaded=2)
+    assert result.found_similarities == [0.6, 0.5, 0.49]
+    assert (result.similarities, result.areas) == ([0.6, 0.5], [4, 4])
 
 
 @pytest.mark.parametrize(('skip', 'uploaded'), [(True, 1), (False, 2)])
@@ -371,3 +395,59 @@ def test_expired_login_is_raised(page, request_):
     with pytest.raises(HttpError):
         upload(server, page, find_squares(3), property_id='p', connect_to=NUCLEI)
     assert page.warnings == []
+
+
+# The results of earlier runs
+
+
+def replace_results(server: Server, page: Page, found: Sequence[Found]) -> UploadResult:
+    """Upload the objects of a frame that has two results of an earlier run, and remove these."""
+    result = UploadResult()
+    uploader = Uploader(server, options(property_id='p'), page.reporter())
+    uploader.upload(HERE, found, [], result)
+    uploader.remove(HERE, {'a', 'b'}, result)
+    return result
+
+
+@pytest.mark.parametrize('count', [0, 3])
+def test_results_are_removed_after_new_objects_are_saved(page, count):
+    server = RecordingServer()
+    result = replace_results(server, page, find_squares(count))
+    assert server.removed == [({'a', 'b'}, ['cell'])]
+    assert result.counts == Counts(uploaded=count, removed=2)
+    assert page.warnings == []
+
+
+def test_frame_without_earlier_results_sends_no_request(page):
+    server = RecordingServer()
+    Uploader(server, options(), page.reporter()).remove(HERE, set(), UploadResult())
+    assert server.removed == []
+
+
+@pytest.mark.parametrize('status', [None, 400, 403, 500, 503])
+def test_removal_that_fails_is_warned_of(page, status):
+    server = RecordingServer({'remove': refuse_with(status)})
+    result = replace_results(server, page, find_squares(1))
+    assert result.counts == Counts(uploaded=1)
+    expected = messages.RESULTS_NOT_REMOVED.fill(location=HERE, reason=http_error(status))
+    assert page.warnings == [expected]
+
+
+def test_expired_login_ends_a_removal(page):
+    with pytest.raises(HttpError):
+        replace_results(RecordingServer({'remove': refuse_with(401)}), page, find_squares(1))
+
+
+def refuse_one(batch: Sequence[Mapping]) -> None:
+    if any(one['coordinates'][0]['x'] > 5 for one in batch):
+        raise http_error(400)
+
+
+@pytest.mark.parametrize('refuse', [{'score': refuse_with(500)}, {'create': refuse_one}])
+def test_results_stay_if_new_objects_are_not_all_saved(page, refuse):
+    server = RecordingServer(refuse)
+    result = replace_results(server, page, find_squares(3))
+    assert server.removed == []
+    assert result.counts.removed == 0
+    expected = messages.RESULTS_NOT_REMOVED.fill(location=HERE, reason=NOT_SAVED_REASON)
+    assert page.warnings[-1] == expected

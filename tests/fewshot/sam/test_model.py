@@ -63,3 +63,30 @@ def test_file_without_the_weights_is_refused(tmp_path, content):
     with pytest.raises(JobError, match='not hold the weights of sam_vit_mini') as caught:
         load_model(VIT_MINI, str(path))
     assert str(path) in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ('flags', 'dtype'),
+    [
+        ('avx2 avx512f', torch.float32),
+        ('avx2 avx512_bf16', torch.bfloat16),
+        ('amx_bf16', torch.bfloat16),
+        (None, torch.float32),  # another system than Linux
+    ],
+)
+def test_bfloat16_is_used_where_the_processor_has_it(tmp_path, caplog, flags, dtype):
+    cpu_info = tmp_path / 'cpuinfo'
+    if flags is not None:
+        cpu_info.write_text(f'processor : 0\nflags : {flags}\n')
+    with caplog.at_level('INFO', 'sam_fewshot'):
+        model = load_model(VIT_MINI, str(CHECKPOINT), 'bfloat16', cpu_info)
+    assert model.image_encoder.blocks[0].attn.qkv.weight.dtype == dtype
+    expected = ['the hardware has no bfloat16: the image encoder uses float32']
+    assert caplog.messages == (expected if dtype == torch.float32 else [])
+
+
+def test_float32_is_used_without_a_word(caplog):
+    with caplog.at_level('INFO', 'sam_fewshot'):
+        model = load_model(VIT_MINI, str(CHECKPOINT))
+    assert {value.dtype for value in model.parameters()} == {torch.float32}
+    assert not caplog.messages

@@ -19,7 +19,6 @@ from fewshot.sam.proposals import (
     Candidate,
     clean_mask,
     count_points_at_once,
-    has_allowed_area,
     propose_candidates,
     suppress_duplicates,
 )
@@ -141,23 +140,6 @@ def test_batch_on_a_cpu_fits_its_cache(shape, count):
 def test_batch_on_a_gpu_fits_its_free_memory(free_memory, count):
     image_embedding = torch.empty(1, 256, 64, 64, device='meta')
     assert count_points_at_once(image_embedding, free_memory) == count
-
-
-@pytest.mark.parametrize(
-    ('min_area', 'max_area', 'allowed'),
-    [
-        (0, 0, True),
-        (12, 0, True),
-        (13, 0, False),
-        (0, 12, True),
-        (0, 11, False),
-        (12, 12, True),
-    ],
-)
-def test_area_limits_are_included(min_area, max_area, allowed):
-    candidate = make_candidate(np.arange(16).reshape(4, 4) < 12)
-    assert candidate.area == 12
-    assert has_allowed_area(candidate, min_area, max_area) is allowed
 
 
 @pytest.mark.parametrize(
