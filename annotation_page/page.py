@@ -100,11 +100,9 @@ class Page:
                 ui.tab(name, label=label).props(f'data-testid=tab-{name}')
                 for name, label in TABS.items()
             )
-        with (
-            ui.tab_panels(self.tabs, value=settings, animated=False)
-            .classes('scroll')
-            .props('keep-alive')
-        ):
+        first = look if self.has_results else settings
+        panels = ui.tab_panels(self.tabs, value=first, animated=False)
+        with panels.classes('scroll').props('keep-alive'):
             with ui.tab_panel(settings):
                 self.run = RunPanel(self)
             with ui.tab_panel(look):
@@ -113,6 +111,11 @@ class Page:
                 self.save = SavePanel(self)
 
     # Pixels and outlines
+
+    @property
+    def has_results(self) -> bool:
+        """Whether a run has given scores to an outline of the dataset."""
+        return bool(self.workspace.store.property_values(self.dataset_id, limit=1))
 
     def address(self, kind: str) -> str:
         """Return the address of the tiles or outlines of the location that is shown."""
@@ -133,9 +136,8 @@ class Page:
         self.tags.show(counts)
         self.run.offer_tags(list(self.tags.colours))
         self.save.offer_tags(list(self.tags.colours))
-        has_results = self.run.output_tag in counts
-        self.results.show(has_results)
-        self.run.note_results(has_results)
+        self.results.show(self.has_results)
+        self.run.note_results(self.has_results)
         self.viewer.run_method('load', f'{self.address("outlines")}&v={self._seen_changes}')
 
     def go_to(self, **axes: int) -> None:

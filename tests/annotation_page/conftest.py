@@ -133,9 +133,9 @@ def python_command() -> str:
     return sys.executable
 
 
-@pytest.fixture(scope='session')
+@pytest.fixture(scope='module')
 def browser() -> Iterator[Any]:
-    """Yield a Chromium."""
+    """Yield a Chromium. Its event loop would disturb tests of other modules."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
