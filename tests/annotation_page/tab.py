@@ -4,6 +4,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+PATIENCE = 300_000  # milliseconds: on a busy machine a step may take long
+
 
 class Tab:
     """A tab of the browser that shows the page, in a context of its own unless one is given."""
@@ -13,6 +15,7 @@ class Tab:
             viewport={'width': 1280, 'height': 800}, accept_downloads=True
         )
         self.page = self.context.new_page()
+        self.page.set_default_timeout(PATIENCE)
         self.errors: list[str] = []
         self.hosts: set[str] = set()
         self.page.on('pageerror', lambda error: self.errors.append(str(error)))
@@ -20,7 +23,7 @@ class Tab:
         self.page.goto(link)
 
     def wait(self, expression: str) -> None:
-        self.page.wait_for_function(expression, timeout=60_000)
+        self.page.wait_for_function(expression)
 
     def wait_for_image(self) -> None:
         self.wait("performance.getEntriesByName('first picture').length > 0")
@@ -33,7 +36,7 @@ class Tab:
 
     def see(self, text: str) -> Any:
         found = self.page.get_by_text(text).first
-        found.wait_for(timeout=60_000)
+        found.wait_for()
         return found
 
     def place(self, x: float, y: float) -> tuple[float, float]:
