@@ -367,7 +367,7 @@ def test_property_is_created_and_named(server):
             'views, asked by reader',
             'configuration, asked by reader',
             'reader',
-            'cannot change any configuration',
+            'cannot change any of its configurations',
         ),
         ('views of plain', 'configuration, asked by stranger', 'stranger', 'no view'),
     ],

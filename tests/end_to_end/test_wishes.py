@@ -6,13 +6,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from scipy import ndimage
 
 import entrypoint
-from demo.dataset import choose_examples, read_image, to_annotation
 from fewshot import messages
 from fewshot.errors import JobError
+from fewshot.geometry import bound_mask
 from fewshot.images.tiling import choose_overlap, place_tiles
+from fewshot.polygons import trace_mask
 from fewshot.settings import KEEP, SKIP
 from tests.datasets import make_layer, write_dataset
 from tests.end_to_end import test_job
@@ -225,17 +227,33 @@ def test_each_example_gets_its_own_similarity(bench, capsys):
     assert all(values[odd['_id']] < values[id] <= 1 for id in bright)
 
 
+def outline_nuclei(labels: np.ndarray, count: int) -> list[np.ndarray]:
+    """Return the outlines of the first nuclei that do not touch the border."""
+    at_border = {0, *labels[0], *labels[-1], *labels[:, 0], *labels[:, -1]}
+    outlines = []
+    for number in sorted({*labels.flat} - at_border)[:count]:
+        mask = labels == number
+        box = bound_mask(mask)
+        assert box is not None
+        outlines.append(trace_mask(box, mask[box.slices], 0))
+    return outlines
+
+
 def test_counts_at_neighbouring_thresholds_are_those_of_other_runs(
     start_server, tmp_path, monkeypatch, capsys, caplog
 ):
     """Real nuclei, in two tiles; some of the objects are known."""
     caplog.set_level('INFO', 'sam_fewshot')
     monkeypatch.setenv('SAM_CHECKPOINT_DIR', str(REPOSITORY / 'models'))
-    image, labels = (one[None, :160, :240] for one in read_image())
-    write_dataset(tmp_path, 'cells', image[0], [make_layer(0, black=1, white=99.8)])
+    image, labels = (
+        tifffile.imread(REPOSITORY / 'tests' / 'data' / name)[:160, :240]
+        for name in ('nuclei.tif', 'nuclei_labels.tif')
+    )
+    write_dataset(tmp_path, 'cells', image, [make_layer(0, black=1, white=99.8)])
     bench = Bench(start_server(tmp_path))
-    examples = choose_examples(labels, 5, 5)
-    bench.annotate(*(to_annotation(one, bench.id, 'example') for one in examples))
+    for outline in outline_nuclei(labels, 5):
+        points = [{'x': float(x), 'y': float(y)} for x, y in outline]
+        bench.annotate({**tag_disc(bench.id, CENTRES[0]), 'coordinates': points})
     found, expected = {}, {}
     for threshold in ('0.85', '0.9', '0.95'):
         form = {'Similarity Threshold': threshold, 'Tile Size': 160, 'Min Mask Area': 30}
