@@ -1,6 +1,8 @@
 """Outlines with scores, changes and undo; layers; what a job has printed."""
 
 import json
+import sys
+import time
 from contextlib import closing
 
 import pytest
@@ -14,7 +16,7 @@ from annotation_page.outlines import (
     read_scores,
 )
 from annotation_page.runs import Run, describe_job
-from annotation_server.jobs import Jobs
+from annotation_server.jobs import RUNNING, Jobs
 from annotation_server.store import Store
 from fewshot.errors import JobError
 from fewshot.geometry import Location
@@ -186,3 +188,18 @@ def test_a_run_reads_what_the_worker_prints_line_by_line(tmp_path):
             {'kind': 'warning', 'text': 'w', 'info': 'do'},
             {'kind': 'error', 'text': 'e', 'info': ''},
         ]
+
+
+def test_a_job_is_cancelled_while_it_runs_or_waits(tmp_path):
+    with closing(Jobs([sys.executable, '-c', 'import time; time.sleep(600)'], 1, tmp_path)) as jobs:
+        running, waiting = (Run(jobs, jobs.start('a', [])['_id']) for _ in range(2))
+        while running.status != RUNNING:
+            time.sleep(0.01)
+        assert waiting.outcome == 'Waiting'
+        waiting.cancel()
+        running.cancel()
+        while running.is_active:
+            time.sleep(0.01)
+        assert (running.outcome, waiting.outcome) == ('Cancelled', 'Cancelled')
+        running.cancel()  # harmless
+        assert running.outcome == 'Cancelled'
