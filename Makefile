@@ -1,3 +1,4 @@
+# make try    open a page to outline objects in your own images; FOLDER=images says where they are
 # make demo   find the nuclei of a real image and draw them: demo/out/overlay.png
 # make test   lint, type check and every test
 # make lint   lint and type check alone
@@ -10,10 +11,15 @@
 # make clean  remove what these have made
 
 PYTHON ?= python3
+FOLDER ?= images
 VENV := .venv
 RUN := $(VENV)/bin/python -m
 
-.PHONY: demo test lint bench evaluate docs docs-tables train lock clean
+.PHONY: try demo test lint bench evaluate docs docs-tables train lock clean
+
+try: $(VENV)/installed
+	@mkdir -p "$(FOLDER)"
+	@$(RUN) annotation_server "$(FOLDER)"
 
 demo: $(VENV)/installed
 	$(RUN) demo
@@ -57,7 +63,7 @@ clean:
 $(VENV)/installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or later is needed, and $(PYTHON) is " + sys.version.split()[0] + ": name another one with make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
-	$(RUN) pip install --editable '.[server,demo,test,lint]'
+	$(RUN) pip install --editable '.[server,page,demo,test,browser,lint]'
 	touch $@
 
 # Apart from the others: neither the demo nor the tests need these packages.

@@ -9,14 +9,16 @@ FOLDER/NAME.layers.json   the dataset's configurations: layers, contrasts and ri
 FOLDER/annotations.sqlite everything that clients store
 FOLDER/jobs/              the output of the jobs
 
-When it is ready, the server prints one line of JSON: "apiUrl", "token" (the owner's), "datasets"
-{name: id} and "users" {name: token}. On every dataset, owner and admin may do everything, writer
-may change it, reader may read it, and stranger may do nothing.
+When it is ready, the server prints a link. It opens a page to outline objects, run the worker and
+save the result. With --json there is no page, and the server prints one line of JSON: "apiUrl",
+"token" (the owner's), "datasets" {name: id} and "users" {name: token}. On every dataset, owner and
+admin may do everything, writer may change it, reader may read it, and stranger may do nothing.
 """
 
 import argparse
 import json
 import logging
+import os
 import shlex
 import signal
 import socket
@@ -31,7 +33,7 @@ from starlette.types import ASGIApp
 
 from annotation_server.app import create_app
 from annotation_server.images import find_datasets
-from annotation_server.jobs import Jobs
+from annotation_server.jobs import REPOSITORY, Jobs
 from annotation_server.layers import read_configurations
 from annotation_server.store import Store
 
@@ -97,6 +99,11 @@ def read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         default=1,
         help='number of jobs that run at the same time (default: 1); with 0, jobs are refused',
     )
+    parser.add_argument(
+        '--json',
+        action='store_true',
+        help='for programs: serve no page, and print the address, the tokens and the datasets',
+    )
     arguments = parser.parse_args(argv)
     if not arguments.folder.is_dir():
         parser.error(f'{arguments.folder} is not a folder')
@@ -114,7 +121,8 @@ def serve(
     wrap: Callable[[FastAPI], ASGIApp],
 ) -> None:
     """Answer requests and run jobs until a signal ends the process."""
-    api_url = f'http://127.0.0.1:{listener.getsockname()[1]}/api/v1'
+    port = listener.getsockname()[1]
+    api_url = f'http://127.0.0.1:{port}/api/v1'
     users = store.tokens()
     ready = json.dumps(
         {'apiUrl': api_url, 'token': users['owner'], 'datasets': datasets, 'users': users}
@@ -124,7 +132,17 @@ def serve(
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     signal.signal(signal.SIGINT, lambda *_: sys.exit(0))
     with closing(Jobs(command, arguments.jobs_at_once, arguments.folder / 'jobs')) as jobs:
-        app = wrap(create_app(store, files, lambda: print(ready, flush=True), jobs))
+        if arguments.json:
+            app = wrap(create_app(store, files, lambda: print(ready, flush=True), jobs))
+        else:
+            # It needs NiceGUI, which programs and tests do not install.
+            from annotation_page.app import add_page, make_link
+
+            # The worker takes the small model of this repository, unless another one is named.
+            os.environ.setdefault('SAM_CHECKPOINT_DIR', str(REPOSITORY / 'models'))
+            link = f'Open this link in a browser: {make_link(users["owner"], port)}'
+            api = create_app(store, files, lambda: print(link, flush=True), jobs)
+            app = add_page(api, datasets, arguments.folder, port)
         uvicorn.Server(
             uvicorn.Config(
                 app, log_level='warning', access_log=False, timeout_keep_alive=IDLE_SECONDS

@@ -14,6 +14,9 @@ SUFFIXES = {'.tif', '.tiff', '.png', '.jpg', '.jpeg', '.yml', '.yaml'}
 JOINING_SUFFIXES = {'.json', '.yml', '.yaml'}
 SUBFOLDER_SUFFIX = '.dataset'
 
+# By default, large_image opens no PNG and no JPEG with a longer side than 4096 pixels.
+large_image.config.setConfig('max_small_image_size', 2**14)
+
 logger = logging.getLogger(__name__)
 
 

@@ -31,7 +31,7 @@ from annotation_server.refusals import (
 router = APIRouter()
 
 REPOSITORY = Path(__file__).parents[1]  # the worker is started in this folder
-INACTIVE, QUEUED, RUNNING, SUCCESS, ERROR = range(5)  # the numbers of Girder's job plugin
+INACTIVE, QUEUED, RUNNING, SUCCESS, ERROR, CANCELED = range(6)  # the numbers of Girder's job plugin
 SECONDS_TO_END = 10.0  # from SIGTERM to SIGKILL
 
 
@@ -59,7 +59,8 @@ class Jobs:
         self._lock = threading.Lock()
         self._closed = False
         self._records: dict[str, dict[str, Any]] = {}
-        self._running: set[subprocess.Popen[bytes]] = set()
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}  # those that run
+        self._cancelled: set[str] = set()  # those that were told to end
         # Each thread runs one child at a time and takes the job that has waited longest.
         self._threads = ThreadPoolExecutor(at_once or 1)
 
@@ -83,11 +84,29 @@ class Jobs:
         with self._lock:
             return [dict(record) for record in self._records.values()]
 
+    def output_file(self, job_id: str) -> Path:
+        """Return the file with what a job's worker printed. It may not exist yet."""
+        return self._folder / f'{job_id}.out'
+
+    def log_file(self, job_id: str) -> Path:
+        """Return the file with the log of a job's worker. It may not exist yet."""
+        return self._folder / f'{job_id}.log'
+
+    def cancel(self, job_id: str) -> None:
+        """End a job: with SIGTERM if it runs, else it does not start."""
+        with self._lock:
+            process = self._processes.get(job_id)
+            if process is not None:
+                self._cancelled.add(job_id)
+                process.terminate()
+            elif job_id in self._records and self._records[job_id]['status'] == QUEUED:
+                self._records[job_id]['status'] = CANCELED
+
     def close(self, seconds: float = SECONDS_TO_END) -> None:
         """Drop the jobs that wait. End those that run: SIGTERM, and SIGKILL after these seconds."""
         with self._lock:
             self._closed = True
-            running = tuple(self._running)
+            running = tuple(self._processes.values())
         self._threads.shutdown(wait=False, cancel_futures=True)
         deadline = time.monotonic() + seconds
         try:
@@ -104,14 +123,14 @@ class Jobs:
     def _run(self, job_id: str, arguments: Sequence[str | bytes]) -> None:
         """Run a job's worker from its start to its end."""
         with (
-            (self._folder / f'{job_id}.out').open('wb') as out,
-            (self._folder / f'{job_id}.log').open('wb') as log,
+            self.output_file(job_id).open('wb') as out,
+            self.log_file(job_id).open('wb') as log,
         ):
             command = [*self._command, *arguments]
             with self._lock:
-                if self._closed:
-                    return
                 record = self._records[job_id]
+                if self._closed or record['status'] == CANCELED:
+                    return
                 try:
                     process = subprocess.Popen(
                         command, cwd=REPOSITORY, stdin=subprocess.DEVNULL, stdout=out, stderr=log
@@ -121,12 +140,15 @@ class Jobs:
                     log.write(f'The worker did not start: {error}\n'.encode())
                     record['status'] = ERROR
                     return
-                self._running.add(process)
+                self._processes[job_id] = process
                 record['status'] = RUNNING
             status = process.wait()
         with self._lock:
-            self._running.remove(process)
-            record['status'] = ERROR if status else SUCCESS
+            del self._processes[job_id]
+            if status:
+                record['status'] = CANCELED if job_id in self._cancelled else ERROR
+            else:
+                record['status'] = SUCCESS
 
 
 @router.post('/upenn_annotation/compute')
@@ -167,7 +189,10 @@ def list_jobs(request: Request, user: Asker) -> list[dict[str, Any]]:
 
 @router.get('/job/{jobId}')
 def get_job(jobId: str, request: Request, user: Asker) -> dict[str, Any]:
-    """Return a job's record: 0 inactive, 1 queued, 2 running, 3 success, 4 error. For tests."""
+    """Return a job's record: 0 inactive, 1 queued, 2 running, 3 success, 4 error.
+
+    5 is cancelled. For tests.
+    """
     record = require_found(request.app.state.jobs.find(jobId), 'job', jobId)
     require_read(user, user.level, 'job', jobId)
     return record

@@ -149,6 +149,7 @@ def run(model: str, checkpoints: Path) -> None:
     picture = draw_picture(image, labels_cut, examples, found, result, model)
     picture.save(OUT / 'overlay.png', optimize=True)
     print(f'\nThe picture: {(OUT / "overlay.png").relative_to(ROOT)}')
+    print(f'Look at the result in a page: make try FOLDER={(OUT / "data").relative_to(ROOT)}')
 
 
 if __name__ == '__main__':

@@ -32,7 +32,7 @@ def running_server(folder: Path, log: Path, *options: str) -> Iterator[dict]:
     """
     with log.open('w') as errors:
         server = subprocess.Popen(
-            [sys.executable, '-m', 'annotation_server', str(folder), *options],
+            [sys.executable, '-m', 'annotation_server', str(folder), '--json', *options],
             cwd=ROOT,
             stdout=subprocess.PIPE,
             stderr=errors,

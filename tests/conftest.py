@@ -63,7 +63,7 @@ def start(folder: Path, *options: str) -> Server:
     """
     module = 'tests.faulty_server' if '--faults' in options else 'annotation_server'
     process = subprocess.Popen(
-        [sys.executable, '-m', module, str(folder), *options],
+        [sys.executable, '-m', module, str(folder), '--json', *options],
         cwd=REPOSITORY,
         stdout=subprocess.PIPE,
         text=True,

@@ -38,7 +38,16 @@ WORKER = [
     *REPOSITORY.glob('fewshot/**/*.py'),
     *REPOSITORY.glob('annotation_client/*.py'),
 ]
-FOLDERS = ['annotation_server', 'benchmarks', 'demo', 'docs', 'evaluation', 'tests', 'training']
+FOLDERS = [
+    'annotation_page',
+    'annotation_server',
+    'benchmarks',
+    'demo',
+    'docs',
+    'evaluation',
+    'tests',
+    'training',
+]
 CODE = [*WORKER, *(file for folder in FOLDERS for file in (REPOSITORY / folder).rglob('*.py'))]
 MAX_README_LINES = 130
 
@@ -238,6 +247,11 @@ def test_imports_point_downwards_as_the_architecture_page_says():
             if own != other and levels[own] >= levels[other]:
                 upwards.append(f'{module} imports {imported}')
     assert not upwards
+
+
+def test_the_worker_imports_only_what_its_image_has():
+    pattern = re.compile(rf'^\s*(?:from|import) ({"|".join(FOLDERS)})\b', re.MULTILINE)
+    assert [str(file) for file in WORKER if pattern.search(file.read_text())] == []
 
 
 def list_imports(file: Path) -> Iterator[str]:

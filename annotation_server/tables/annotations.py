@@ -138,6 +138,39 @@ class AnnotationTables(Database):
         rows = self._rows(query, [numbers])
         return [{'_id': object_id(row['id']), **json.loads(row['body'])} for row in rows]
 
+    def annotations_at(self, dataset_id: str, location: Mapping[str, int]) -> list[dict[str, Any]]:
+        """Return the polygons of a dataset at one location, oldest first.
+
+        Parameters
+        ----------
+        dataset_id : str
+        location : dict
+            XY, Z and Time, counted from 0. Only the keys that are given are compared.
+        """
+        query = """SELECT id, body FROM annotation
+            WHERE dataset_id = :dataset AND shape = 'polygon' AND NOT EXISTS (
+                SELECT 1 FROM json_each(:location) AS wanted
+                WHERE IFNULL(json_extract(body, '$.location.' || wanted.key), 0) <> wanted.value)
+            ORDER BY id"""
+        rows = self._rows(query, {'dataset': dataset_id, 'location': json.dumps(location)})
+        return [{'_id': object_id(row['id']), **json.loads(row['body'])} for row in rows]
+
+    def restore_annotations(self, annotations: Sequence[Mapping[str, Any]]) -> None:
+        """Save removed annotations again, under the `_id`s that they had."""
+        rows = [(row_number(annotation['_id']), *columns(annotation)) for annotation in annotations]
+        with self._transaction() as database:
+            database.executemany(
+                'INSERT OR IGNORE INTO annotation (id, dataset_id, shape, tags, body) '
+                'VALUES (?, ?, ?, ?, ?)',
+                rows,
+            )
+
+    def count_tags(self, dataset_id: str) -> dict[str, int]:
+        """Return {tag: number of polygons} of a dataset, sorted by tag."""
+        query = """SELECT value AS tag, COUNT(*) AS n FROM annotation, json_each(annotation.tags)
+            WHERE dataset_id = ? AND shape = 'polygon' GROUP BY value ORDER BY value"""
+        return {row['tag']: row['n'] for row in self._rows(query, [dataset_id])}
+
     def add_connections(self, connections: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Save {datasetId, parentId, childId} records and return them with their ids."""
         with self._transaction() as database:

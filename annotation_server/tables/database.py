@@ -29,6 +29,12 @@ class Database:
         self._database.row_factory = sqlite3.Row
         self._database.executescript(schema)
 
+    @property
+    def changes(self) -> int:
+        """The number of rows that were changed since the file was opened."""
+        with self._lock:
+            return self._database.total_changes
+
     def close(self) -> None:
         """Close the database. The store cannot be used afterwards."""
         with self._lock:

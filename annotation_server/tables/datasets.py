@@ -86,6 +86,23 @@ class DatasetTables(Database):
         """Return id, name and item_id of a dataset, or None. The item is the image shown."""
         return self._row('SELECT * FROM dataset WHERE id = ?', [dataset_id])
 
+    def add_view(self, dataset_id: str, configuration: Mapping[str, Any]) -> None:
+        """Add a configuration to a dataset, and a view that shows the dataset with it."""
+        with self._transaction() as database:
+            add_configuration(database, dataset_id, configuration)
+
+    def set_layers(self, view_id: str, layers: Sequence[Mapping[str, Any]]) -> None:
+        """Replace the layers of a view's configuration. The view keeps no other contrasts."""
+        with self._transaction() as database:
+            database.execute(
+                'UPDATE view SET layer_contrasts = ? WHERE id = ?', (json.dumps({}), view_id)
+            )
+            database.execute(
+                """UPDATE configuration SET meta = json_set(meta, '$.layers', json(?))
+                WHERE id = (SELECT configuration_id FROM view WHERE id = ?)""",
+                (json.dumps(layers), view_id),
+            )
+
     def views(self, dataset_id: str, user: User) -> list[dict[str, Any]]:
         """Return a dataset's views, oldest first, if the user may read their configurations."""
         rows = self._rows('SELECT * FROM view WHERE dataset_id = ? ORDER BY rowid', [dataset_id])

@@ -20,7 +20,7 @@ PLANE = np.arange(12, dtype=np.uint8).reshape(3, 4)
 
 def run_server(*arguments: Any) -> subprocess.CompletedProcess[str]:
     """Run a server that is expected to end by itself."""
-    command = [sys.executable, '-m', 'annotation_server', *map(str, arguments)]
+    command = [sys.executable, '-m', 'annotation_server', '--json', *map(str, arguments)]
     return subprocess.run(
         command, cwd=REPOSITORY, capture_output=True, text=True, timeout=120, check=False
     )

@@ -1,0 +1,52 @@
+"""The two elements of the page that are drawn in the browser."""
+
+from pathlib import Path
+
+from nicegui import ui
+from nicegui.elements import leaflet
+
+# NiceGUI's wheel has Leaflet. Importing its package makes it known to the browser.
+LEAFLET = Path(leaflet.__file__).parent / 'dist' / 'leaflet'
+
+
+class Viewer(ui.element, component='viewer.js'):
+    """The image with its outlines.
+
+    Its events are `ready`, `outline` (the points of a new outline), `select` (ids), `mark` (the id
+    of an outline, and the mode), `key` (the name of a key) and `toosmall`.
+
+    Parameters
+    ----------
+    image : dict
+        width, height, levels (how often it is halved until it fits a tile) and side (of a tile).
+    colours : dict
+        {tag: colour}.
+    threshold : float
+        Results of a smaller similarity are hidden.
+    """
+
+    def __init__(self, image: dict[str, int], colours: dict[str, str], threshold: float) -> None:
+        super().__init__()
+        self._props['image'] = image
+        self._props['colours'] = colours
+        self._props['threshold'] = threshold
+
+
+class Histogram(ui.element, component='histogram.js'):
+    """The histogram of the similarities. Its event `change` has the threshold.
+
+    Parameters
+    ----------
+    threshold : float
+    """
+
+    def __init__(self, threshold: float) -> None:
+        super().__init__()
+        self._props['threshold'] = threshold
+
+
+class DropZone(ui.element, component='dropzone.js'):
+    """Sends dropped images to the server.
+
+    Its events are `added` (the id of the new dataset) and `failed` (the reason).
+    """
