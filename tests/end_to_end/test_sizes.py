@@ -54,7 +54,6 @@ def test_job_with_the_shapes_of_vit_b_uploads_outlines(start_server, tmp_path, m
             str(path),
             settings.precision,
             points_per_side=4,
-            min_area=0,
             occupancy=settings.occupancy,
             whole_frame=settings.whole_frame,
         ),
