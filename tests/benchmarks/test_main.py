@@ -98,4 +98,4 @@ def test_a_job_that_fails_ends_the_measurement_with_the_end_of_its_log(tmp_path)
             'worker', lab, lab.describe_job(16, 'found', Model='unheard of'), tmp_path
         )
     assert 'The job (worker) failed' in str(ended.value)
-    assert 'does not know the model' in str(ended.value)
+    assert 'does not know this model' in str(ended.value)
