@@ -159,12 +159,15 @@ def run_job(
         with stopwatch.time('prototype'):
             segmenter = make_segmenter(points_per_side=None)
             lesson = learn(loader, examples, segmenter, settings, reporter)
-        state.examples = lesson.examples
-        property_id = uploader.options.property_id
-        if property_id is not None and settings.share_examples is None:
-            similarities = lesson.prototype.example_similarities
-            save = partial(save_example_scores, server, property_id, lesson.ids, similarities)
-            background.submit(save).result()  # after the examples' files, over one connection
+        state.examples = len(lesson.ids)
+        if options.property_id is not None and settings.share_examples is None:
+            background.submit(  # after the examples' files, over one connection
+                save_example_scores,
+                server,
+                options.property_id,
+                lesson.ids,
+                lesson.prototype.example_similarities,
+            ).result()
 
         # 3. Search, and upload what was found in the background
         if len(state.locations) > 1:  # a long batch: one warning does not wait for its end
@@ -363,18 +366,15 @@ class Lesson(NamedTuple):
     Attributes
     ----------
     prototype : Prototype
-    examples : int
-        Number of examples that were used.
     ids : list of str
-        Of their annotations.
+        Of the annotations of the examples that were used.
     areas : list of int
-        Of the examples, pixels.
+        Of these examples, pixels.
     smallest : float
         Area of the smallest example as a fraction of its frame or tile.
     """
 
     prototype: Prototype
-    examples: int
     ids: list[str]
     areas: list[int]
     smallest: float
@@ -400,6 +400,7 @@ def learn(
     is_counter: list[bool] = []
     objects: list[CutMask] = []
     ids: list[str] = []
+    areas: list[int] = []
     smallest = 1.0
     scale = np.inf  # smallest number of pixels of the model's input per pixel of a frame
     report_learning(reporter, 0, 0, total, 0.0)
@@ -414,7 +415,8 @@ def learn(
             if not counter:
                 objects.append(one)
                 ids.append(id)
-                smallest = min(smallest, one.mask.sum() / math.prod(rgb.shape[:2]))
+                areas.append(int(one.mask.sum()))
+                smallest = min(smallest, areas[-1] / math.prod(rgb.shape[:2]))
         scale = min(scale, segmenter.input_size / max(rgb.shape[:2]))
 
     if not objects:
@@ -430,10 +432,9 @@ def learn(
         advice.advise_on_source(objects, scale, reporter)
     if not advice.advise_on_size(objects, scale, segmenter.input_size, reporter):
         advice.advise_on_coarse_grid(smallest, settings.points_per_side, reporter)
-    areas = [int(one.mask.sum()) for one in objects]
     advice.advise_on_areas(areas, settings.min_area, settings.max_area, reporter)
     prototype = learn_prototype(np.concatenate(vectors), is_counter)
-    return Lesson(prototype, len(objects), ids, areas, smallest)
+    return Lesson(prototype, ids, areas, smallest)
 
 
 def report_learning(reporter: Reporter, done: int, new: int, total: int, share: float) -> None:

@@ -7,7 +7,7 @@ serves tests and benchmarks that are not about the model: a job takes a second.
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from skimage import measure
@@ -17,6 +17,9 @@ from fewshot.geometry import Box, CutMask
 from fewshot.sam.candidates import Candidate, pack_mask
 from fewshot.sam.checkpoints import VIT_MINI
 from tests.datasets import make_layer, write_dataset
+
+if TYPE_CHECKING:  # imports pytest, which the worker's process does not need
+    from tests.conftest import Server
 
 FRAMES = 12
 SIDE = 48  # of a frame, pixels
@@ -98,6 +101,13 @@ def place_objects(annotations: Iterable[Mapping]) -> Counter:
         top = min(point['y'] for point in annotation['coordinates'])
         places[annotation['location']['XY'], left, top] += 1
     return places
+
+
+def list_scored(server: 'Server', dataset_id: str) -> set[str]:
+    """Return the ids of the annotations of a dataset that have scores."""
+    query = {'datasetId': dataset_id, 'limit': 0}
+    values = server.client.get('annotation_property_values', parameters=query)
+    return {one['annotationId'] for one in values}
 
 
 def frames_of(places: Counter) -> set[int]:

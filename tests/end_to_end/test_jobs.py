@@ -18,6 +18,7 @@ from tests.end_to_end.stand_in import (
     EXPECTED,
     FRAMES,
     frames_of,
+    list_scored,
     load_bright_segmenter,
     outline_example,
     place_objects,
@@ -85,9 +86,7 @@ class Bench:
 
     def list_scored(self) -> set[str]:
         """Return the ids of the annotations that have scores."""
-        query = {'datasetId': self.id, 'limit': 0}
-        values = self.server.client.get('annotation_property_values', parameters=query)
-        return {one['annotationId'] for one in values}
+        return list_scored(self.server, self.id)
 
 
 @pytest.fixture

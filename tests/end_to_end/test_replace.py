@@ -23,7 +23,12 @@ from fewshot.errors import JobError
 from fewshot.settings import KEEP, REPLACE, SKIP
 from tests.conftest import Server
 from tests.datasets import make_layer, write_dataset
-from tests.end_to_end.stand_in import BrightSegmenter, load_bright_segmenter, place_objects
+from tests.end_to_end.stand_in import (
+    BrightSegmenter,
+    list_scored,
+    load_bright_segmenter,
+    place_objects,
+)
 from tests.fewshot.conftest import pattern_of
 from tests.worker import REPOSITORY, make_params
 
@@ -127,9 +132,7 @@ class Bench:
 
     def list_scored(self) -> set[str]:
         """Return the ids of the annotations with scores."""
-        query = {'datasetId': self.id, 'limit': 0}
-        values = self.server.client.get('annotation_property_values', parameters=query)
-        return {one['annotationId'] for one in values}
+        return list_scored(self.server, self.id)
 
 
 @pytest.fixture
