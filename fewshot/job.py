@@ -46,7 +46,8 @@ from fewshot.server import READ, Server, id_of
 from fewshot.settings import KEEP, REPLACE, SKIP, Settings
 from fewshot.shares import Shares, count_frames, keep_shared_examples, start_shares
 from fewshot.store.files import open_store
-from fewshot.store.segmenter import StoringSegmenter, name_description
+from fewshot.store.record import name_description, name_precision
+from fewshot.store.segmenter import StoringSegmenter
 
 if TYPE_CHECKING:  # imports torch, which a job loads after its settings and examples are checked
     from fewshot.sam.segmenter import Segmenter
@@ -149,9 +150,8 @@ def run_job(
             store=store,
             load=cache(load),
             checkpoint=settings.checkpoint,
-            description=name_description(
-                settings.whole_frame, settings.occupancy, settings.precision, name_hardware()
-            ),
+            precision=name_precision(settings.precision, name_hardware()),
+            description=name_description(settings.whole_frame, settings.occupancy),
             background=background,
         )
 

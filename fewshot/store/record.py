@@ -68,8 +68,52 @@ class Record:
 # Names
 
 
+def name_precision(precision: str, hardware: str) -> str:
+    """Return the name of the type in which the model multiplies.
+
+    Parameters
+    ----------
+    precision : {'float32', 'bfloat16'}
+    hardware : str
+        From `hardware.name_hardware`. It decides how products in bfloat16 are rounded, so masks and
+        vectors from different hardware are never mixed.
+
+    Examples
+    --------
+    >>> name_precision('float32', 'NVIDIA H100')
+    'float32'
+    >>> name_precision('bfloat16', 'NVIDIA H100')
+    'bfloat16 on NVIDIA H100'
+    """
+    return precision if precision == 'float32' else f'{precision} on {hardware}'
+
+
+def name_description(whole_frame: bool, occupancy: float) -> str:
+    """Return the name of a way in which objects are described.
+
+    Parameters
+    ----------
+    whole_frame : bool
+        Whether the features are those of the whole frame.
+    occupancy : float
+        Share of its crop that an object fills. It has no effect on features of the whole frame.
+
+    Examples
+    --------
+    >>> name_description(False, 0.2)
+    'object crops, 0.2'
+    >>> name_description(True, 0.2)
+    'whole frame'
+    """
+    return 'whole frame' if whole_frame else f'object crops, {occupancy}'
+
+
 def make_key(
-    rgb: np.ndarray, tile: Box | None, checkpoint: Checkpoint, points_per_side: int | None
+    rgb: np.ndarray,
+    tile: Box | None,
+    checkpoint: Checkpoint,
+    points_per_side: int | None,
+    precision: str,
 ) -> str:
     """Return the name of everything on which the record of a frame depends.
 
@@ -82,13 +126,15 @@ def make_key(
     checkpoint : Checkpoint
     points_per_side : int or None
         None for the record of examples, which has no masks.
+    precision : str
+        From `name_precision`.
 
     Returns
     -------
     str
         64 hexadecimal digits.
     """
-    parameters: list = [FORMAT, ALGORITHM, checkpoint.sha256, tile, rgb.shape]
+    parameters: list = [FORMAT, ALGORITHM, checkpoint.sha256, precision, tile, rgb.shape]
     if points_per_side is not None:
         parameters += [
             points_per_side,
@@ -108,7 +154,7 @@ def digest_object(thing: CutMask | Candidate, description: str) -> bytes:
     ----------
     thing : CutMask or Candidate
     description : str
-        Feature source, occupancy and precision.
+        Feature source and occupancy, from `name_description`.
     """
     bits = thing.bits if isinstance(thing, Candidate) else pack_mask(thing.mask)
     digest = hashlib.sha256(json.dumps([description, thing.box]).encode())

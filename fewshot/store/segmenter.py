@@ -56,8 +56,10 @@ class StoringSegmenter:
     checkpoint : Checkpoint
     points_per_side : int or None
         None if the segmenter only describes examples.
+    precision : str
+        From `record.name_precision`.
     description : str
-        How objects are described, from `name_description`.
+        How objects are described, from `record.name_description`.
     background : Executor
         Has one thread, in which files are stored.
     max_file_bytes : int
@@ -70,6 +72,7 @@ class StoringSegmenter:
         load: Callable[[], Segmenter],
         checkpoint: Checkpoint,
         points_per_side: int | None,
+        precision: str,
         description: str,
         background: Executor,
         max_file_bytes: int = MAX_FILE_BYTES,
@@ -79,6 +82,7 @@ class StoringSegmenter:
         self._load = load
         self._checkpoint = checkpoint
         self._points_per_side = points_per_side
+        self._precision = precision
         self._description = description
         self._background = background
         self._max_file_bytes = max_file_bytes
@@ -93,7 +97,7 @@ class StoringSegmenter:
         rgb : (H, W, 3) uint8 ndarray
             Its pixels.
         """
-        key = make_key(rgb, tile.box, self._checkpoint, self._points_per_side)
+        key = make_key(rgb, tile.box, self._checkpoint, self._points_per_side, self._precision)
         record = Record()
         content = self._store.fetch(key)
         if content is not None:
@@ -156,29 +160,3 @@ class StoringSegmenter:
             log.warning('the proposals of a frame are not stored: the file is too large, %s', error)
             return
         self._store.save(key, content)
-
-
-def name_description(whole_frame: bool, occupancy: float, precision: str, hardware: str) -> str:
-    """Return the name of a way in which objects are described.
-
-    Parameters
-    ----------
-    whole_frame : bool
-        Whether the features are those of the whole frame.
-    occupancy : float
-        Share of its crop that an object fills. It has no effect on features of the whole frame.
-    precision : {'float32', 'bfloat16'}
-        Type in which the model multiplies.
-    hardware : str
-        From `hardware.name_hardware`. It decides what bfloat16 means, so vectors of different
-        precisions are never compared.
-
-    Examples
-    --------
-    >>> name_description(False, 0.2, 'float32', 'NVIDIA H100')
-    'object crops, 0.2, float32'
-    >>> name_description(True, 0.2, 'bfloat16', 'NVIDIA H100')
-    'whole frame, bfloat16 on NVIDIA H100'
-    """
-    source = 'whole frame' if whole_frame else f'object crops, {occupancy}'
-    return f'{source}, {precision}' + f' on {hardware}' * (precision != 'float32')

@@ -11,7 +11,7 @@ from tests.fewshot.sam.drawing import make_candidate
 SHAPE = (20, 30, 3)
 CHANNELS = 6
 RGB = np.random.default_rng(0).integers(0, 255, SHAPE).astype(np.uint8)
-KEY = make_key(RGB, None, VIT_MINI, 16)
+KEY = make_key(RGB, None, VIT_MINI, 16, 'float32')
 
 
 def make_record(candidates: int = 3, vectors: int = 2, seed: int = 0) -> Record:

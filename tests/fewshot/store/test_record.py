@@ -77,24 +77,25 @@ def test_key_depends_on_everything_that_masks_depend_on():
     other[3, 4, 1] ^= 1
     keys = [
         KEY,
-        make_key(other, None, VIT_MINI, 16),
-        make_key(RGB.reshape(30, 20, 3), None, VIT_MINI, 16),
-        make_key(RGB, box, VIT_MINI, 16),
-        make_key(RGB, box._replace(top=1), VIT_MINI, 16),
-        make_key(RGB, None, VIT_MINI, 17),
-        make_key(RGB, None, VIT_MINI, None),
-        make_key(RGB, None, replace(VIT_MINI, sha256='0' * 64), 16),
-        make_key(RGB, None, replace(VIT_MINI, pred_iou_thresh=0.56), 16),
-        make_key(RGB, None, replace(VIT_MINI, stability_score_thresh=0.71), 16),
-        make_key(RGB, None, replace(VIT_MINI, box_nms_thresh=0.21), 16),
+        make_key(other, None, VIT_MINI, 16, 'float32'),
+        make_key(RGB.reshape(30, 20, 3), None, VIT_MINI, 16, 'float32'),
+        make_key(RGB, box, VIT_MINI, 16, 'float32'),
+        make_key(RGB, box._replace(top=1), VIT_MINI, 16, 'float32'),
+        make_key(RGB, None, VIT_MINI, 17, 'float32'),
+        make_key(RGB, None, VIT_MINI, None, 'float32'),
+        make_key(RGB, None, VIT_MINI, 16, 'bfloat16 on NVIDIA H100'),
+        make_key(RGB, None, replace(VIT_MINI, sha256='0' * 64), 16, 'float32'),
+        make_key(RGB, None, replace(VIT_MINI, pred_iou_thresh=0.56), 16, 'float32'),
+        make_key(RGB, None, replace(VIT_MINI, stability_score_thresh=0.71), 16, 'float32'),
+        make_key(RGB, None, replace(VIT_MINI, box_nms_thresh=0.21), 16, 'float32'),
     ]
     assert len(set(keys)) == len(keys)
-    assert make_key(np.asfortranarray(RGB), None, VIT_MINI, 16) == KEY
+    assert make_key(np.asfortranarray(RGB), None, VIT_MINI, 16, 'float32') == KEY
 
 
 def test_key_of_examples_depends_on_no_threshold():
     keys = {
-        make_key(RGB, None, one, None)
+        make_key(RGB, None, one, None, 'float32')
         for one in (VIT_MINI, replace(VIT_MINI, pred_iou_thresh=0, box_nms_thresh=1))
     }
     assert len(keys) == 1
