@@ -27,7 +27,12 @@ from fewshot.images.frames import FrameLoader
 from fewshot.images.layers import choose_layers
 from fewshot.images.metadata import axis_length
 from fewshot.matching.examples import Examples, cut_examples, list_reasons, sort_examples
-from fewshot.matching.prototype import Prototype, learn_prototype, list_thresholds
+from fewshot.matching.prototype import (
+    Prototype,
+    compare_closest,
+    learn_prototype,
+    list_thresholds,
+)
 from fewshot.reporting import advice
 from fewshot.reporting.reporter import Reporter, describe_error
 from fewshot.reporting.state import JobState, Stopwatch, count
@@ -167,6 +172,7 @@ def run_job(
                 options.property_id,
                 lesson.ids,
                 lesson.prototype.example_similarities,
+                compare_closest(lesson.prototype.example_vectors).tolist(),
             ).result()
 
         # 3. Search, and upload what was found in the background

@@ -18,6 +18,7 @@ from fewshot.matching.duplicates import Found, place_in_frame
 from fewshot.matching.prototype import (
     Prototype,
     list_thresholds,
+    measure_closest,
     measure_rivals,
     measure_similarities,
 )
@@ -113,13 +114,15 @@ class FrameSearch:
             in_area = [number for number in distinct if number in rows]
             vectors = described[[rows[number] for number in in_area]]
             similarities = measure_similarities(vectors, self.prototype.vector).tolist()
+            closest = measure_closest(vectors, self.prototype.example_vectors).tolist()
             rivals = measure_rivals(vectors, self.prototype.counter_vectors).tolist()
 
         lowest = list_thresholds(self.threshold)[0]
         found = []
-        for number, similarity, rival in zip(in_area, similarities, rivals, strict=True):
+        rows_found = zip(in_area, similarities, closest, rivals, strict=True)
+        for number, similarity, close, rival in rows_found:
             if similarity >= lowest and similarity > rival:
-                found.append(Found(cleaned[number], similarity))
+                found.append(Found(cleaned[number], similarity, close))
         similar = sum(similarity >= self.threshold for similarity in similarities)
         kept = self.count_kept(found)
         state.note_searched(

@@ -14,9 +14,10 @@ from fewshot.images.tiling import touches_inner_border
 from fewshot.polygons import MAX_COORDINATE
 from fewshot.sam.candidates import Candidate
 
-# Names of scores. Examples have a similarity too, but only objects of this worker have a predicted
+# Names of scores. Examples have the first two, but only objects of this worker have a predicted
 # IoU. A later run tells its own objects from examples by it.
-SIMILARITY, PREDICTED_IOU = 'Similarity', 'Predicted IoU'
+SIMILARITY, CLOSEST_EXAMPLES = 'Similarity', 'Closest Examples'
+PREDICTED_IOU = 'Predicted IoU'
 SAME_IOU = 0.5  # two outlines of one object share at least this
 PART_SHARE = 0.8  # share of an outline inside another, from which it is a part of it
 MAX_CROSSED_CORNERS = 500  # of a polygon that crosses itself; the time grows with their square
@@ -31,12 +32,15 @@ class Found:
     candidate : Candidate
     similarity : float
         Cosine to the prototype.
+    closest : float
+        Mean cosine to the closest examples.
     tile : int
         Number of the tile, within its frame, in which it was found.
     """
 
     candidate: Candidate
     similarity: float
+    closest: float
     tile: int = 0
 
     def shift(self, down: int, right: int) -> Found:
@@ -47,7 +51,11 @@ class Found:
     @property
     def scores(self) -> dict[str, float]:
         """Numbers by which the user can sort and filter, by name."""
-        return {SIMILARITY: self.similarity, PREDICTED_IOU: self.candidate.predicted_iou}
+        return {
+            SIMILARITY: self.similarity,
+            CLOSEST_EXAMPLES: self.closest,
+            PREDICTED_IOU: self.candidate.predicted_iou,
+        }
 
 
 def place_in_frame(

@@ -8,6 +8,7 @@ import numpy as np
 LEAST_NORM = 1e-8  # shorter vectors have no direction; their similarity is 0
 NO_RIVAL = -2.0  # below any cosine
 THRESHOLD_STEP = 0.05
+CLOSEST = 3  # examples, by which an object is compared with the examples one by one
 
 
 @dataclass(frozen=True)
@@ -18,13 +19,14 @@ class Prototype:
     ----------
     vector : (C,) float32 ndarray
         Of length 1.
-    counter_vectors : (m, C) float32 ndarray
-        The counter-examples, one by one.
+    example_vectors, counter_vectors : (m, C) float32 ndarray
+        The examples and the counter-examples, one by one.
     example_similarities : list of float
         Similarity of each example to the prototype of the other examples. Empty for one example.
     """
 
     vector: np.ndarray
+    example_vectors: np.ndarray
     counter_vectors: np.ndarray
     example_similarities: list[float]
 
@@ -46,7 +48,7 @@ def learn_prototype(vectors: np.ndarray, is_counter: Sequence[bool]) -> Prototyp
     counter = np.array(is_counter, bool)
     examples = vectors[~counter]
     similarities = compare_examples(examples).tolist()
-    return Prototype(average_direction(examples), vectors[counter], similarities)
+    return Prototype(average_direction(examples), examples, vectors[counter], similarities)
 
 
 def average_direction(vectors: np.ndarray) -> np.ndarray:
@@ -104,6 +106,30 @@ def measure_rivals(vectors: np.ndarray, counter_vectors: np.ndarray) -> np.ndarr
     return cosines.max(axis=1)
 
 
+def measure_closest(vectors: np.ndarray, example_vectors: np.ndarray) -> np.ndarray:
+    """Return the mean cosine between each vector and the examples that are closest to it.
+
+    Parameters
+    ----------
+    vectors : (n, C) float32 ndarray
+    example_vectors : (m, C) float32 ndarray
+        One or more. The CLOSEST closest count.
+
+    Returns
+    -------
+    (n,) float32 ndarray
+        -1 to 1.
+
+    Examples
+    --------
+    >>> examples = np.array([[1.0, 0.0], [1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    >>> measure_closest(np.array([[2.0, 0.0]]), examples).tolist()
+    [1.0]
+    """
+    cosines = np.sort(normalize(vectors) @ normalize(example_vectors).T, axis=1)  # (n, m)
+    return cosines[:, -CLOSEST:].mean(axis=1)
+
+
 def list_thresholds(threshold: float) -> list[float]:
     """Return a threshold and its neighbours, THRESHOLD_STEP away and from 0 to 1, lowest first.
 
@@ -134,6 +160,25 @@ def compare_examples(vectors: np.ndarray) -> np.ndarray:
         return np.empty(0, np.float32)
     sums_of_others = vectors.sum(axis=0) - vectors  # (n, C), in the direction of their means
     return (normalize(vectors) * normalize(sums_of_others)).sum(axis=1)
+
+
+def compare_closest(vectors: np.ndarray) -> np.ndarray:
+    """Return the mean cosine between each example and the other examples that are closest to it.
+
+    Parameters
+    ----------
+    vectors : (n, C) float32 ndarray
+
+    Returns
+    -------
+    (n,) float32 ndarray
+        Empty for a single example.
+    """
+    if len(vectors) < 2:
+        return np.empty(0, np.float32)
+    numbers = range(len(vectors))
+    closest = [measure_closest(vectors[[i]], np.delete(vectors, i, axis=0)) for i in numbers]
+    return np.concatenate(closest)
 
 
 def normalize(vectors: np.ndarray) -> np.ndarray:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from girder_client import HttpError
 
-from fewshot.matching.duplicates import PREDICTED_IOU, SIMILARITY
+from fewshot.matching.duplicates import CLOSEST_EXAMPLES, PREDICTED_IOU, SIMILARITY
 from fewshot.server import FORBIDDEN_STATUS, WRITE, Server
 
 NAME = 'SAM few-shot'
@@ -57,13 +57,17 @@ def prepare_property(server: Server) -> str:
 
 
 def save_example_scores(
-    server: Server, property_id: str, ids: Sequence[str], similarities: Sequence[float]
+    server: Server,
+    property_id: str,
+    ids: Sequence[str],
+    similarities: Sequence[float],
+    closest: Sequence[float],
 ) -> None:
-    """Save the similarities of the examples, because the page counts polygons without a value.
+    """Save scores of the examples too, because the page counts polygons without a value.
 
-    The server keeps the first value of an annotation. So an example keeps the similarity of the
-    first run that used it, and an object of an earlier run keeps its scores. A failure is only
-    logged, because the objects do not depend on it.
+    The server keeps the first value of an annotation. So an example keeps the scores of the first
+    run that used it, and so does an object of an earlier run. A failure is only logged, because
+    the objects do not depend on it.
 
     Parameters
     ----------
@@ -74,14 +78,17 @@ def save_example_scores(
     similarities : sequence of float
         Of each example to the prototype of the others. Empty for a single example, for which
         nothing is saved.
+    closest : sequence of float
+        Of each example, the mean cosine to the closest others.
     """
     if not similarities:
         return
-    scores = {id: {SIMILARITY: one} for id, one in zip(ids, similarities, strict=True) if id}
+    rows = zip(ids, similarities, closest, strict=True)
+    scores = {id: {SIMILARITY: one, CLOSEST_EXAMPLES: close} for id, one, close in rows if id}
     try:
         server.save_scores(property_id, scores)
     except HttpError as error:
-        log.warning('the similarities of the examples are not saved: %s', error)
+        log.warning('the scores of the examples are not saved: %s', error)
 
 
 def find_property(server: Server) -> str | None:
@@ -92,7 +99,7 @@ def find_property(server: Server) -> str | None:
 def list_made(server: Server) -> set[str]:
     """Return the ids of the annotations that this worker made, in this run or an earlier one.
 
-    They are those with a predicted IoU. Examples can have a similarity, but no predicted IoU.
+    They are those with a predicted IoU. Examples can have the other scores, but no predicted IoU.
     """
     property_id = find_property(server)
     return set() if property_id is None else server.list_scored(property_id, PREDICTED_IOU)

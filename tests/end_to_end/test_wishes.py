@@ -196,12 +196,15 @@ def test_scores_are_values_of_one_property_that_the_configuration_shows(bench, c
     assert len(made) >= 3
     assert values.keys() == made | examples
     first, second = (values[id] for id in examples)
-    assert first.keys() == second.keys() == {'Similarity'}
-    assert first['Similarity'] == pytest.approx(second['Similarity'])  # to each other
+    assert first.keys() == second.keys() == {'Similarity', 'Closest Examples'}
+    numbers = [*first.values(), *second.values()]
+    assert numbers == pytest.approx(numbers[:1] * 4)  # all to each other
     for id in made:
         score = values[id]
-        assert score.keys() == {'Similarity', 'Predicted IoU'}
+        assert score.keys() == {'Similarity', 'Closest Examples', 'Predicted IoU'}
         assert SETTINGS['Similarity Threshold'] <= score['Similarity'] <= 1
+        # with two examples, the mean of the cosines is below the cosine to their mean
+        assert 0 < score['Closest Examples'] <= score['Similarity'] + 1e-6
         assert 0 < score['Predicted IoU'] < 1.5
 
 

@@ -79,6 +79,7 @@ def make_search(
     """Return a search for objects like (1, 0) and unlike the counter-example."""
     prototype = Prototype(
         vector=np.array([1, 0], np.float32),
+        example_vectors=np.array([(1, 0), (0.6, 0.8)], np.float32),
         counter_vectors=np.array([counter], np.float32),
         example_similarities=[],
     )
@@ -108,6 +109,7 @@ def test_candidates_are_filtered_and_counted():
     found = search.run(IMAGE, state, lambda share, doing: reports.append((share, doing)))
     assert [one.candidate.area for one in found] == [2, 5]
     assert [round(one.similarity, 6) for one in found] == [0.8, 1.0]
+    assert [round(one.closest, 6) for one in found] == [0.88, 0.8]
     assert state.counts == Counts(
         candidates=6, in_area=4, below_threshold=1, like_counter_examples=1, kept=2
     )

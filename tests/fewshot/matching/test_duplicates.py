@@ -82,7 +82,7 @@ CHAIN = [rectangle(0, 0), rectangle(0, 3), rectangle(0, 6)]
     ],
 )
 def test_most_similar_object_stays(candidates, similarities, expected):
-    found = [Found(*pair) for pair in zip(candidates, similarities, strict=True)]
+    found = [Found(*pair, 0.5) for pair in zip(candidates, similarities, strict=True)]
     assert find_duplicates(found).tolist() == expected
 
 
@@ -96,7 +96,10 @@ def test_most_similar_object_stays(candidates, similarities, expected):
 )
 def test_duplicates_across_tiles(tiles, across_tiles_only, expected):
     candidates = [rectangle(0, 0), rectangle(0, 1), rectangle(0, 2)]
-    found = [Found(*row) for row in zip(candidates, [0.9, 0.8, 0.7], tiles, strict=True)]
+    found = [
+        Found(candidate, similarity, 0.5, tile)
+        for candidate, similarity, tile in zip(candidates, [0.9, 0.8, 0.7], tiles, strict=True)
+    ]
     assert find_duplicates(found, across_tiles_only).tolist() == expected
 
 
@@ -135,9 +138,9 @@ def test_less_similar_objects_have_no_effect(found, across_tiles_only):
 def test_objects_of_a_tile_are_placed_in_the_frame():
     tile = Box(40, 0, 100, 60)
     found = [
-        Found(rectangle(5, 5), 0.9),
-        Found(rectangle(50, 5), 0.8),  # cut by an inner border
-        Found(rectangle(5, 0), 0.7),  # at the border of the frame
+        Found(rectangle(5, 5), 0.9, 0.5),
+        Found(rectangle(50, 5), 0.8, 0.5),  # cut by an inner border
+        Found(rectangle(5, 0), 0.7, 0.5),  # at the border of the frame
     ]
     placed = place_in_frame(found, 2, tile, (300, 300))
     assert [(one.candidate.box, one.similarity, one.tile) for one in placed] == [
@@ -148,8 +151,8 @@ def test_objects_of_a_tile_are_placed_in_the_frame():
 
 
 def test_scores():
-    scores = Found(rectangle(0, 0), 0.75).scores
-    assert scores == {'Similarity': 0.75, 'Predicted IoU': 0.9}
+    scores = Found(rectangle(0, 0), 0.75, 0.7).scores
+    assert scores == {'Similarity': 0.75, 'Closest Examples': 0.7, 'Predicted IoU': 0.9}
 
 
 # Of objects that the server has
@@ -210,5 +213,5 @@ def test_outline_drawn_twice_around_covers_what_it_surrounds():
 def test_first_of_equals_stays():
     places = [rectangle(top, left) for top in range(0, 40, 10) for left in range(0, 50, 10)]
     similarities = [0.5 + 0.01 * number for number in range(20)]
-    found = [Found(*pair) for pair in zip(places * 2, similarities * 2, strict=True)]
+    found = [Found(*pair, 0.5) for pair in zip(places * 2, similarities * 2, strict=True)]
     assert find_duplicates(found).tolist() == [False] * 20 + [True] * 20

@@ -9,9 +9,11 @@ from hypothesis.extra.numpy import arrays
 from fewshot.matching.prototype import (
     NO_RIVAL,
     average_direction,
+    compare_closest,
     compare_examples,
     learn_prototype,
     list_thresholds,
+    measure_closest,
     measure_rivals,
     measure_similarities,
 )
@@ -69,9 +71,21 @@ def test_examples_are_compared_with_the_others():
     assert compare_examples(examples[:1]).tolist() == []
 
 
+def test_closest_examples_count_alone():
+    examples = vectors((1, 0), (2, 0), (4, 3), (0, 1))
+    objects = vectors((3, 0), (0, 2), (0, 0))
+    expected = [(1 + 1 + 0.8) / 3, (1 + 0.6 + 0) / 3, 0]
+    assert measure_closest(objects, examples).tolist() == pytest.approx(expected)
+    assert measure_closest(objects, examples[:1]).tolist() == [1, 0, 0]
+    assert measure_closest(objects[:0], examples).tolist() == []
+    assert compare_closest(examples[:3]).tolist() == pytest.approx([0.9, 0.9, 0.8])
+    assert compare_closest(examples[:1]).tolist() == []
+
+
 def test_counter_examples_are_kept_one_by_one():
     prototype = learn_prototype(vectors((1, 0), (0, 1), (1, 0)), [False, True, False])
     assert prototype.vector.tolist() == [1, 0]
+    assert prototype.example_vectors.tolist() == [[1, 0], [1, 0]]
     assert prototype.counter_vectors.tolist() == [[0, 1]]
     assert prototype.example_similarities == pytest.approx([1, 1])
 

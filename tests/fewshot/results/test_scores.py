@@ -149,29 +149,30 @@ def read_values(lab: Lab) -> dict[str, dict[str, Any]]:
     return {one['annotationId']: one['values'] for one in entries}
 
 
-def test_examples_get_their_similarities_once(lab):
+def test_examples_get_their_scores_once(lab):
     server, property_id = lab.server(), prepare(lab)
     result, first, second = lab.create(*lab.make_triangles(0, 10, 20))
     scores = {'Similarity': 0.9, 'Predicted IoU': 0.8}
     server.save_scores(property_id, {result: scores})  # of an earlier run
-    save_example_scores(server, property_id, [first, result], [0.7, 0.75])
-    save_example_scores(server, property_id, [second, first, ''], [0.5, 0.6, 0.65])
+    save_example_scores(server, property_id, [first, result], [0.7, 0.75], [0.8, 0.85])
+    ids = [second, first, '']
+    save_example_scores(server, property_id, ids, [0.5, 0.6, 0.65], [0.7, 0.8, 0.85])
     assert read_values(lab) == {
         result: {property_id: scores},
-        first: {property_id: {'Similarity': 0.7}},
-        second: {property_id: {'Similarity': 0.5}},
+        first: {property_id: {'Similarity': 0.7, 'Closest Examples': 0.8}},
+        second: {property_id: {'Similarity': 0.5, 'Closest Examples': 0.7}},
     }
 
 
 def test_single_example_has_no_similarity(lab):
-    save_example_scores(lab.server(), prepare(lab), lab.create(*lab.make_triangles(0)), [])
+    save_example_scores(lab.server(), prepare(lab), lab.create(*lab.make_triangles(0)), [], [])
     assert read_values(lab) == {}
 
 
 @pytest.mark.parametrize('kind', ['expire', 'unavailable'])
-def test_similarities_that_cannot_be_saved_are_only_logged(start_lab, caplog, kind):
+def test_example_scores_that_cannot_be_saved_are_only_logged(start_lab, caplog, kind):
     path = 'annotation_property_values/multiple'
     lab = start_lab({'kind': kind, 'method': 'POST', 'path': path, 'times': None}, levels=({},))
     ids = lab.create(*lab.make_triangles(0, 10))
-    save_example_scores(lab.server(), prepare(lab), ids, [0.7, 0.75])
-    assert 'the similarities of the examples are not saved' in caplog.messages[-1]
+    save_example_scores(lab.server(), prepare(lab), ids, [0.7, 0.75], [0.8, 0.85])
+    assert 'the scores of the examples are not saved' in caplog.messages[-1]

@@ -235,7 +235,7 @@ def find_squares(count: int) -> list[Found]:
     """Return objects of 2 x 2 pixels side by side."""
     bits = pack_mask(np.ones((2, 2), bool))
     boxes = [Box(0, 3 * number, 2, 3 * number + 2) for number in range(count)]
-    return [Found(Candidate(box, bits, 4, 0.9, 0.9), 0.8) for box in boxes]
+    return [Found(Candidate(box, bits, 4, 0.9, 0.9), 0.8, 0.7) for box in boxes]
 
 
 def options(**changes: Any) -> UploadOptions:
@@ -265,7 +265,7 @@ def test_frame_is_uploaded(lab, page):
     property_id = server.create_property('Scores', 'properties/none:latest')
     (parent,) = lab.create(*lab.make_triangles(1, tags=['nucleus']))
     known = np.array([(3, 0), (5, 0), (5, 2), (3, 2)])  # the second square
-    found = [*find_squares(3), Found(find_squares(1)[0].candidate, 0.7)]
+    found = [*find_squares(3), Found(find_squares(1)[0].candidate, 0.7, 0.7)]
     uploader = Uploader(
         server,
         options(tags=('a', 'b'), property_id=property_id, connect_to=NUCLEI),
@@ -299,7 +299,7 @@ def test_objects_below_the_threshold_are_counted_but_not_uploaded(page):
     # the last two are duplicates of the last square and of the first
     objects = zip([*squares, squares[2], squares[0]], similarities, strict=True)
     server = RecordingServer()
-    result = upload(server, page, [Found(*pair) for pair in objects])
+    result = upload(server, page, [Found(*pair, 0.7) for pair in objects])
     assert server.created == [2]
     assert result.counts == Counts(duplicates=1, uploaded=2)
     assert result.found_similarities == [0.6, 0.5, 0.49]
@@ -324,7 +324,11 @@ def test_large_frame_is_sent_in_parts(page):
     assert server.created == parts
     assert [len(scores) for scores in server.scored] == parts
     assert server.connected == [(NUCLEI, part) for part in parts]
-    assert next(iter(server.scored[0].values())) == {'Similarity': 0.8, 'Predicted IoU': 0.9}
+    assert next(iter(server.scored[0].values())) == {
+        'Similarity': 0.8,
+        'Closest Examples': 0.7,
+        'Predicted IoU': 0.9,
+    }
 
 
 def test_upload_that_fails_counts_what_it_created(page):
