@@ -1,26 +1,38 @@
 """Measure the results on drawn pictures and the demo's image: `python -m evaluation`.
 
 The small model searches groups of pictures that it was not trained on. Each job runs over HTTP.
-All jobs use the demo's threshold, and area limits from the examples as the guide recommends. The
-command prints a Markdown table. `make evaluate` runs this module.
+All jobs use the demo's threshold, and area limits from the examples as the guide recommends. Two
+more tables compare the candidates themselves, with pictures of several seeds: how well scores rank
+them, and how many could be dropped before they are described. The command prints Markdown.
+`make evaluate` runs this module.
 """
 
 import argparse
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
+from demo.__main__ import DEFAULT_THRESHOLD, SMALL_MODEL, THRESHOLDS
+from demo.processes import ROOT
+from evaluation.candidates import Describer, Trial, try_group
+from evaluation.dropping import drop_trials
 from evaluation.groups import NAMES, Group, make_group
-from evaluation.jobs import POINTS, run_ways, running_lab
+from evaluation.jobs import LARGE_POINTS, POINTS, run_ways, running_lab
+from evaluation.ranking import rank_trials
 from evaluation.scoring import Result, score_group
+from fewshot.sam.checkpoints import VIT_MINI
+from fewshot.sam.model import load_model
 
 HEADER = (
     '| Pictures | Number | Objects | Way | Precision | Recall | F1 at IoU 0.5 | F1 at IoU 0.75 '
     '| Duplicates |'
 )
+SEEDS = 3
+CORNER = 1536  # side of the part of a large frame of which the candidates are compared, pixels
 
 
 def evaluate(group: Group, points: int) -> dict[str, Result]:
@@ -43,6 +55,34 @@ def evaluate(group: Group, points: int) -> dict[str, Result]:
     }
 
 
+def try_seeds(name: str, seeds: int, points: int, make_group: Callable[..., Group]) -> list[Trial]:
+    """Return the candidates of a group, once per seed."""
+    model = load_model(VIT_MINI, str(ROOT / 'models' / VIT_MINI.file), 'float32')
+    trials = []
+    for seed in range(seeds):
+        start = time.monotonic()
+        group = cut_corner(make_group(name, seed))
+        describer = Describer(model, VIT_MINI, LARGE_POINTS if group.tile_size else points)
+        trials.append(try_group(group, describer))
+        seconds = time.monotonic() - start
+        print(f'{name}, candidates {seed}: {seconds:.0f} s', file=sys.stderr, flush=True)
+    return trials
+
+
+def cut_corner(group: Group) -> Group:
+    """Return the group with the upper left corner of its pictures, to save time."""
+    corner = slice(CORNER), slice(CORNER)
+    return replace(group, images=group.images[:, *corner], labels=group.labels[:, *corner])
+
+
+def write_table(rows: Mapping[str, Mapping[str, str]]) -> str:
+    """Return a Markdown table with a row per group: {group: {column: cell}}."""
+    columns = next(iter(rows.values()))
+    lines = [['Pictures', *columns], ['---'] * (1 + len(columns))]
+    lines += [[name, *cells.values()] for name, cells in rows.items()]
+    return '\n'.join(f'| {" | ".join(line)} |' for line in lines)
+
+
 def write_row(group: Group, way: str, result: Result) -> str:
     """Return one row of the table under HEADER."""
     cells = [
@@ -60,16 +100,16 @@ def write_row(group: Group, way: str, result: Result) -> str:
 
 
 def main(
-    arguments: Sequence[str] | None = None, make_group: Callable[[str], Group] = make_group
+    arguments: Sequence[str] | None = None, make_group: Callable[..., Group] = make_group
 ) -> None:
-    """Read the options, evaluate, and print the table.
+    """Read the options, evaluate, and print the tables.
 
     Parameters
     ----------
     arguments : sequence of str, optional
         The command line; that of the process by default.
     make_group : callable
-        Returns a group by its name. Tests pass their own.
+        Returns a group by its name and a seed. Tests pass their own.
     """
     parser = argparse.ArgumentParser(
         prog='python -m evaluation', description=(__doc__ or '').splitlines()[0]
@@ -85,13 +125,24 @@ def main(
     parser.add_argument(
         '--points', type=int, default=POINTS, help=f'points per side (default: {POINTS})'
     )
+    parser.add_argument(
+        '--seeds',
+        type=int,
+        default=SEEDS,
+        help=f'of the pictures whose candidates are compared (default: {SEEDS})',
+    )
     options = parser.parse_args(arguments)
     rows = [HEADER, '|---' * (HEADER.count('|') - 1) + '|']
+    ranks, drops = {}, {}
+    threshold = THRESHOLDS.get(SMALL_MODEL, DEFAULT_THRESHOLD)
     for name in options.groups:
         group = make_group(name)
         results = evaluate(group, options.points)
         rows += [write_row(group, way, result) for way, result in results.items()]
+        trials = try_seeds(name, options.seeds, options.points, make_group)
+        ranks[name], drops[name] = rank_trials(trials), drop_trials(trials, threshold)
     print('\n'.join(rows))
+    print('', write_table(ranks), '', write_table(drops), sep='\n')
 
 
 if __name__ == '__main__':

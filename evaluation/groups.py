@@ -3,7 +3,7 @@
 Groups of drawn pictures have one difficulty each. The last group is the demo's image.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from demo.dataset import SIDE, Example, choose_examples, cut, read_image
 from evaluation.images import Kind, Scene, draw_image
 
 SEED = 41_000  # of the first picture of the first group; training and its tests use 7 and 2026
+SEEDS_APART = 10_000  # from a group to the same group with other pictures
 EXAMPLES = 8  # outlined by the user
 EXAMPLES_PER_PICTURE = 4  # at most; more if the group has fewer than two pictures
 CORNER = 1024  # side of the upper left square of a frame with the examples, pixels
@@ -66,12 +67,24 @@ class Group:
         return False
 
 
-def make_group(name: str) -> Group:
-    """Return a group by its name, one of NAMES. It is the same each time."""
+def make_group(name: str, seed: int = 0) -> Group:
+    """Return a group by its name, one of NAMES.
+
+    It is the same each time. Another seed draws other pictures. The demo's image is always the
+    same, so another seed shuffles its positions: the examples are then others.
+    """
     if name == DEMO:
-        return cut_group(*read_image())
+        group = cut_group(*read_image())
+        return shuffle_group(group, seed) if seed else group
     scene, count = SCENES[name]
-    return draw_group(name, scene, count, SEED + 100 * NAMES.index(name))
+    return draw_group(name, scene, count, SEED + 100 * NAMES.index(name) + SEEDS_APART * seed)
+
+
+def shuffle_group(group: Group, seed: int) -> Group:
+    """Return a group with its pictures in another order."""
+    order = np.random.default_rng(seed).permutation(len(group.images))
+    wanted = tuple(group.wanted[number] for number in order)
+    return replace(group, images=group.images[order], labels=group.labels[order], wanted=wanted)
 
 
 def cut_group(image: np.ndarray, labels: np.ndarray) -> Group:

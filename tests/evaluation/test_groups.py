@@ -33,10 +33,23 @@ def test_there_are_twenty_drawn_pictures_or_more_and_all_differ():
     assert len({image.tobytes() for image in drawn}) == len(drawn)
 
 
+def test_another_seed_gives_other_pictures_and_other_examples():
+    for name in ('plain', DEMO):
+        first, second = make_once(name), make_group(name, 1)
+        assert first.images.shape == second.images.shape
+        assert not np.array_equal(first.images, second.images)
+        areas = [[one.area for one in outline_examples(group)] for group in (first, second)]
+        assert areas[0] != areas[1]
+    assert {one.tobytes() for one in first.images} == {one.tobytes() for one in second.images}
+    for labels, wanted in zip(second.labels, second.wanted, strict=True):
+        assert np.flatnonzero(wanted).tolist() == np.unique(labels[labels > 0]).tolist()
+
+
 def test_no_picture_has_a_seed_of_the_training_or_its_measures():
     seeds = {
-        groups.SEED + 100 * number + picture
+        groups.SEED + 100 * number + picture + groups.SEEDS_APART * seed
         for number in range(len(NAMES))
+        for seed in range(10)
         for picture in range(100)
     }
     assert not seeds & {train.SEED, measure.SEED}

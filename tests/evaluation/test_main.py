@@ -8,14 +8,21 @@ import pytest
 from demo.scoring import Score
 from evaluation import groups
 from evaluation.__main__ import HEADER, main, write_row
+from evaluation.dropping import BEST, MOST_LOST
 from evaluation.groups import Group, draw_group
 from evaluation.images import Scene
+from evaluation.ranking import SCORES
 from evaluation.scoring import Result
 
 
-def draw_small(name: str) -> Group:
+def draw_small(name: str, seed: int = 0) -> Group:
     """Two pictures of two kinds that take seconds."""
-    return draw_group(name, Scene(160, (groups.ROUND, groups.LONG), (8, 5), gap=3), 2, groups.SEED)
+    scene = Scene(160, (groups.ROUND, groups.LONG), (8, 5), gap=3)
+    return draw_group(name, scene, 2, groups.SEED + 10 * seed)
+
+
+def split_cells(row: str) -> list[str]:
+    return [cell.strip() for cell in row.split('|')[1:-1]]
 
 
 def read_rows(text: str) -> list[list[str]]:
@@ -23,12 +30,13 @@ def read_rows(text: str) -> list[list[str]]:
     head, line, *rows = text.splitlines()
     assert head == HEADER
     assert re.fullmatch(r'(\|---)+\|', line)
-    return [[cell.strip() for cell in row.split('|')[1:-1]] for row in rows]
+    return [split_cells(row) for row in rows]
 
 
 def test_a_group_gets_a_row_for_each_way(capsys):
-    main(['--groups', 'two kinds', '--points', '16'], draw_small)
-    rows = read_rows(capsys.readouterr().out)
+    main(['--groups', 'two kinds', '--points', '16', '--seeds', '2'], draw_small)
+    table, ranks, drops = capsys.readouterr().out.strip().split('\n\n')
+    rows = read_rows(table)
     assert {row[0] for row in rows} == {'two kinds'}
     assert {row[1] for row in rows} == {'2'}
     assert [row[3] for row in rows] == [
@@ -47,6 +55,21 @@ def test_a_group_gets_a_row_for_each_way(capsys):
     assert float(defaults[5]) > 0.5  # recall
     assert float(skipped[6]) > float(specified[6]) < float(own_nms[6])  # F1
     assert float(countered[4]) > float(defaults[4])  # precision
+
+    head, _, rank = ranks.splitlines()
+    assert split_cells(head) == ['Pictures', 'wanted', *SCORES]
+    name, counts, *areas = split_cells(rank)
+    wanted, every = map(int, counts.split(' of '))
+    assert name == 'two kinds'
+    assert 0 < wanted < every
+    assert all(0.5 < float(area.split()[0]) <= 1 for area in areas)
+
+    head, _, drop = drops.splitlines()
+    assert split_cells(head)[1:3] == ['cells', 'lowest example']
+    assert split_cells(head)[-1] == BEST
+    shares = [tuple(map(float, cell.split(', '))) for cell in split_cells(drop)[2:]]
+    assert all(0 < described <= 1 and 0 <= lost < 1 for described, lost in shares)
+    assert shares[-1][1] <= MOST_LOST
 
 
 def test_a_row_gives_the_measures_with_two_digits():
