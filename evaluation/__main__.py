@@ -3,7 +3,8 @@
 The small model searches groups of pictures that it was not trained on. Each job runs over HTTP.
 All jobs use the demo's threshold, and area limits from the examples as the guide recommends. Two
 more tables compare the candidates themselves, with pictures of several seeds: how well scores rank
-them, and how many could be dropped before they are described. The command prints Markdown.
+them, and how many could be dropped before they are described. The last table has the time that
+skipping points on the background saves. The command prints Markdown.
 `make evaluate` runs this module.
 """
 
@@ -16,8 +17,11 @@ from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
+from segment_anything.modeling import Sam
+
 from demo.__main__ import DEFAULT_THRESHOLD, SMALL_MODEL, THRESHOLDS
 from demo.processes import ROOT
+from evaluation.background import time_group
 from evaluation.candidates import Describer, Trial, try_group
 from evaluation.dropping import drop_trials
 from evaluation.groups import NAMES, Group, make_group
@@ -55,18 +59,24 @@ def evaluate(group: Group, points: int) -> dict[str, Result]:
     }
 
 
-def try_seeds(name: str, seeds: int, points: int, make_group: Callable[..., Group]) -> list[Trial]:
+def try_seeds(
+    name: str, model: Sam, seeds: int, points: int, make_group: Callable[..., Group]
+) -> list[Trial]:
     """Return the candidates of a group, once per seed."""
-    model = load_model(VIT_MINI, str(ROOT / 'models' / VIT_MINI.file), 'float32')
     trials = []
     for seed in range(seeds):
         start = time.monotonic()
         group = cut_corner(make_group(name, seed))
-        describer = Describer(model, VIT_MINI, LARGE_POINTS if group.tile_size else points)
+        describer = Describer(model, VIT_MINI, choose_points(group, points))
         trials.append(try_group(group, describer))
         seconds = time.monotonic() - start
         print(f'{name}, candidates {seed}: {seconds:.0f} s', file=sys.stderr, flush=True)
     return trials
+
+
+def choose_points(group: Group, points: int) -> int:
+    """Return the points per side for a group."""
+    return LARGE_POINTS if group.tile_size else points
 
 
 def cut_corner(group: Group) -> Group:
@@ -137,16 +147,19 @@ def main(
     )
     options = parser.parse_args(arguments)
     rows = [HEADER, '|---' * (HEADER.count('|') - 1) + '|']
-    ranks, drops = {}, {}
+    ranks, drops, times = {}, {}, {}
+    model = load_model(VIT_MINI, str(ROOT / 'models' / VIT_MINI.file), 'float32')
     threshold = THRESHOLDS.get(SMALL_MODEL, DEFAULT_THRESHOLD)
     for name in options.groups:
         group = make_group(name)
         results = evaluate(group, options.points)
         rows += [write_row(group, way, result) for way, result in results.items()]
-        trials = try_seeds(name, options.seeds, options.points, make_group)
+        trials = try_seeds(name, model, options.seeds, options.points, make_group)
         ranks[name], drops[name] = rank_trials(trials), drop_trials(trials, threshold)
+        times[name] = time_group(cut_corner(group), model, choose_points(group, options.points))
     print('\n'.join(rows))
-    print('', write_table(ranks), '', write_table(drops), sep='\n')
+    for table in (ranks, drops, times):
+        print('', write_table(table), sep='\n')
 
 
 if __name__ == '__main__':
