@@ -16,7 +16,7 @@ import shapely
 import tifffile
 from skimage.draw import polygon as fill_polygon
 
-from annotation_page.outlines import SIMILARITY, choose_colours, is_result
+from annotation_page.outlines import choose_colours, is_result
 from fewshot.geometry import Location
 
 Kind = Literal['geojson', 'labels', 'csv', 'imagej']
@@ -55,6 +55,7 @@ def select_objects(
     scores: Mapping[str, Mapping[str, float]],
     roles: Set[str],
     tags: Sequence[str],
+    score: str,
     threshold: float,
 ) -> list[Object]:
     """Return the outlines to export, in the order of their locations.
@@ -69,13 +70,18 @@ def select_objects(
         The tags of examples and counter-examples. The threshold is not for them.
     tags : sequence of str
         Only outlines with one of these tags.
+    score : str
+        Name of the score for the threshold.
     threshold : float
-        Results of a smaller similarity are ignored.
+        Results with a lower score are ignored. Those without this score are exported.
     """
     objects = []
     for annotation in annotations:
         own_scores = scores.get(annotation['_id'], {})
-        is_below = is_result(annotation, own_scores, roles) and own_scores[SIMILARITY] < threshold
+        is_below = (
+            is_result(annotation, own_scores, roles)
+            and own_scores.get(score, threshold) < threshold
+        )
         if is_below or not set(tags) & set(annotation['tags']):
             continue
         place = annotation['location']

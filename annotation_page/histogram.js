@@ -1,4 +1,4 @@
-// The histogram of similarities, with the threshold as a slider below it.
+// The histogram of a score, with the threshold as a slider below it.
 const BARS = 40;
 const HEIGHT = 72;
 
@@ -6,27 +6,34 @@ export default {
   template: `
     <div class="histogram">
       <canvas ref="canvas" height="${HEIGHT}"></canvas>
-      <input ref="slider" type="range" step="0.001" aria-label="Similarity threshold">
+      <input ref="slider" type="range" step="0.001" aria-label="Threshold">
       <div class="histogram-text"><span ref="count"></span><span ref="value"></span></div>
     </div>`,
-  props: { threshold: Number },
+  props: { score: String, threshold: Number },
   mounted() {
     this.scores = [];
     this.limit = this.threshold ?? 0;
     this.onScores = (event) => this.setScores(event.detail);
-    window.addEventListener("similarities", this.onScores);
+    window.addEventListener("scores", this.onScores);
+    this.name = this.score;
+    this.onName = (event) => {
+      this.name = event.detail;
+      this.draw();
+    };
+    window.addEventListener("score", this.onName);
     this.$refs.slider.addEventListener("input", () => {
       this.limit = Number(this.$refs.slider.value);
       window.dispatchEvent(new CustomEvent("threshold", { detail: this.limit }));
       this.draw();
     });
     this.$refs.slider.addEventListener("change", () => this.$emit("change", this.limit));
-    this.setScores(window.annotationViewer?.similarities ?? []);
+    this.setScores(window.annotationViewer?.shownScores ?? []);
     this.observer = new ResizeObserver(() => this.draw());
     this.observer.observe(this.$el);
   },
   unmounted() {
-    window.removeEventListener("similarities", this.onScores);
+    window.removeEventListener("scores", this.onScores);
+    window.removeEventListener("score", this.onName);
   },
   methods: {
     setScores(scores) {
@@ -62,7 +69,7 @@ export default {
       });
       const shown = this.scores.filter((score) => score >= this.limit).length;
       count.textContent = `${shown} of ${this.scores.length} shown`;
-      value.textContent = `similarity ≥ ${Math.max(this.limit, least).toFixed(2)}`;
+      value.textContent = `${this.name.toLowerCase()} ≥ ${Math.max(this.limit, least).toFixed(2)}`;
     },
   },
 };

@@ -7,6 +7,7 @@ from annotation_server.store import Store
 from fewshot.geometry import Location
 
 SIMILARITY = 'Similarity'
+SCORES = (SIMILARITY, 'Closest Examples')  # that the slider can filter by
 EXAMPLE, COUNTER_EXAMPLE = 'example', 'not this'
 COLOURS = {EXAMPLE: '#ffd60a', COUNTER_EXAMPLE: '#c08cff'}
 # For other tags, in turn.
@@ -71,7 +72,6 @@ def describe_outlines(
                 'points': [[point['x'], point['y']] for point in annotation['coordinates']],
                 'tags': annotation['tags'],
                 'scores': own_scores,
-                'similarity': own_scores.get(SIMILARITY, 0),
                 'isResult': is_result(annotation, own_scores, roles),
             }
         )

@@ -8,7 +8,7 @@ from nicegui import events, ui
 
 from annotation_page.channels import ChannelsPanel
 from annotation_page.images import show_empty, show_images
-from annotation_page.outlines import COUNTER_EXAMPLE, EXAMPLE, Edits, choose_colours
+from annotation_page.outlines import COUNTER_EXAMPLE, EXAMPLE, SIMILARITY, Edits, choose_colours
 from annotation_page.results import ResultsPanel
 from annotation_page.run_panel import RunPanel
 from annotation_page.save_panel import SavePanel
@@ -156,7 +156,12 @@ class Page:
             'side': SIDE,
         }
         colours = choose_colours([])
-        self.viewer = Viewer(image, colours, self.state.get('threshold', 0.0))
+        self.viewer = Viewer(
+            image,
+            colours,
+            self.state.get('score', SIMILARITY),
+            self.state.get('threshold', 0.0),
+        )
         self.viewer.on('ready', self._start)
         self.viewer.on('outline', self._add_outline)
         self.viewer.on('select', self._select)

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse
 
 from annotation_page import exports
-from annotation_page.outlines import as_location, describe_outlines, read_scores
+from annotation_page.outlines import SIMILARITY, as_location, describe_outlines, read_scores
 from annotation_page.tiles import draw_tile
 from annotation_page.uploads import MAX_BYTES, UploadError
 from annotation_page.workspace import Workspace
@@ -58,6 +58,7 @@ def make_router(workspace: Workspace, upload_limit: int = MAX_BYTES) -> APIRoute
     def get_export(
         dataset_id: str,
         kind: exports.Kind,
+        score: str = SIMILARITY,
         threshold: float = 0.0,
         tag: Annotated[list[str] | None, Query()] = None,
     ) -> Response:
@@ -68,6 +69,7 @@ def make_router(workspace: Workspace, upload_limit: int = MAX_BYTES) -> APIRoute
             read_scores(workspace.store, dataset_id),
             workspace.roles(dataset_id),
             tags=tag or [],
+            score=score,
             threshold=threshold,
         )
         size = metadata['sizeX'], metadata['sizeY']

@@ -29,7 +29,7 @@ class SavePanel:
     def __init__(self, page: 'Page') -> None:
         self._page = page
         self._excluded = {COUNTER_EXAMPLE}
-        ui.label('Save the outlines of all frames, down to the similarity of the slider.').classes(
+        ui.label('Save the outlines of all frames, down to the score of the slider.').classes(
             'note'
         )
         self._tags = ui.select([], label='With these tags', multiple=True, on_change=self._choose)
@@ -50,6 +50,7 @@ class SavePanel:
 
     def _save(self, kind: str) -> None:
         """Let the browser save a file with the outlines that are shown."""
-        threshold = self._page.results.threshold
-        query = [('threshold', str(threshold)), *(('tag', tag) for tag in self._tags.value)]
+        results = self._page.results
+        limit = [('score', results.score), ('threshold', str(results.threshold))]
+        query = [*limit, *(('tag', tag) for tag in self._tags.value)]
         ui.download.from_url(f'/page/{self._page.dataset_id}/export/{kind}?{urlencode(query)}')

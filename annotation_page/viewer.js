@@ -7,9 +7,9 @@ const MIN_AREA = 4; // of an outline, pixels of the image
 const LOW = [255, 140, 66]; // colour of the smallest and of the largest similarity
 const HIGH = [46, 230, 166];
 
-/** Colour of a similarity, for the range of similarities that are shown. */
-export function ramp(similarity, [least, most]) {
-  const share = most > least ? (similarity - least) / (most - least) : 1;
+/** Colour of a score, for the range of scores that are shown. */
+export function ramp(score, [least, most]) {
+  const share = most > least ? (score - least) / (most - least) : 1;
   const mixed = LOW.map((low, i) => Math.round(low + (HIGH[i] - low) * share));
   return `rgb(${mixed})`;
 }
@@ -34,7 +34,7 @@ const toLatLng = ([x, y]) => [-y, x];
 
 export default {
   template: '<div class="viewer"></div>',
-  props: { image: Object, colours: Object, threshold: Number },
+  props: { image: Object, colours: Object, score: String, threshold: Number },
   mounted() {
     this.shapes = new Map(); // id: {outline, polygon}
     this.tagColours = this.colours;
@@ -42,6 +42,7 @@ export default {
     this.selected = new Set();
     this.mode = "select";
     this.limit = this.threshold ?? 0;
+    this.scoreName = this.score;
     this.range = [0, 1];
     this.isVisible = true;
     this.makeMap();
@@ -52,6 +53,8 @@ export default {
     window.addEventListener("keydown", this.onKey);
     window.addEventListener("keyup", this.onRelease);
     window.addEventListener("threshold", this.onThreshold);
+    this.onScore = (event) => this.setScore(event.detail);
+    window.addEventListener("score", this.onScore);
     // A test and a measurement look at what is shown.
     window.annotationViewer = this;
     this.$emit("ready");
@@ -60,6 +63,7 @@ export default {
     window.removeEventListener("keydown", this.onKey);
     window.removeEventListener("keyup", this.onRelease);
     window.removeEventListener("threshold", this.onThreshold);
+    window.removeEventListener("score", this.onScore);
     this.map.remove();
   },
   methods: {
@@ -136,9 +140,6 @@ export default {
     showOutlines(outlines) {
       const found = new Set(outlines.map((outline) => outline.id));
       for (const id of [...this.shapes.keys()]) if (!found.has(id)) this.forget(id);
-      const scores = outlines.filter((one) => one.isResult).map((one) => one.similarity);
-      this.similarities = scores;
-      this.range = scores.length ? [Math.min(...scores), Math.max(...scores)] : [0, 1];
       for (const outline of outlines) {
         const known = this.shapes.get(outline.id);
         if (known) {
@@ -152,8 +153,21 @@ export default {
       }
       this.selected = new Set([...this.selected].filter((id) => found.has(id)));
       this.preview.setLatLngs([]);
+      this.showScores();
+    },
+    showScores() {
+      const outlines = [...this.shapes.values()].map((one) => one.outline);
+      const scores = outlines
+        .filter((one) => one.isResult && this.scoreName in one.scores)
+        .map((one) => one.scores[this.scoreName]);
+      this.shownScores = scores;
+      this.range = scores.length ? [Math.min(...scores), Math.max(...scores)] : [0, 1];
       this.restyle();
-      window.dispatchEvent(new CustomEvent("similarities", { detail: scores }));
+      window.dispatchEvent(new CustomEvent("scores", { detail: scores }));
+    },
+    setScore(name) {
+      this.scoreName = name;
+      this.showScores();
     },
     forget(id) {
       this.group.removeLayer(this.shapes.get(id).polygon);
@@ -161,11 +175,12 @@ export default {
     },
     isShown(outline) {
       const isHidden = outline.tags.some((tag) => this.hiddenTags.has(tag));
-      const isBelow = outline.isResult && outline.similarity < this.limit;
+      const isBelow = outline.isResult && outline.scores[this.scoreName] < this.limit; // not without it
       return this.isVisible && !isHidden && !isBelow;
     },
     colourOf(outline) {
-      if (outline.isResult) return ramp(outline.similarity, this.range);
+      const score = outline.scores[this.scoreName];
+      if (outline.isResult && score !== undefined) return ramp(score, this.range);
       const tag = outline.tags.find((one) => one in this.tagColours);
       return tag === undefined ? "#8ab4f8" : this.tagColours[tag];
     },

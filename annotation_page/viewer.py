@@ -21,27 +21,35 @@ class Viewer(ui.element, component='viewer.js'):
         width, height, levels (how often it is halved until it fits a tile) and side (of a tile).
     colours : dict
         {tag: colour}.
+    score : str
+        Name of the score that colours the results.
     threshold : float
-        Results of a smaller similarity are hidden.
+        Results with a lower score are hidden.
     """
 
-    def __init__(self, image: dict[str, int], colours: dict[str, str], threshold: float) -> None:
+    def __init__(
+        self, image: dict[str, int], colours: dict[str, str], score: str, threshold: float
+    ) -> None:
         super().__init__()
         self._props['image'] = image
         self._props['colours'] = colours
+        self._props['score'] = score
         self._props['threshold'] = threshold
 
 
 class Histogram(ui.element, component='histogram.js'):
-    """The histogram of the similarities. Its event `change` has the threshold.
+    """The histogram of a score. Its event `change` has the threshold.
 
     Parameters
     ----------
+    score : str
+        Name of the score.
     threshold : float
     """
 
-    def __init__(self, threshold: float) -> None:
+    def __init__(self, score: str, threshold: float) -> None:
         super().__init__()
+        self._props['score'] = score
         self._props['threshold'] = threshold
 
 

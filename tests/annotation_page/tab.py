@@ -83,6 +83,11 @@ class Tab:
     def shown(self) -> int:
         return self.page.evaluate('annotationViewer.shownIds().length')
 
+    def choose_score(self, name: str) -> None:
+        self.find('tab-look').click()
+        self.page.get_by_role('button', name=name, exact=True).click()
+        self.wait(f"annotationViewer.scoreName === '{name}'")
+
     def set_threshold(self, value: float) -> None:
         """Move the slider of the histogram as the keyboard or a drag would."""
         self.find('tab-look').click()

@@ -106,14 +106,27 @@ def test_a_user_gets_from_outlines_to_files(browser, start, server):
     tab.wait_for_count(10)
     assert tab.tags() == {'example': 5, 'found': 5}
     found = [one for one in tab.outlines() if one['isResult']]
-    assert all(set(one['scores']) == {'Similarity', 'Predicted IoU'} for one in found)
+    assert all(
+        set(one['scores']) == {'Similarity', 'Closest Examples', 'Predicted IoU'} for one in found
+    )
 
     # look: the two dark squares are less similar
     tab.see('5 of 5 shown')
-    least = sorted(one['similarity'] for one in found)
+    least = sorted(one['scores']['Similarity'] for one in found)
     tab.set_threshold((least[1] + least[2]) / 2)
     tab.see('3 of 5 shown')
     assert tab.shown() == 8
+
+    # another score for the slider
+    tab.set_threshold(0.5)
+    tab.choose_score('Closest Examples')
+    tab.see('closest examples ≥')
+    closest = sorted(one['scores']['Closest Examples'] for one in found)
+    tab.set_threshold((closest[1] + closest[2]) / 2)
+    tab.see('3 of 5 shown')
+    rows = list(csv.DictReader(io.StringIO(tab.save('csv')[1].decode())))
+    assert len(rows) == 8
+    tab.choose_score('Similarity')
 
     # mark one as a counter-example, run again: it replaces
     tab.choose('counter')
@@ -125,7 +138,7 @@ def test_a_user_gets_from_outlines_to_files(browser, start, server):
     tab.click(*middle(9))
     tab.see('3 of 3 shown')
     tab.run()
-    tab.wait('annotationViewer.similarities.length > 0')
+    tab.wait('annotationViewer.shownScores.length > 0')
 
     # save, and compare with the server
     saved = [one for one in server.polygons('cells') if one['tags'] != ['not this']]

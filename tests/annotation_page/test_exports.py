@@ -49,7 +49,8 @@ SCORES = {
     f'{4:024x}': {'Similarity': 0.3, 'Predicted IoU': 0.7},
 }
 ROLES = {'example', 'not this'}
-OBJECTS = select_objects(ANNOTATIONS, SCORES, ROLES, ['example', 'found'], threshold=0.7)
+ALL_TAGS = ['example', 'found', 'not this']
+OBJECTS = select_objects(ANNOTATIONS, SCORES, ROLES, ['example', 'found'], 'Similarity', 0.7)
 
 
 def read_roi(content: bytes) -> tuple[str, list[tuple[float, float]], int, int]:
@@ -68,9 +69,17 @@ def read_roi(content: bytes) -> tuple[str, list[tuple[float, float]], int, int]:
 
 def test_only_outlines_that_are_shown_are_exported():
     assert [int(one.id, 16) for one in OBJECTS] == [1, 2]
-    everything = select_objects(ANNOTATIONS, SCORES, ROLES, ['example', 'found', 'not this'], 0.7)
+    everything = select_objects(ANNOTATIONS, SCORES, ROLES, ALL_TAGS, 'Similarity', 0.7)
     # a counter-example is no result any more, so the threshold does not hide it
     assert [int(one.id, 16) for one in everything] == [1, 2, 4]
+
+
+def test_the_threshold_can_be_for_another_score():
+    objects = select_objects(ANNOTATIONS, SCORES, ROLES, ['found'], 'Predicted IoU', 0.75)
+    assert [int(one.id, 16) for one in objects] == [2]
+    # outlines of an earlier version do not have every score
+    objects = select_objects(ANNOTATIONS, SCORES, ROLES, ['found'], 'Closest Examples', 0.75)
+    assert [int(one.id, 16) for one in objects] == [2, 3]
 
 
 def test_geojson_has_the_outlines_with_classes_and_scores():
@@ -121,7 +130,9 @@ def test_table_has_area_centroid_and_scores():
 
 
 def test_text_of_a_tag_is_no_formula_in_a_table():
-    objects = select_objects([annotation(1, SQUARE, ['=1+1'])], {}, ROLES, ['=1+1'], 0)
+    objects = select_objects(
+        [annotation(1, SQUARE, ['=1+1'])], {}, ROLES, ['=1+1'], 'Similarity', 0
+    )
     (row,) = csv.DictReader(io.StringIO(export('csv', 'cells', objects, SIZE)[1].decode()))
     assert row['tags'] == "'=1+1"
 
@@ -136,7 +147,9 @@ def test_rois_have_the_outlines():
 
 
 def test_rois_keep_their_slice_and_time():
-    (one,) = select_objects([annotation(1, SQUARE, ['a'], z=4, time=2)], {}, ROLES, ['a'], 0)
+    (one,) = select_objects(
+        [annotation(1, SQUARE, ['a'], z=4, time=2)], {}, ROLES, ['a'], 'Similarity', 0
+    )
     assert one.location == Location(0, 4, 2)
     archive = zipfile.ZipFile(io.BytesIO(to_imagej([one])))
     assert read_roi(archive.read('00001.roi'))[2:] == (5, 3)
@@ -148,7 +161,7 @@ def test_several_frames_give_several_files():
         annotation(2, SQUARE, ['a'], z=1),
         annotation(3, SQUARE, ['a'], xy=1),
     ]
-    objects = select_objects(places, {}, ROLES, ['a'], 0)
+    objects = select_objects(places, {}, ROLES, ['a'], 'Similarity', 0)
 
     def names(kind):
         name, content = export(kind, 'cells', objects, SIZE)

@@ -100,7 +100,6 @@ def test_outlines_have_scores_also_after_an_undo(store, dataset):
         'points': [[1, 1], [5, 1], [1, 5]],
         'tags': ['found'],
         'scores': {'Area': 8, 'Similarity': 0.9},
-        'similarity': 0.9,
         'isResult': True,
     }
 
