@@ -38,7 +38,7 @@ def show_failure(event: events.GenericEventArguments) -> None:
     ui.notify(
         str(event.args),
         type='negative',
-        text_color='dark',
+        textColor='dark',
         actions=[close],
         timeout=0,
         position='top',

@@ -152,7 +152,8 @@ export default {
           this.group.addLayer(polygon);
         }
       }
-      this.selected = new Set([...this.selected].filter((id) => found.has(id)));
+      const stillSelected = [...this.selected].filter((id) => found.has(id));
+      if (stillSelected.length < this.selected.size) this.select(stillSelected);
       if (!this.corners && !this.pressed) this.drawPreview([]);
       this.restyle();
       window.dispatchEvent(new CustomEvent("similarities", { detail: scores }));
@@ -281,7 +282,10 @@ export default {
       const place = (event) => this.map.mouseEventToLatLng(event);
       const element = this.$el;
       // A button that was clicked keeps the focus, and would take Space and Enter.
-      element.addEventListener("pointerenter", () => document.activeElement.closest("button")?.blur());
+      element.addEventListener("pointerenter", () => {
+        const { activeElement } = document; // Quasar gives the focus to a part of the button
+        if (activeElement.closest("button")) activeElement.blur();
+      });
       element.addEventListener("pointerdown", (event) => {
         if (this.mode !== "draw" || event.button !== 0 || this.isPanning) return;
         this.stroke = [place(event)];
