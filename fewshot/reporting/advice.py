@@ -40,8 +40,8 @@ MIN_REMOVED, MIN_REMOVED_SHARE = 3, 0.1
 MIN_POINTS = 4  # of the grid on the smallest example, on average over all places
 MIN_SAVED_SECONDS, MIN_SAVED_SHARE = 10, 0.2  # of the time of the search
 
-
-EXPECTED_CANDIDATES = 400  # per frame or tile, for the time without a GPU
+# An estimate for a frame or a tile. The time without a GPU is estimated before the search.
+CANDIDATES_PER_FRAME = 400
 
 
 def advise_on_cpu(
@@ -74,7 +74,7 @@ def advise_on_cpu(
     """
 
     def estimate(model: Checkpoint, whole_frame: bool) -> float:
-        candidates = 0 if whole_frame else EXPECTED_CANDIDATES
+        candidates = 0 if whole_frame else CANDIDATES_PER_FRAME
         return tiles * model.costs.estimate_frame(points_per_side, candidates) if model.costs else 0
 
     if checkpoint.costs is None:

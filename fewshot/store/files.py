@@ -18,11 +18,10 @@ from fewshot.server import Server
 from fewshot.store.record import MAX_FILE_BYTES
 
 ITEM = 'SAM few-shot proposals'
-SWITCH = (
-    'SAM_FEWSHOT_KEEP_PROPOSALS'  # environment variable; 0 means that nothing is stored or read
-)
+# An environment variable. With 0, nothing is stored or read.
+SWITCH = 'SAM_FEWSHOT_KEEP_PROPOSALS'
 MAX_STORED_BYTES = 256 * 10**6  # per dataset
-MAX_FRAMES = 200  # of a batch whose proposals are stored
+MAX_STORED_FRAMES = 200  # of a batch whose proposals are stored
 NAME = re.compile(r'([0-9a-f]{64})-([0-9a-f]{64})\.npz')
 GONE_STATUSES = (400, 404)  # another job has replaced the file
 
@@ -154,10 +153,10 @@ def open_store(server: Server, frames: int) -> FileStore:
     ----------
     server : Server
     frames : int
-        Of the batch. The proposals of more than MAX_FRAMES are not stored.
+        Of the batch. The proposals of more than MAX_STORED_FRAMES are not stored.
     """
     is_on = os.environ.get(SWITCH) != '0'
-    store = FileStore(server, is_read=is_on, is_written=is_on and frames <= MAX_FRAMES)
+    store = FileStore(server, is_read=is_on, is_written=is_on and frames <= MAX_STORED_FRAMES)
     if is_on:
         store.list_files()
     return store

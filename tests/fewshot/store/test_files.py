@@ -10,7 +10,7 @@ from fewshot.server import Server
 from fewshot.store.files import (
     ITEM,
     MAX_FILE_BYTES,
-    MAX_FRAMES,
+    MAX_STORED_FRAMES,
     SWITCH,
     FileStore,
     open_store,
@@ -239,8 +239,8 @@ def test_failed_listing_ends_the_use_of_the_store(start_lab, lines):
     ('switch', 'frames', 'is_read', 'is_written'),
     [
         (None, 1, True, True),
-        ('1', MAX_FRAMES, True, True),
-        (None, MAX_FRAMES + 1, True, False),
+        ('1', MAX_STORED_FRAMES, True, True),
+        (None, MAX_STORED_FRAMES + 1, True, False),
         ('0', 1, False, False),
     ],
 )
