@@ -73,10 +73,11 @@ class TagsPanel:
         row = ui.element('div').classes('tag active' if is_active else 'tag')
         row.on('click', lambda: self._page.choose_tag(name))
         with row:
-            ui.element('i').classes('dot').style(f'background: {self.colours[name]}')
+            is_output = name == self._page.run.output_tag
+            dot = ui.element('i').classes('dot results' if is_output else 'dot')
+            dot.style(f'background-color: {self.colours[name]}')
             ui.label(name).classes('tag-name')
-            hint = HINTS | {self._page.run.output_tag: OUTPUT_HINT}
-            ui.label(hint.get(name, '')).classes('tag-hint')
+            ui.label(OUTPUT_HINT if is_output else HINTS.get(name, '')).classes('tag-hint')
             ui.label(str(self.counts.get(name, 0))).classes('count')
             icon = 'visibility_off' if name in self._hidden else 'visibility'
             eye = ui.icon(icon).classes('eye')
