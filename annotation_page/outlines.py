@@ -5,8 +5,8 @@ from typing import Any
 
 from annotation_server.store import Store
 from fewshot.geometry import Location
+from fewshot.matching.duplicates import SIMILARITY
 
-SIMILARITY = 'Similarity'
 EXAMPLE, COUNTER_EXAMPLE = 'example', 'not this'
 COLOURS = {EXAMPLE: '#ffd60a', COUNTER_EXAMPLE: '#c08cff'}
 # For other tags, in turn.
