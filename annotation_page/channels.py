@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from nicegui import events, ui
 
-from annotation_page.tiles import find_frame, read_sample
+from annotation_page.tiles import count_pages, find_frame, read_sample
 
 if TYPE_CHECKING:
     from annotation_page.page import Page
@@ -25,6 +25,12 @@ class ChannelsPanel:
         with ui.element('section').classes('panel'):
             ui.label('Channels').classes('title')
             ui.label('The worker sees the image with these colours.').classes('note')
+            pages = count_pages(page.metadata)
+            if pages > 1:
+                ui.label(
+                    f'Only the first of {pages} pages is shown. In ImageJ, make a stack with '
+                    'channels, Z or time of them, and save it as TIFF.'
+                ).classes('warning-note')
             for layer in self._layers:
                 self._add_row(layer)
 

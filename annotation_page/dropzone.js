@@ -5,6 +5,7 @@ export default {
       <input ref="input" type="file" multiple accept=".tif,.tiff,.png" hidden>
       <span ref="text">Drop a TIFF or PNG here, or <u>choose a file</u></span>
     </label>`,
+  props: { limit: Number, tooLarge: String },
   mounted() {
     this.normal = this.$refs.text.innerHTML;
     this.$refs.input.addEventListener("change", () => this.send([...this.$refs.input.files]));
@@ -27,6 +28,10 @@ export default {
     async send(files) {
       let added = null;
       for (const file of files) {
+        if (file.size > this.limit) {
+          this.$emit("failed", `"${file.name}" ${this.tooLarge}`);
+          continue;
+        }
         this.$refs.text.textContent = `Adding ${file.name} …`;
         try {
           const url = "/page/images?" + new URLSearchParams({ name: file.name });

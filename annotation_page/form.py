@@ -7,13 +7,10 @@ from typing import Any
 from nicegui import events, ui
 
 from annotation_page.outlines import COUNTER_EXAMPLE, EXAMPLE
-from fewshot.sam.checkpoints import KNOWN, VIT_MINI, checkpoint_path
+from fewshot.sam.checkpoints import KNOWN, checkpoint_path
+from fewshot.settings import BATCH_AXES
 
 FIRST_FIELDS = 7  # shown; the others are folded
-SMALL_MODEL_NOTE = (
-    'This is a very small model for trying the tool. It finds clear, large objects. '
-    'For results, use SAM ViT-H on a GPU.'
-)
 
 
 def sort_fields(interface: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -42,6 +39,16 @@ def choose_model(items: Sequence[str], exists: Callable[[str], bool]) -> str | N
 def has_checkpoint(name: str) -> bool:
     """Return whether the file of a model is on this machine."""
     return name in KNOWN and os.path.exists(checkpoint_path(KNOWN[name]))
+
+
+def describe_model(name: str) -> str:
+    """Return what a model is, in one or two sentences. '' if it is not known."""
+    if name not in KNOWN:
+        return ''
+    title = KNOWN[name].title
+    text = f'{title[0].upper()}{title[1:]}.'
+    is_small = KNOWN[name].costs is None
+    return f'{text} For results, use a large model on a GPU.' if is_small else text
 
 
 def propose_values(
@@ -96,6 +103,8 @@ class Form:
         The tags that the dataset has.
     layers : list of dict
         The layers of the dataset.
+    lengths : dict
+        {axis: number of positions}. Without a choice of positions, a field is not shown.
     """
 
     def __init__(
@@ -104,6 +113,7 @@ class Form:
         saved: Mapping[str, Any],
         tags: Sequence[str],
         layers: Sequence[Mapping[str, Any]],
+        lengths: Mapping[str, int],
     ) -> None:
         self._interface = interface
         self.values = propose_values(interface, saved)
@@ -112,9 +122,14 @@ class Form:
         self._tag_selects: list[ui.select] = []
         names = sort_fields(interface)
         for name in names[:FIRST_FIELDS]:
-            self._add(name)
+            if lengths.get(BATCH_AXES.get(name, ''), 2) > 1:
+                self._add(name)
         if names[FIRST_FIELDS:]:
-            with ui.expansion('More settings').classes('fold').props('data-testid=more'):
+            with ui.expansion('More settings').classes('fold').props('data-testid=more') as fold:
+                fold.on(
+                    'after-show',
+                    js_handler=f'() => getHtmlElement({fold.id}).scrollIntoView()',
+                )
                 for name in names[FIRST_FIELDS:]:
                     self._add(name)
 
@@ -200,8 +215,7 @@ class Form:
         )
         select.props('dense outlined options-dense').classes('wide')
         if name == 'Model':
-            note = ui.label(SMALL_MODEL_NOTE).classes('note')
-            note.bind_visibility_from(select, 'value', lambda model: model == VIT_MINI.name)
+            ui.label().classes('note').bind_text_from(select, 'value', describe_model)
 
     def _add_checkbox(self, name: str, field: Mapping[str, Any]) -> None:
         ui.checkbox(

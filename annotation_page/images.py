@@ -5,7 +5,7 @@ from pathlib import Path
 
 from nicegui import events, ui
 
-from annotation_page.uploads import MAX_BYTES
+from annotation_page.uploads import MAX_BYTES, describe_limit
 from annotation_page.viewer import DropZone
 from annotation_page.workspace import Workspace
 
@@ -27,14 +27,22 @@ def show_images(workspace: Workspace, dataset_id: str) -> None:
 
 def add_dropzone() -> None:
     """Add the place to drop images. A new image is shown at once."""
-    zone = DropZone()
+    zone = DropZone(MAX_BYTES, describe_limit(MAX_BYTES))
     zone.on('added', lambda event: open_dataset(event.args))
     zone.on('failed', show_failure)
 
 
 def show_failure(event: events.GenericEventArguments) -> None:
     """Say why an image was not added."""
-    ui.notify(str(event.args), type='negative', close_button='Close', timeout=0, position='top')
+    close = {'label': 'Close', 'color': 'dark'}
+    ui.notify(
+        str(event.args),
+        type='negative',
+        textColor='dark',
+        actions=[close],
+        timeout=0,
+        position='top',
+    )
 
 
 def open_dataset(dataset_id: str) -> None:
@@ -59,4 +67,4 @@ def show_empty(workspace: Workspace) -> None:
             ui.button('Try it with a sample image', on_click=add_sample).props(
                 'outline no-caps'
             ).props('data-testid=sample')
-        ui.label('Images stay on this machine, in the folder that the server was started with.')
+        ui.label(f'Images stay on this machine, in {workspace.folder.resolve()}.')

@@ -5,9 +5,9 @@ from typing import Any
 
 from annotation_server.store import Store
 from fewshot.geometry import Location
+from fewshot.matching.duplicates import CLOSEST_EXAMPLES, SIMILARITY
 
-SIMILARITY = 'Similarity'
-SCORES = (SIMILARITY, 'Closest Examples')  # that the slider can filter by
+SCORES = (SIMILARITY, CLOSEST_EXAMPLES)  # that the slider can filter by
 EXAMPLE, COUNTER_EXAMPLE = 'example', 'not this'
 COLOURS = {EXAMPLE: '#ffd60a', COUNTER_EXAMPLE: '#c08cff'}
 # For other tags, in turn.

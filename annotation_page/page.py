@@ -29,6 +29,7 @@ MODES = {
     MARK_COUNTER: ('thumb_down', 'Not this', 'Click outlines that are wrong.', 'n'),
 }
 TABS = {'settings': '2  Settings', 'look': '3  Look', 'save': '4  Save'}
+SELECTED_HINT = 'Click a tag on the right to change it. Press Del to delete the outline.'
 MODE_TAGS = {MARK_EXAMPLE: EXAMPLE, MARK_COUNTER: COUNTER_EXAMPLE}
 
 
@@ -41,7 +42,9 @@ def build_page(workspace: Workspace, dataset_id: str) -> None:
     dataset_id : str
         The dataset to show. The first one if it does not exist.
     """
-    ui.colors(primary=ACCENT, dark='#12161c', dark_page='#12161c', warning='#ffb454')
+    ui.colors(
+        primary=ACCENT, dark='#12161c', dark_page='#12161c', warning='#ffb454', negative='#ff8a80'
+    )
     ui.add_head_html(
         '<link rel="stylesheet" href="/page-files/leaflet/leaflet.css">'
         '<link rel="stylesheet" href="/page-files/style.css">'
@@ -114,8 +117,10 @@ class Page:
 
     @property
     def has_results(self) -> bool:
-        """Whether a run has given scores to an outline of the dataset."""
-        return bool(self.workspace.store.property_values(self.dataset_id, limit=1))
+        """Whether a run has found something. A run gives scores to examples, too."""
+        store, dataset_id = self.workspace.store, self.dataset_id
+        others = store.count_tags(dataset_id).keys() - self.workspace.roles(dataset_id)
+        return bool(others and store.property_values(dataset_id, limit=1))
 
     def address(self, kind: str) -> str:
         """Return the address of the tiles or outlines of the location that is shown."""
@@ -136,8 +141,9 @@ class Page:
         self.tags.show(counts)
         self.run.offer_tags(list(self.tags.colours))
         self.save.offer_tags(list(self.tags.colours))
-        self.results.show(self.has_results)
-        self.run.note_results(self.has_results)
+        has_results = self.has_results
+        self.results.show(has_results)
+        self.run.note_results(has_results)
         self.viewer.run_method('load', f'{self.address("outlines")}&v={self._seen_changes}')
 
     def go_to(self, **axes: int) -> None:
@@ -156,13 +162,16 @@ class Page:
             'side': SIDE,
         }
         colours = choose_colours([])
+        keys = {key: mode for mode, (*_, key) in MODES.items()}
         self.viewer = Viewer(
             image,
             colours,
             self.state.get('score', SIMILARITY),
             self.state.get('threshold', 0.0),
+            keys,
         )
         self.viewer.on('ready', self._start)
+        self.viewer.on('mode', self._show_mode)
         self.viewer.on('outline', self._add_outline)
         self.viewer.on('select', self._select)
         self.viewer.on('mark', self._mark)
@@ -175,7 +184,7 @@ class Page:
         """Show the dataset, once the viewer is in the browser."""
         self.show_tiles()
         self.show_outlines()
-        self.set_mode(SELECT if self.tags.counts else DRAW)
+        self.viewer.run_method('setMode', SELECT if self.tags.counts else DRAW)
 
     def _build_positions(self) -> None:
         """Add a slider per axis that has several positions."""
@@ -207,7 +216,10 @@ class Page:
     def _build_toolbar(self) -> None:
         with ui.element('div').classes('toolbar'):
             for mode, (icon, name, hint, key) in MODES.items():
-                button = ui.button(name, icon=icon, on_click=lambda mode=mode: self.set_mode(mode))
+                # The browser changes the tool at once: the next click may come before an answer.
+                button = ui.button(name, icon=icon, color=None).on(
+                    'click', js_handler=f"() => annotationViewer.setMode('{mode}')"
+                )
                 button.props('flat dense no-caps').props(f'data-testid=mode-{mode}')
                 with button:
                     ui.tooltip(f'{hint} Key {key.upper()}')
@@ -220,19 +232,18 @@ class Page:
                 ('fit_screen', 'Show the whole image (F)', self.fit),
                 ('help_outline', 'Help (?)', lambda: self.help.open()),
             ):
-                with ui.button(icon=icon, on_click=action).props(
+                with ui.button(icon=icon, on_click=action, color=None).props(
                     f'flat dense round aria-label="{hint}"'
                 ):
                     ui.tooltip(hint)
         self.hint = ui.label('').classes('hint')
 
-    def set_mode(self, mode: str) -> None:
-        """Choose a tool."""
-        self._mode = mode
-        for name, button in self._mode_buttons.items():
-            button.classes(add='active') if name == mode else button.classes(remove='active')
-        self.hint.set_text(MODES[mode][2])
-        self.viewer.run_method('setMode', mode)
+    def _show_mode(self, event: events.GenericEventArguments) -> None:
+        """Show the tool that the viewer has now."""
+        self._mode_buttons[self._mode].classes(remove='active')
+        self._mode = event.args
+        self._mode_buttons[self._mode].classes(add='active')
+        self.hint.set_text(MODES[self._mode][2])
 
     def choose_tag(self, tag: str) -> None:
         """Give the selected outlines a tag. New outlines get it, too."""
@@ -270,6 +281,7 @@ class Page:
 
     def _select(self, event: events.GenericEventArguments) -> None:
         self.selected = list(event.args)
+        self.hint.set_text(SELECTED_HINT if self.selected else MODES[self._mode][2])
 
     def _mark(self, event: events.GenericEventArguments) -> None:
         self.edits.tag([event.args['id']], MODE_TAGS[event.args['mode']])
@@ -284,10 +296,9 @@ class Page:
             'h': self.hide,
             'f': self.fit,
             '?': self.help.open,
-            **{about[3]: lambda mode=mode: self.set_mode(mode) for mode, about in MODES.items()},
         }
         tags = list(self.tags.colours)
         if key in actions:
             actions[key]()
-        elif key.isdigit() and 1 <= int(key) <= len(tags):
+        elif key in list('123456789')[: len(tags)]:
             self.choose_tag(tags[int(key) - 1])

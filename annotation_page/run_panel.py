@@ -7,6 +7,7 @@ from nicegui import ui
 from annotation_page.form import Form
 from annotation_page.outlines import EXAMPLE, as_location
 from annotation_page.runs import IMAGE, Run, describe_job
+from annotation_page.tiles import axis_lengths
 
 if TYPE_CHECKING:
     from annotation_page.page import Page
@@ -51,6 +52,7 @@ class RunPanel:
             with ui.element('div').classes('buttons'):
                 self._start = ui.button('Run', icon='play_arrow', on_click=self._start_job)
                 self._start.props('unelevated no-caps text-color=dark').props('data-testid=run')
+                self._start.classes('run')
                 self._cancel = ui.button('Cancel', on_click=self._cancel_job)
                 self._cancel.props('outline no-caps').props('data-testid=cancel')
                 ui.button('Log', on_click=self._show_log).props('flat no-caps').props(
@@ -94,7 +96,7 @@ class RunPanel:
             return
         page = self._page
         interface = page.workspace.store.worker_interface(IMAGE)
-        if asked.outcome != 'Done' or interface is None:
+        if not asked.is_done or interface is None:
             self._waiting.set_text(
                 f'The worker did not start. The end of its log: {asked.read_log()[-600:]}'
             )
@@ -106,6 +108,7 @@ class RunPanel:
                 page.state.get('form', {}),
                 self._tags,
                 page.workspace.layers(page.dataset_id),
+                axis_lengths(page.metadata),
             )
 
     def _show_state(self) -> None:
@@ -116,13 +119,11 @@ class RunPanel:
         if run is None:
             return
         run.follow()
-        if self._was_active and not is_active and run.outcome == 'Done':
+        if self._was_active and not is_active and run.is_done:
             self._page.tabs.set_value('look')
         self._was_active = is_active
         self._bar.set_value(run.progress)
-        self._text.set_text(
-            run.text if run.text and run.outcome in ('Running', 'Done') else run.outcome
-        )
+        self._text.set_text(run.text)
         for notice in run.notices[self._notices_shown :]:
             self._show_notice(**notice)
         self._notices_shown = len(run.notices)
@@ -150,7 +151,11 @@ class RunPanel:
             return
         examples = self.form.values.get('Training Tag', [EXAMPLE])
         if not any(page.tags.counts.get(tag) for tag in examples):
-            ui.notify('Outline an object first: press O and drag around it.', type='warning')
+            names = ', '.join(examples)
+            ui.notify(
+                f'No outline has the tag "{names}". Press O and drag around an object.',
+                type='warning',
+            )
             return
         page.workspace.save_state(page.dataset_id, form=self.form.values, output=self.output_tag)
         job = describe_job(

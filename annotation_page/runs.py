@@ -10,6 +10,13 @@ from annotation_server.users import User
 
 IMAGE = 'sam-fewshot:page'  # the worker's name on the server
 LOG_CHARACTERS = 200_000  # the end of a log that is shown
+# A job that runs or is done has a progress line instead.
+STATES = {QUEUED: 'Waiting for another run to end', ERROR: 'Failed', CANCELED: 'Cancelled'}
+NO_MESSAGE = {
+    'kind': 'error',
+    'text': 'The worker ended without a message.',
+    'info': 'Press Log to see its last lines. Then run again.',
+}
 
 
 @dataclass
@@ -22,7 +29,7 @@ class Run:
     job_id : str
     progress : float
         0 to 1.
-    text : str
+    line : str
         The last progress line.
     notices : list of dict
         The warnings and errors, each with `kind`, `text` and `info`.
@@ -31,7 +38,7 @@ class Run:
     jobs: Jobs
     job_id: str
     progress: float = 0.0
-    text: str = ''
+    line: str = ''
     notices: list[dict[str, str]] = field(default_factory=list)
     _read: int = 0
 
@@ -47,14 +54,23 @@ class Run:
         return self.status in (QUEUED, RUNNING)
 
     @property
-    def outcome(self) -> str:
+    def is_done(self) -> bool:
+        """Whether the job ended without an error."""
+        return self.status == SUCCESS
+
+    @property
+    def text(self) -> str:
         """The state of the job in words."""
-        return {QUEUED: 'Waiting', RUNNING: 'Running', SUCCESS: 'Done', CANCELED: 'Cancelled'}.get(
-            self.status, 'Failed'
-        )
+        return STATES.get(self.status) or self.line or 'Starting the worker …'
 
     def follow(self) -> None:
-        """Read the lines that the worker has printed since the last call."""
+        """Read what the worker has printed since the last call, and how the job ended."""
+        has_failed = self.status == ERROR  # before the last lines are read
+        self._read_lines()
+        if has_failed and not any(notice['kind'] == 'error' for notice in self.notices):
+            self.notices.append(NO_MESSAGE)
+
+    def _read_lines(self) -> None:
         file = self.jobs.output_file(self.job_id)
         if not file.exists():
             return
@@ -76,7 +92,7 @@ class Run:
         if 'progress' in message:
             self.progress = float(message['progress'])
             parts = (message.get('title'), message.get('info'))
-            self.text = ' · '.join(str(part) for part in parts if part)
+            self.line = ' · '.join(str(part) for part in parts if part)
         for kind in ('warning', 'error'):
             if kind in message:
                 info = str(message.get('info') or '')

@@ -29,9 +29,9 @@ class SavePanel:
     def __init__(self, page: 'Page') -> None:
         self._page = page
         self._excluded = {COUNTER_EXAMPLE}
-        ui.label('Save the outlines of all frames, down to the score of the slider.').classes(
-            'note'
-        )
+        ui.label(
+            'Outlines of all frames are saved, without the results that the slider of Look hides.'
+        ).classes('note')
         self._tags = ui.select([], label='With these tags', multiple=True, on_change=self._choose)
         self._tags.props('dense outlined use-chips options-dense').classes('wide')
         with ui.element('div').classes('formats'):
@@ -50,6 +50,9 @@ class SavePanel:
 
     def _save(self, kind: str) -> None:
         """Let the browser save a file with the outlines that are shown."""
+        if not any(self._page.tags.counts.get(tag) for tag in self._tags.value):
+            ui.notify('No outline has one of these tags. Choose other tags.', type='warning')
+            return
         results = self._page.results
         limit = [('score', results.score), ('threshold', str(results.threshold))]
         query = [*limit, *(('tag', tag) for tag in self._tags.value)]

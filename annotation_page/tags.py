@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 MAX_TAG_CHARACTERS = 60
 HINTS = {EXAMPLE: 'objects to look for', COUNTER_EXAMPLE: 'objects to avoid'}
+OUTPUT_HINT = 'results of the worker'
 
 
 class TagsPanel:
@@ -60,7 +61,7 @@ class TagsPanel:
 
     def _advise(self, examples: int) -> None:
         if examples == 0:
-            text = 'Outline 5 to 20 typical objects: large and small, bright and dim ones.'
+            text = 'Outline 5 to 20 typical objects in the image.'
         elif examples < 5:
             text = f'{examples} outlined. Outline at least 5, then press Run.'
         else:
@@ -72,10 +73,11 @@ class TagsPanel:
         row = ui.element('div').classes('tag active' if is_active else 'tag')
         row.on('click', lambda: self._page.choose_tag(name))
         with row:
-            ui.element('i').classes('dot').style(f'background: {self.colours[name]}')
+            is_output = name == self._page.run.output_tag
+            dot = ui.element('i').classes('dot results' if is_output else 'dot')
+            dot.style(f'background-color: {self.colours[name]}')
             ui.label(name).classes('tag-name')
-            if name in HINTS:
-                ui.label(HINTS[name]).classes('tag-hint')
+            ui.label(OUTPUT_HINT if is_output else HINTS.get(name, '')).classes('tag-hint')
             ui.label(str(self.counts.get(name, 0))).classes('count')
             icon = 'visibility_off' if name in self._hidden else 'visibility'
             eye = ui.icon(icon).classes('eye')

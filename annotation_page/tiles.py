@@ -1,5 +1,6 @@
 """The pixels of the page: tiles of a frame as PNG, with the colours that the worker sees."""
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -57,6 +58,17 @@ def axis_lengths(metadata: Mapping[str, Any]) -> dict[str, int]:
     """
     lengths = metadata.get('IndexRange', {})
     return {axis: lengths.get(index, 1) for axis, index in AXES.items()}
+
+
+def count_pages(metadata: Mapping[str, Any]) -> int:
+    """Return how many frames have the same position and channel. More than 1: the axis is unknown.
+
+    Examples
+    --------
+    >>> count_pages({'frames': [{'Frame': 0}, {'Frame': 1}, {'Frame': 2}]})
+    3
+    """
+    return len(metadata.get('frames') or [{}]) // math.prod(axis_lengths(metadata).values())
 
 
 def find_frame(metadata: Mapping[str, Any], location: Location, channel: int) -> int:

@@ -106,10 +106,7 @@ async def receive_image(
             async for part in body:
                 size += len(part)
                 if size > limit:
-                    raise UploadError(
-                        f'"{file_name}" is larger than {show_bytes(limit)}. '
-                        'Put large images into the folder of the server and start it again.'
-                    )
+                    raise UploadError(f'"{file_name}" {describe_limit(limit)}')
                 file.write(part)
         check_image(partial, file_name)
         target = folder / file_name
@@ -119,6 +116,14 @@ async def receive_image(
     finally:
         partial.unlink(missing_ok=True)
     return dataset, target
+
+
+def describe_limit(limit: int) -> str:
+    """Return why a file of more bytes is refused, after its name."""
+    return (
+        f'is larger than {show_bytes(limit)}. Put large images into the folder of the server '
+        'and start it again.'
+    )
 
 
 def show_bytes(size: int) -> str:

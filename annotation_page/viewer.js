@@ -4,6 +4,8 @@ import { leaflet as L } from "nicegui-leaflet";
 const CLICK_PIXELS = 4; // a press that moves less is a click
 const CLOSE_PIXELS = 10; // a click this near to the first corner closes the polygon
 const MIN_AREA = 4; // of an outline, pixels of the image
+// While one of these has the focus, keys belong to it.
+const TYPING = "input:not([type=range], [type=color]), textarea, [contenteditable], .q-dialog";
 const LOW = [255, 140, 66]; // colour of the smallest and of the largest similarity
 const HIGH = [46, 230, 166];
 
@@ -34,7 +36,7 @@ const toLatLng = ([x, y]) => [-y, x];
 
 export default {
   template: '<div class="viewer"></div>',
-  props: { image: Object, colours: Object, score: String, threshold: Number },
+  props: { image: Object, colours: Object, score: String, threshold: Number, modes: Object },
   mounted() {
     this.shapes = new Map(); // id: {outline, polygon}
     this.tagColours = this.colours;
@@ -151,8 +153,9 @@ export default {
           this.group.addLayer(polygon);
         }
       }
-      this.selected = new Set([...this.selected].filter((id) => found.has(id)));
-      this.preview.setLatLngs([]);
+      const stillSelected = [...this.selected].filter((id) => found.has(id));
+      if (stillSelected.length < this.selected.size) this.select(stillSelected);
+      if (!this.corners && !this.pressed) this.drawPreview([]);
       this.showScores();
     },
     showScores() {
@@ -235,8 +238,9 @@ export default {
 
     // Selecting and marking
 
+    /** Choose a tool at once, and tell the page. */
     setMode(mode) {
-      this.mode = mode;
+      this.$emit("mode", (this.mode = mode));
       this.$el.dataset.mode = mode;
       this.cancelDrawing();
       this.setPanning(false);
@@ -261,21 +265,20 @@ export default {
       }
     },
     handleKey(event) {
-      const isTyping = event.target.closest?.("input, textarea, [contenteditable], .q-dialog");
-      if (isTyping && event.target.type !== "range") return;
+      if (event.target.closest?.(TYPING)) return;
+      const key = (event.ctrlKey || event.metaKey ? "ctrl+" : "") + event.key.toLowerCase();
       if (event.code === "Space") {
         event.preventDefault();
         this.setPanning(true);
-      } else if (this.corners && ["Escape", "Enter", "Backspace"].includes(event.key)) {
+      } else if (this.corners && ["escape", "enter", "backspace", "ctrl+z"].includes(key)) {
         event.preventDefault();
-        if (event.key === "Enter") this.finish(this.corners);
-        else if (event.key === "Escape") this.cancelDrawing();
+        if (key === "enter") this.finish(this.corners);
+        else if (key === "escape" || this.corners.length === 1) this.cancelDrawing();
         else this.drawPreview((this.corners = this.corners.slice(0, -1)));
-      } else if (!event.altKey && event.key.length <= 9) {
-        const control = event.ctrlKey || event.metaKey ? "ctrl+" : "";
-        if (control && event.key.toLowerCase() !== "z") return;
-        if (control) event.preventDefault();
-        this.$emit("key", control + event.key.toLowerCase());
+      } else if (key === "ctrl+z" || !(event.altKey || key.startsWith("ctrl+"))) {
+        if (key === "ctrl+z") event.preventDefault();
+        if (key in this.modes) this.setMode(this.modes[key]);
+        else this.$emit("key", key);
       }
     },
     hideAll() {
@@ -293,6 +296,11 @@ export default {
     listenForDrawing() {
       const place = (event) => this.map.mouseEventToLatLng(event);
       const element = this.$el;
+      // A button that was clicked keeps the focus, and would take Space and Enter.
+      element.addEventListener("pointerenter", () => {
+        const { activeElement } = document; // Quasar gives the focus to a part of the button
+        if (activeElement.closest("button")) activeElement.blur();
+      });
       element.addEventListener("pointerdown", (event) => {
         if (this.mode !== "draw" || event.button !== 0 || this.isPanning) return;
         this.stroke = [place(event)];
@@ -331,10 +339,11 @@ export default {
     },
     drawPreview(latLngs) {
       this.preview.setLatLngs(latLngs);
+      this.$el.classList.toggle("drawing", latLngs.length > 0);
     },
     cancelDrawing() {
       this.corners = this.pressed = null;
-      this.preview?.setLatLngs([]);
+      this.drawPreview([]);
     },
     finish(latLngs) {
       this.corners = this.pressed = null;
@@ -346,11 +355,11 @@ export default {
         .map((pixel) => this.map.layerPointToLatLng(pixel))
         .map(({ lat, lng }) => [Math.min(Math.max(lng, 0), width), Math.min(Math.max(-lat, 0), height)]);
       if (points.length < 3 || areaOf(points) < MIN_AREA) {
-        this.preview.setLatLngs([]);
+        this.drawPreview([]);
         this.$emit("toosmall");
         return;
       }
-      this.preview.setLatLngs([...points, points[0]].map(toLatLng));
+      this.drawPreview([...points, points[0]].map(toLatLng));
       this.$emit("outline", points);
     },
   },

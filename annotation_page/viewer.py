@@ -12,8 +12,8 @@ LEAFLET = Path(leaflet.__file__).parent / 'dist' / 'leaflet'
 class Viewer(ui.element, component='viewer.js'):
     """The image with its outlines.
 
-    Its events are `ready`, `outline` (the points of a new outline), `select` (ids), `mark` (the id
-    of an outline, and the mode), `key` (the name of a key) and `toosmall`.
+    Its events are `ready`, `mode` (the tool), `outline` (the points of a new outline), `select`
+    (ids), `mark` (the id of an outline, and the tool), `key` (the name of a key) and `toosmall`.
 
     Parameters
     ----------
@@ -25,16 +25,24 @@ class Viewer(ui.element, component='viewer.js'):
         Name of the score that colours the results.
     threshold : float
         Results with a lower score are hidden.
+    modes : dict
+        {key: the tool that it chooses}.
     """
 
     def __init__(
-        self, image: dict[str, int], colours: dict[str, str], score: str, threshold: float
+        self,
+        image: dict[str, int],
+        colours: dict[str, str],
+        score: str,
+        threshold: float,
+        modes: dict[str, str],
     ) -> None:
         super().__init__()
         self._props['image'] = image
         self._props['colours'] = colours
         self._props['score'] = score
         self._props['threshold'] = threshold
+        self._props['modes'] = modes
 
 
 class Histogram(ui.element, component='histogram.js'):
@@ -57,4 +65,16 @@ class DropZone(ui.element, component='dropzone.js'):
     """Sends dropped images to the server.
 
     Its events are `added` (the id of the new dataset) and `failed` (the reason).
+
+    Parameters
+    ----------
+    limit : int
+        Bytes that an image may have.
+    too_large : str
+        Why a larger one is refused, after its name.
     """
+
+    def __init__(self, limit: int, too_large: str) -> None:
+        super().__init__()
+        self._props['limit'] = limit
+        self._props['tooLarge'] = too_large

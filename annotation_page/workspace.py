@@ -45,7 +45,7 @@ class Workspace:
         self.jobs = jobs
         self._files = files
         self._ids = ids
-        self._folder = folder
+        self.folder = folder
 
     @cached_property
     def user(self) -> User:
@@ -120,7 +120,7 @@ class Workspace:
         annotation_page.uploads.UploadError
             It is no image, or it is too large.
         """
-        dataset, path = await uploads.receive_image(self._folder, name, body, self._ids, limit)
+        dataset, path = await uploads.receive_image(self.folder, name, body, self._ids, limit)
         self._ids[dataset] = self.store.add_dataset(dataset, [path.name], [])
         self._files[dataset] = [path]
         return self._ids[dataset]

@@ -135,7 +135,7 @@ def serve(
         if arguments.json:
             app = wrap(create_app(store, files, lambda: print(ready, flush=True), jobs))
         else:
-            # It needs NiceGUI, which programs and tests do not install.
+            # It needs NiceGUI, which other programs do not install.
             from annotation_page.app import add_page, make_link
 
             # The worker takes the small model of this repository, unless another one is named.

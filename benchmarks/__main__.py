@@ -30,7 +30,9 @@ HEADER = (
 )
 
 
-def run_job(side: str, lab: Lab, params: dict, folder: Path) -> tuple[Findings, Costs]:
+def run_job(
+    side: str, lab: Lab, params: dict, folder: Path, **environment: str
+) -> tuple[Findings, Costs]:
     """Run one job in its own process.
 
     Parameters
@@ -42,6 +44,8 @@ def run_job(side: str, lab: Lab, params: dict, folder: Path) -> tuple[Findings, 
         The job's parameters as the server sends them.
     folder : Path
         Gets the job's log, findings and costs.
+    **environment
+        Variables of the process, besides those of this one.
 
     Raises
     ------
@@ -59,7 +63,12 @@ def run_job(side: str, lab: Lab, params: dict, folder: Path) -> tuple[Findings, 
             stdout=output,
             stderr=output,
             check=False,
-            env={**os.environ, 'SAM_CHECKPOINT_DIR': str(ROOT / 'models'), SWITCH: '0'},
+            env={
+                **os.environ,
+                'SAM_CHECKPOINT_DIR': str(ROOT / 'models'),
+                SWITCH: '0',
+                **environment,
+            },
         )
     if ended.returncode:
         sys.exit(

@@ -39,12 +39,15 @@ class Costs:
     requests : int
     traffic : float
         Bodies of requests and answers, MB.
+    gpu_memory : float
+        The maximum that PyTorch reserved, MB. 0 without a GPU.
     """
 
     seconds: dict[str, float]
     memory: float
     requests: int
     traffic: float
+    gpu_memory: float = 0.0
 
     @property
     def total(self) -> float:
@@ -93,6 +96,13 @@ def counting(sizes: list[int]) -> Iterator[None]:
         hooks.remove(count)
 
 
+def read_gpu_memory() -> float:
+    """Return the most memory of the GPU that PyTorch reserved in this process, MB."""
+    import torch
+
+    return torch.cuda.max_memory_reserved() / 1e6 if torch.cuda.is_available() else 0.0
+
+
 def run(side: str, job: dict) -> 'tuple[Findings, Costs]':
     """Run a job with the module `benchmarks.specified` or `benchmarks.worker`, and measure it."""
     stopwatch = Stopwatch(time.monotonic)
@@ -111,7 +121,8 @@ def run(side: str, job: dict) -> 'tuple[Findings, Costs]':
     rest = time.monotonic() - start - sum(stopwatch.seconds.values())
     seconds = {**{step: stopwatch.seconds[step] for step in STEPS}, 'rest': rest}
     memory = read_memory('VmHWM') - held[0]
-    return findings, Costs(seconds, memory, len(sizes), sum(sizes) / 1e6)
+    traffic = sum(sizes) / 1e6
+    return findings, Costs(seconds, memory, len(sizes), traffic, read_gpu_memory())
 
 
 if __name__ == '__main__':

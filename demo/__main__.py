@@ -8,6 +8,7 @@ demo/out/overlay.png.
 import argparse
 import json
 import shutil
+import sys
 import time
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from demo.dataset import (
     write_dataset,
 )
 from demo.picture import draw_picture
-from demo.processes import ROOT, read_summary, run_worker, running_server
+from demo.processes import ROOT, read_summary, run_worker, running_server, show_in_page
 from demo.scoring import Score, score
 
 OUT = Path(__file__).parent / 'out'
@@ -149,7 +150,6 @@ def run(model: str, checkpoints: Path) -> None:
     picture = draw_picture(image, labels_cut, examples, found, result, model)
     picture.save(OUT / 'overlay.png', optimize=True)
     print(f'\nThe picture: {(OUT / "overlay.png").relative_to(ROOT)}')
-    print(f'Look at the result in a page: make try FOLDER={(OUT / "data").relative_to(ROOT)}')
 
 
 if __name__ == '__main__':
@@ -169,3 +169,4 @@ if __name__ == '__main__':
             '\n  .venv/bin/python -m demo --model sam_vit_h_4b8939 --checkpoints FOLDER'
             '\nFOLDER contains sam_vit_h_4b8939.pth. The Docker image has this file and uses it.'
         )
+    show_in_page(OUT / 'data', is_terminal=sys.stdout.isatty())

@@ -48,6 +48,19 @@ def running_server(folder: Path, log: Path, *options: str) -> Iterator[dict]:
         server.wait()
 
 
+def show_in_page(folder: Path, is_terminal: bool) -> None:
+    """Serve a folder and its page until the user presses Ctrl+C. The server prints the link.
+
+    Without a terminal nobody could press it. Then only the command is printed.
+    """
+    if not is_terminal:
+        print(f'\nLook at the result in a page: make try FOLDER={os.path.relpath(folder, ROOT)}')
+        return
+    print('\nLook at the result in a page. Press Ctrl+C to end it.', flush=True)
+    with contextlib.suppress(KeyboardInterrupt):  # the server gets it too, and ends
+        subprocess.run([sys.executable, '-m', 'annotation_server', str(folder)], cwd=ROOT)
+
+
 def run_worker(
     arguments: list[str], checkpoints: Path, log: Path, program: Path = ROOT / 'entrypoint.py'
 ) -> None:

@@ -56,17 +56,25 @@ def _grow_box(box: Box, shape: Sequence[int], min_area: int) -> Box:
 
     A region of background can leave the box. If it also leaves the grown box, it fills a strip of
     the margin, which has at least `min_area` pixels. So its area need not be known.
+
+    The corner has even coordinates, because OpenCV labels regions in the order of blocks of 2 x 2
+    pixels. So islands of equal size have the same order as in the whole frame.
     """
     height, width = shape[:2]
     margin = math.ceil(math.sqrt(min_area))
     if margin > min(height, width):
         return Box(0, 0, height, width)  # a strip could be shorter than the margin
     return Box(
-        max(box.top - margin, 0),
-        max(box.left - margin, 0),
+        _round_to_even(max(box.top - margin, 0)),
+        _round_to_even(max(box.left - margin, 0)),
         min(box.bottom + margin, height),
         min(box.right + margin, width),
     )
+
+
+def _round_to_even(coordinate: int) -> int:
+    """Return the next even number that is not larger."""
+    return coordinate - coordinate % 2
 
 
 def fill_small_holes(mask: np.ndarray, min_area: int) -> tuple[np.ndarray, bool]:

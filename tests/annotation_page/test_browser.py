@@ -215,6 +215,8 @@ def test_keys_while_drawing(browser, server):
     press('Escape')
     for corner in [*square(0)[:3], (130, 90)]:
         tab.click(*corner)
+    tab.click(130, 50)
+    press('Control+z')
     press('Backspace')
     tab.click(*square(0)[3])
     tab.click(*square(0)[0])  # a click on the first corner closes
@@ -227,6 +229,55 @@ def test_keys_while_drawing(browser, server):
     tab.see('This outline is too small')
     press('?')
     tab.see('How it works')
+    assert tab.errors == []
+
+
+def test_keys_go_to_the_field_that_has_the_focus(browser, server):
+    tab = Tab(browser, server.link)
+    tab.wait_for_image()
+    tab.draw(*square(0))
+    field = tab.page.get_by_placeholder('Add a tag')
+    field.click()
+    tab.page.keyboard.type('envoh 2 f?')
+    tab.page.keyboard.press('Control+z')
+    tab.page.keyboard.press('Delete')
+    assert tab.page.evaluate('annotationViewer.mode') == 'draw'
+    assert tab.page.locator('.q-dialog').count() == 0
+    assert len(server.polygons('cells')) == 1
+
+    # a tool that was chosen with the mouse does not keep Space
+    tab.choose('draw')
+    tab.page.mouse.move(*tab.place(*middle(0)))
+    tab.page.keyboard.down('Space')
+    tab.page.mouse.down()
+    tab.page.mouse.move(*tab.place(*middle(5)))
+    tab.page.mouse.up()
+    tab.page.keyboard.up('Space')
+    assert tab.page.evaluate('annotationViewer.map.getCenter().lng') < SHAPE[1] / 2
+    assert tab.errors == []
+
+
+def test_a_polygon_is_dropped_when_another_tool_is_chosen(browser, server):
+    tab = Tab(browser, server.link)
+    tab.wait_for_image()
+    for corner in square(0)[:3]:
+        tab.click(*corner)
+    tab.page.keyboard.press('v')
+    tab.page.keyboard.press('o')
+    tab.draw(*square(1))
+    (outline,) = server.polygons('cells')
+    assert overlap(as_shape(outline), shapely.Polygon(square(1))) > 0.9
+
+
+def test_the_page_says_when_the_server_has_ended(browser, server):
+    tab = Tab(browser, server.link)
+    tab.wait_for_image()
+    server.process.kill()
+    tab.wait("getComputedStyle(document.getElementById('popup')).visibility === 'visible'")
+    text = tab.page.evaluate(
+        "getComputedStyle(document.getElementById('popup'), '::after').content"
+    )
+    assert 'Start it again' in text
     assert tab.errors == []
 
 
@@ -268,7 +319,7 @@ def test_run_without_an_outline_says_what_to_do(browser, server):
     tab.wait_for_image()
     tab.see('Similarity Threshold')
     tab.find('run').click()
-    tab.see('Outline an object first')
+    tab.see('No outline has the tag "example"')
 
 
 def test_images_are_dropped_and_bad_ones_refused(browser, start, tmp_path):
@@ -330,4 +381,6 @@ def test_channels_are_saved_as_the_worker_reads_them(browser, start, tmp_path):
     assert [layer['visible'] for layer in layers] == [True, False]
     tab.page.locator('.positions [aria-label=Z] [tabindex]').press('ArrowRight')
     tab.see('Z 2 of 2')
+    tab.see('Z slices to search')
+    assert tab.page.get_by_label('XY positions to search').count() == 0
     assert tab.errors == []

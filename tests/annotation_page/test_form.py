@@ -2,12 +2,13 @@
 
 import pytest
 
+from fewshot.sam.checkpoints import KNOWN
 from fewshot.settings import build_interface
 from tests.annotation_page.conftest import NO_PAGE
 
 pytest.importorskip('nicegui', reason=NO_PAGE)
 
-from annotation_page.form import choose_model, propose_values, sort_fields
+from annotation_page.form import choose_model, describe_model, propose_values, sort_fields
 
 
 def test_fields_without_an_order_come_last_by_name():
@@ -36,6 +37,17 @@ def test_fields_without_an_order_come_last_by_name():
 )
 def test_first_value_of_a_field(field, saved, expected):
     assert propose_values({'F': field}, saved) == {'F': expected}
+
+
+@pytest.mark.parametrize('checkpoint', KNOWN.values(), ids=KNOWN)
+def test_a_model_that_needs_no_gpu_is_said_to_be_small(checkpoint):
+    text = describe_model(checkpoint.name)
+    assert checkpoint.title[1:] in text
+    assert ('use a large model' in text) == (checkpoint.costs is None)
+
+
+def test_a_model_that_is_not_known_is_not_described():
+    assert describe_model('new') == ''
 
 
 def test_notes_have_no_value():

@@ -11,6 +11,7 @@ import tifffile
 from PIL import Image
 
 from annotation_client.tiles import UPennContrastDataset
+from annotation_page.tiles import count_pages
 from annotation_page.uploads import UploadError, choose_name, receive_image, split_name
 from fewshot.geometry import Location, Tile
 from fewshot.images.frames import FrameLoader
@@ -74,6 +75,20 @@ def test_a_png_with_a_long_side_is_added(session, server):
     content = encode(np.zeros((10, 5000), np.uint8), 'png')
     answer = add(session, server, 'long.png', content)
     assert answer.status_code == 200, answer.text
+
+
+@pytest.mark.parametrize(
+    ('metadata', 'pages'),
+    [
+        ({}, 1),
+        ({'frames': [{}, {}, {}]}, 3),
+        ({'frames': [{}] * 6, 'IndexRange': {'IndexZ': 3, 'IndexC': 2}}, 1),
+        ({'frames': [{}] * 6, 'IndexRange': {'IndexQ': 3, 'IndexC': 2}}, 3),
+    ],
+    ids=str,
+)
+def test_pages_without_a_known_axis_are_counted(metadata, pages):
+    assert count_pages(metadata) == pages
 
 
 def test_a_name_that_is_taken_gets_a_number(session, server):

@@ -15,7 +15,7 @@ from annotation_page.outlines import (
     is_result,
     read_scores,
 )
-from annotation_page.runs import Run, describe_job
+from annotation_page.runs import NO_MESSAGE, Run, describe_job
 from annotation_server.jobs import RUNNING, Jobs
 from annotation_server.store import Store
 from fewshot.errors import JobError
@@ -166,11 +166,17 @@ def test_the_job_is_one_that_the_worker_reads(monkeypatch, tmp_path):
     assert settings.location == Location(1, 2, 3)
 
 
+SLEEP = [sys.executable, '-c', 'import time; time.sleep(600)']
+
+
 def test_a_run_reads_what_the_worker_prints_line_by_line(tmp_path):
-    with closing(Jobs(['true'], 1, tmp_path)) as jobs:
-        run = Run(jobs, 'a')
-        run.follow()  # there is no file yet
-        file = jobs.output_file('a')
+    with closing(Jobs(SLEEP, 1, tmp_path)) as jobs:
+        run, waiting = (Run(jobs, jobs.start('a', [])['_id']) for _ in range(2))
+        waiting.follow()  # there is no file yet
+        while run.status != RUNNING:
+            time.sleep(0.01)
+        assert run.text == 'Starting the worker …'
+        file = jobs.output_file(run.job_id)
         lines = [
             json.dumps({'progress': 0.5, 'title': 'Searching', 'info': '1 min left'}),
             'a line that is no message',
@@ -189,16 +195,28 @@ def test_a_run_reads_what_the_worker_prints_line_by_line(tmp_path):
         ]
 
 
+def test_a_worker_that_ends_without_a_message_gets_one(tmp_path):
+    with closing(Jobs([sys.executable, '-c', 'raise ValueError'], 1, tmp_path)) as jobs:
+        run = Run(jobs, jobs.start('a', [])['_id'])
+        while run.is_active:
+            time.sleep(0.01)
+        for _ in range(2):
+            run.follow()
+            assert run.notices == [NO_MESSAGE]
+        assert run.text == 'Failed'
+        assert 'ValueError' in run.read_log()
+
+
 def test_a_job_is_cancelled_while_it_runs_or_waits(tmp_path):
-    with closing(Jobs([sys.executable, '-c', 'import time; time.sleep(600)'], 1, tmp_path)) as jobs:
+    with closing(Jobs(SLEEP, 1, tmp_path)) as jobs:
         running, waiting = (Run(jobs, jobs.start('a', [])['_id']) for _ in range(2))
         while running.status != RUNNING:
             time.sleep(0.01)
-        assert waiting.outcome == 'Waiting'
+        assert waiting.text == 'Waiting for another run to end'
         waiting.cancel()
         running.cancel()
         while running.is_active:
             time.sleep(0.01)
-        assert (running.outcome, waiting.outcome) == ('Cancelled', 'Cancelled')
+        assert (running.text, waiting.text) == ('Cancelled', 'Cancelled')
         running.cancel()  # harmless
-        assert running.outcome == 'Cancelled'
+        assert running.text == 'Cancelled'

@@ -327,7 +327,9 @@ def start_stubborn(folder: Path, **wishes: Any) -> tuple[jobs.Jobs, str]:
     running = jobs.Jobs(command, 1, folder / 'jobs')
     wishes = {'name': 'stubborn', 'stubborn': True, 'until': str(folder / 'never'), **wishes}
     job = running.start('stubborn', ['--parameters', json.dumps(wishes)])
-    wait_until((folder / 'events').exists)
+    events = folder / 'events'
+    # The file is there before its first line. A signal in between would be recorded first.
+    wait_until(lambda: events.exists() and events.read_text().endswith('\n'))
     return running, job['_id']
 
 

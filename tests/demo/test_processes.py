@@ -2,11 +2,18 @@
 
 import io
 import json
+import os
+import signal
+import subprocess
+import sys
 
+import numpy as np
 import pytest
+import requests
 from tqdm import tqdm
 
-from demo.processes import BAR_FORMAT, read_summary, run_worker, show_message
+from demo.dataset import write_dataset
+from demo.processes import BAR_FORMAT, ROOT, read_summary, run_worker, show_in_page, show_message
 
 
 def test_progress_moves_the_bar():
@@ -69,3 +76,30 @@ def test_log_without_a_summary_is_refused(tmp_path):
     log.write_text('loading\n')
     with pytest.raises(ValueError, match='job summary'):
         read_summary(log)
+
+
+def test_page_is_served_until_ctrl_c(tmp_path):
+    write_dataset(tmp_path, np.zeros((1, 64, 64), np.uint16))
+    call = f'show_in_page(Path({str(tmp_path)!r}), is_terminal=True)'
+    program = f'from pathlib import Path; from demo.processes import show_in_page; {call}'
+    shown = subprocess.Popen(
+        [sys.executable, '-c', program],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert shown.stdout
+    try:
+        link = next(line for line in shown.stdout if line.startswith('Open this link'))
+        answer = requests.get(link.split()[-1], timeout=60)
+        assert answer.status_code == 200
+        assert 'SAM few-shot' in answer.text
+    finally:
+        os.killpg(shown.pid, signal.SIGINT)  # as a terminal does
+    assert shown.wait() == 0
+
+
+def test_without_a_terminal_the_command_is_printed(tmp_path, capsys):
+    show_in_page(ROOT / 'demo' / 'out' / 'data', is_terminal=False)
+    assert 'make try FOLDER=demo/out/data' in capsys.readouterr().out
