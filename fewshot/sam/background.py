@@ -22,7 +22,7 @@ def plan_passes(points_per_side: int) -> list[np.ndarray]:
     Examples
     --------
     >>> [len(numbers) for numbers in plan_passes(16)]
-    [16, 48, 192]
+    [16, 64, 176]
     """
     waiting = np.ones((points_per_side, points_per_side), bool)
     passes = []
