@@ -29,9 +29,8 @@ from segment_anything.utils.amg import build_point_grid
 from benchmarks import specified
 from benchmarks.findings import mask_iou
 from benchmarks.frames import draw_frame
-from demo.dataset import BLACK, WHITE
+from demo.dataset import color_picture
 from fewshot.geometry import CutMask
-from fewshot.images.layers import Layer, merge_channel
 from fewshot.sam.checkpoints import VIT_B, VIT_H, VIT_L, Checkpoint, Costs
 from fewshot.sam.cleaning import clean_mask, select_cleaned
 from fewshot.sam.features import encode_image_with_sam1
@@ -255,8 +254,7 @@ def measure_proposing(
 
 def measure(checkpoint: Checkpoint, path: Path, random: bool, pairs: int, side: int = SIDE) -> None:
     """Measure a checkpoint file on a frame of `side` pixels, and print an estimate per frame."""
-    rgb = np.zeros((side, side, 3), np.uint8)
-    merge_channel(rgb, draw_frame(side), Layer(0, (1, 1, 1), True, BLACK, WHITE))
+    rgb = color_picture(draw_frame(side))
     encoding = measure_encoding(checkpoint, path, rgb, pairs)
     proposing = measure_proposing(checkpoint, path, rgb, random, pairs)
     before, after = (

@@ -129,13 +129,11 @@ def make_random_checkpoint(folder: Path) -> tuple[Checkpoint, float]:
     """Write random weights of ViT-B's size. Return the checkpoint and the logit of its masks."""
     import hashlib
 
-    import numpy as np
     from segment_anything import SamPredictor
 
     from benchmarks.frames import draw_frame
     from benchmarks.real_sizes import VIT_B, settle_cuts, write_random_weights
-    from demo.dataset import BLACK, WHITE
-    from fewshot.images.layers import Layer, merge_channel
+    from demo.dataset import color_picture
     from fewshot.sam.features import encode_image_with_sam1
     from fewshot.sam.model import load_model
 
@@ -144,8 +142,7 @@ def make_random_checkpoint(folder: Path) -> tuple[Checkpoint, float]:
     write_random_weights(checkpoint, path)
     with path.open('rb') as file:
         sha256 = hashlib.file_digest(file, 'sha256').hexdigest()
-    rgb = np.zeros((SIDE, SIDE, 3), np.uint8)
-    merge_channel(rgb, draw_frame(SIDE), Layer(0, (1, 1, 1), True, BLACK, WHITE))
+    rgb = color_picture(draw_frame(SIDE))
     predictor = SamPredictor(load_model(checkpoint, str(path)))
     features = encode_image_with_sam1(predictor, rgb)
     cut, mask_threshold = settle_cuts(predictor, features, random=True)

@@ -8,6 +8,8 @@ import numpy as np
 import tifffile
 from skimage.measure import find_contours
 
+from fewshot.images.layers import Layer, merge_channel
+
 DATA = Path(__file__).parents[1] / 'tests' / 'data'  # the tests need the image as well
 NAME = 'nuclei'
 SIDE = 128  # of a position, pixels: sixteen positions; 256 makes four
@@ -67,6 +69,13 @@ def write_dataset(folder: Path, positions: np.ndarray) -> None:
         'contrast': {'mode': 'percentile', 'blackPoint': BLACK, 'whitePoint': WHITE},
     }
     (folder / f'{NAME}.layers.json').write_text(json.dumps({'layers': [layer]}))
+
+
+def color_picture(image: np.ndarray) -> np.ndarray:
+    """Return a picture as the worker sees it: (H, W) uint16 -> (H, W, 3) uint8."""
+    rgb = np.zeros((*image.shape, 3), np.uint8)
+    merge_channel(rgb, image, Layer(0, (1, 1, 1), True, BLACK, WHITE))
+    return rgb
 
 
 def outline(mask: np.ndarray) -> np.ndarray:

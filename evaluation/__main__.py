@@ -25,7 +25,7 @@ from evaluation.background import time_group
 from evaluation.candidates import Describer, Trial, try_group
 from evaluation.dropping import drop_trials
 from evaluation.groups import NAMES, Group, make_group
-from evaluation.jobs import LARGE_POINTS, POINTS, run_ways, running_lab
+from evaluation.jobs import POINTS, choose_points, run_ways, running_lab
 from evaluation.ranking import rank_trials
 from evaluation.scoring import Result, score_group
 from fewshot.sam.checkpoints import VIT_MINI
@@ -72,11 +72,6 @@ def try_seeds(
         seconds = time.monotonic() - start
         print(f'{name}, candidates {seed}: {seconds:.0f} s', file=sys.stderr, flush=True)
     return trials
-
-
-def choose_points(group: Group, points: int) -> int:
-    """Return the points per side for a group."""
-    return LARGE_POINTS if group.tile_size else points
 
 
 def cut_corner(group: Group) -> Group:

@@ -5,7 +5,7 @@ import time
 from segment_anything import SamPredictor
 from segment_anything.modeling import Sam
 
-from evaluation.candidates import color_picture
+from demo.dataset import color_picture
 from evaluation.groups import Group
 from fewshot.images.tiling import plan_tiles
 from fewshot.sam.checkpoints import VIT_MINI

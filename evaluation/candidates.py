@@ -8,25 +8,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from segment_anything import SamPredictor
 from segment_anything.modeling import Sam
 
-from demo.dataset import BLACK, WHITE, Example, forget_examples, to_annotation
+from demo.dataset import Example, color_picture, forget_examples, to_annotation
 from demo.scoring import IOU
 from evaluation.groups import Group, outline_examples
-from evaluation.scoring import find_fragments
+from evaluation.scoring import find_ignored
 from fewshot.geometry import Box, CutMask, has_allowed_area
-from fewshot.images.layers import Layer, fix_contrast, merge_channel
 from fewshot.images.tiling import choose_tile, plan_tiles, touches_inner_border
 from fewshot.polygons import cut_annotation
 from fewshot.sam.candidates import Candidate
 from fewshot.sam.checkpoints import Checkpoint
 from fewshot.sam.cleaning import clean_mask, select_cleaned
-from fewshot.sam.features import describe_objects, encode_image_with_sam1, pool_objects
-from fewshot.sam.proposals import propose_candidates
+from fewshot.sam.segmenter import SamSegmenter
 from fewshot.search import DESCRIBED_MIN_AREA
 
-LAYER = Layer(0, (1, 1, 1), True, BLACK, WHITE)  # that of the demo's dataset
 OCCUPANCY = 0.20  # the default of Target Occupancy
 
 
@@ -80,35 +76,32 @@ class Describer:
     """
 
     def __init__(self, model: Sam, checkpoint: Checkpoint, points: int):
-        self._model, self._checkpoint, self._points = model, checkpoint, points
-        self._predictor = SamPredictor(model)
-
-    @property
-    def cells(self) -> int:
-        """Cells per side of a frame."""
-        return self._model.prompt_encoder.image_embedding_size[0]
+        self._box_nms_thresh = checkpoint.box_nms_thresh
+        self.cells = model.prompt_encoder.image_embedding_size[0]  # per side of a frame
+        self._by_crop, self._by_frame = (
+            SamSegmenter(
+                model,
+                checkpoint,
+                points_per_side=points,
+                occupancy=OCCUPANCY,
+                whole_frame=whole_frame,
+            )
+            for whole_frame in (False, True)
+        )
 
     def propose(self, rgb: np.ndarray) -> list[Candidate]:
         """Return the candidates of a frame or tile, (H, W, 3), as they are described."""
-        proposed = propose_candidates(
-            self._model,
-            encode_image_with_sam1(self._predictor, rgb),
-            rgb.shape,
-            self._checkpoint,
-            points_per_side=self._points,
-            report=lambda share: None,
-        )
+        proposed = self._by_frame.propose(rgb, lambda share: None)
         cleaned = [clean_mask(one, rgb.shape, DESCRIBED_MIN_AREA) for one in proposed]
-        distinct = select_cleaned(proposed, cleaned, self._checkpoint.box_nms_thresh)
+        distinct = select_cleaned(proposed, cleaned, self._box_nms_thresh)
         return [cleaned[number] for number in distinct]
 
     def describe(self, rgb: np.ndarray, objects: Sequence[CutMask | Candidate]) -> Objects:
         """Describe objects of a frame or tile in both ways."""
-        features = encode_image_with_sam1(self._predictor, rgb)
         return Objects(
             objects,
-            describe_objects(self._model, rgb, objects, OCCUPANCY, lambda share: None).numpy(),
-            pool_objects(features, rgb.shape, objects).numpy(),
+            self._by_crop.describe(rgb, objects, lambda share: None),
+            self._by_frame.describe(rgb, objects, lambda share: None),
         )
 
 
@@ -152,13 +145,6 @@ def try_group(group: Group, describer: Describer) -> Trial:
     return Trial(joined, candidates, wanted, describer.cells * smallest / longest)
 
 
-def color_picture(image: np.ndarray) -> np.ndarray:
-    """Return a picture as the worker sees it: (H, W) uint16 -> (H, W, 3) uint8."""
-    rgb = np.zeros((*image.shape, 3), np.uint8)
-    merge_channel(rgb, image, fix_contrast(image, LAYER))
-    return rgb
-
-
 def cut_examples(
     shown: Sequence[Example], tile: Box | None, tiles: Sequence[Box | None], shape: tuple[int, ...]
 ) -> list[CutMask]:
@@ -170,27 +156,6 @@ def cut_examples(
             size = (tile.height, tile.width) if tile else shape
             cut.append(cut_annotation(annotation, size, tile))
     return cut
-
-
-def find_ignored(
-    labels: np.ndarray, unseen: np.ndarray, wanted: np.ndarray, smallest: int
-) -> np.ndarray:
-    """Return which objects of a picture do not count, as in `scoring.score_group`.
-
-    Parameters
-    ----------
-    labels, unseen : (H, W) ndarray
-        The objects of the picture, with and without the examples.
-    wanted : (objects,) ndarray of bool
-    smallest : int
-        Pixels. A smaller wanted object at the border is a fragment.
-
-    Returns
-    -------
-    (objects,) ndarray of bool
-    """
-    was_shown = ~np.isin(np.arange(len(wanted)), unseen)
-    return was_shown | (wanted & find_fragments(labels, smallest))
 
 
 def judge(

@@ -114,6 +114,11 @@ class Lab(NamedTuple):
         return download_polygons(self.store, self.datasetId, tag, self.pictures)
 
 
+def choose_points(group: Group, points: int) -> int:
+    """Return the points per side for a group."""
+    return LARGE_POINTS if group.tile_size else points
+
+
 @contextlib.contextmanager
 def running_lab(
     folder: Path,
@@ -140,7 +145,7 @@ def running_lab(
             server['token'],
             server['datasets'][NAME],
             pictures=len(group.images),
-            points=LARGE_POINTS if group.tile_size else points,
+            points=choose_points(group, points),
             examples=outline_examples(group),
             compute=compute,
         )

@@ -127,8 +127,7 @@ def score_group(
     for position, (labels, wanted, outlines) in enumerate(pictures):
         iou, shares = measure_iou(outlines, labels)
         duplicates += count_duplicates(outlines, iou)
-        was_shown = ~np.isin(np.arange(len(wanted)), unseen[position])
-        ignored = was_shown | (wanted & find_fragments(labels, smallest))
+        ignored = find_ignored(labels, unseen[position], wanted, smallest)
         counted = np.flatnonzero(shares[:, ignored].sum(axis=1) <= 0.5)
         required = np.flatnonzero(wanted & ~ignored)
         add_outcome(score, position, iou, counted, required, IOU)
@@ -169,6 +168,27 @@ def add_outcome(
     for column, number in enumerate(required.tolist()):
         if column not in columns:
             score.missed.append((position, number))
+
+
+def find_ignored(
+    labels: np.ndarray, unseen: np.ndarray, wanted: np.ndarray, smallest: int
+) -> np.ndarray:
+    """Return which objects of a picture do not count, neither as required nor as wrong.
+
+    Parameters
+    ----------
+    labels, unseen : (H, W) ndarray
+        The objects of the picture, with and without the examples.
+    wanted : (objects,) ndarray of bool
+    smallest : int
+        Pixels. A smaller wanted object at the border is a fragment.
+
+    Returns
+    -------
+    (objects,) ndarray of bool
+    """
+    was_shown = ~np.isin(np.arange(len(wanted)), unseen)
+    return was_shown | (wanted & find_fragments(labels, smallest))
 
 
 def find_fragments(labels: np.ndarray, smallest: int) -> np.ndarray:

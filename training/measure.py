@@ -19,10 +19,9 @@ import torch
 from segment_anything import SamPredictor
 from torchvision.ops import nms
 
-from demo.dataset import BLACK, WHITE, cut, read_image
+from demo.dataset import color_picture, cut, read_image
 from demo.scoring import match_iou
 from fewshot.geometry import has_allowed_area
-from fewshot.images.layers import Layer, merge_channel
 from fewshot.sam.checkpoints import VIT_MINI
 from fewshot.sam.cleaning import clean_mask
 from fewshot.sam.features import encode_image_with_sam1
@@ -70,14 +69,9 @@ def load_synthetic(count: int) -> list[tuple[np.ndarray, np.ndarray]]:
 
 def load_nuclei(side: int) -> list[tuple[np.ndarray, np.ndarray]]:
     """Return the labelled image in squares of `side` pixels, each with the demo's contrast."""
-    layer = Layer(0, (1, 1, 1), True, BLACK, WHITE)
     image, labels = (cut(whole, side) for whole in read_image())
-    squares = []
-    for square, numbers in zip(image, labels, strict=True):
-        rgb = np.zeros((*square.shape, 3), np.uint8)
-        merge_channel(rgb, square, layer)
-        squares.append((rgb, numbers))
-    return squares
+    pairs = zip(image, labels, strict=True)
+    return [(color_picture(square), numbers) for square, numbers in pairs]
 
 
 def masks_of(labels: np.ndarray) -> list[np.ndarray]:

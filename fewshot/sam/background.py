@@ -7,6 +7,7 @@ pass covers its cell.
 
 from collections.abc import Sequence
 
+import cv2
 import numpy as np
 
 from fewshot.sam.candidates import Candidate
@@ -64,13 +65,12 @@ def find_covered(
         By the number of the point, row by row.
     """
     height, width = shape[:2]
-    covered = np.zeros((height, width), bool)
+    covered = np.zeros((height, width), np.uint8)
     for one in masks:
         if one.area >= LEAST_SHARE * height * width:
             covered[one.box.slices] |= one.mask
     # the sum over a rectangle is a sum of four corners of this table
-    table = np.zeros((height + 1, width + 1), np.int64)
-    table[1:, 1:] = covered.cumsum(axis=0).cumsum(axis=1)
+    table = cv2.integral(covered)
     top, bottom = _bound_cells(height, points_per_side)
     left, right = _bound_cells(width, points_per_side)
     sums = table[np.ix_(bottom, right)] - table[np.ix_(top, right)]

@@ -5,12 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from demo.dataset import forget_examples
+from demo.dataset import color_picture, forget_examples
 from demo.processes import ROOT
 from evaluation import groups
-from evaluation.candidates import Describer, color_picture, find_ignored, judge, try_group
+from evaluation.candidates import Describer, judge, try_group
 from evaluation.groups import draw_group, outline_examples
 from evaluation.images import Scene
+from evaluation.scoring import find_ignored
 from fewshot.geometry import Box
 from fewshot.sam.candidates import Candidate, pack_mask
 from fewshot.sam.checkpoints import VIT_MINI
