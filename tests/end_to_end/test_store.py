@@ -265,7 +265,7 @@ def test_image_that_the_page_shows_stays_the_same(nuclei):
 def test_checkpoint_that_cannot_be_loaded_ends_the_job(nuclei, tmp_path_factory, monkeypatch):
     nuclei.run_here()
     folder = tmp_path_factory.mktemp('checkpoints')
-    (folder / 'sam_vit_mini.pth').write_bytes(b'damaged')
+    (folder / 'sam_vit_mini2.pth').write_bytes(b'damaged')
     monkeypatch.setenv('SAM_CHECKPOINT_DIR', str(folder))
     nuclei.run_here(**{'Similarity Threshold': 0.5})  # the model is not needed
     for changes in ({'Target Occupancy': 0.3}, {'Points per side': 20}):

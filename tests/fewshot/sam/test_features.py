@@ -23,7 +23,7 @@ from fewshot.sam.features import (
     weigh_cells,
 )
 from fewshot.sam.model import load_model
-from tests.small_model import CHECKPOINT, small_predictor
+from tests.small_model import CHECKPOINT, GRID, small_predictor
 from tests.worker import REPOSITORY
 
 DATA = REPOSITORY / 'tests' / 'data'
@@ -112,7 +112,7 @@ def test_similar_objects_have_similar_vectors():
     for inside, outside in ((200, 20), (180, 25), (20, 200)):
         image = (np.where(disc, inside, outside)[..., None] + noise).astype(np.uint8)
         features = encode_image_with_sam1(small_predictor(), image)
-        vectors.append(pool_features_with_mask(features, disc, 16, 16))
+        vectors.append(pool_features_with_mask(features, disc, GRID, GRID))
     bright, fainter, dark = vectors
     alike = torch.cosine_similarity(bright, fainter, dim=0)
     assert alike > 0.95
@@ -153,7 +153,7 @@ def test_batches_do_not_change_the_vectors(batch_size, shape, occupancy):
     rgb, objects = read_nuclei(*shape)
     model = small_predictor().model
     vectors = describe_objects(model, rgb, objects, occupancy, ignore, batch_size)
-    assert vectors.shape == (len(objects), 128)
+    assert vectors.shape == (len(objects), VIT_MINI.channels)
     assert vectors.dtype == torch.float32
     expected = describe_one_by_one(rgb, objects, occupancy)
     torch.testing.assert_close(vectors, expected, rtol=0, atol=1e-4)
@@ -169,7 +169,8 @@ def test_progress_is_reported_after_each_batch():
 def test_no_objects_have_no_vectors():
     rgb, model = np.zeros((64, 64, 3), np.uint8), small_predictor().model
     shares: list[float] = []
-    assert describe_objects(model, rgb, [], 0.2, shares.append).shape == (0, 128)
+    vectors = describe_objects(model, rgb, [], 0.2, shares.append)
+    assert vectors.shape == (0, VIT_MINI.channels)
     assert pool_objects(torch.zeros(1, 128, 16, 16), rgb.shape, []).shape == (0, 128)
     assert shares == []
 
@@ -198,7 +199,9 @@ def test_batch_on_a_cpu_is_one_crop():
 def test_objects_are_pooled_from_the_frame_as_by_their_full_masks(shape):
     rgb, objects = read_nuclei(*shape)
     features = encode_image_with_sam1(small_predictor(), rgb)
-    expected = [pool_features_with_mask(features, place(thing, shape), 16, 16) for thing in objects]
+    expected = [
+        pool_features_with_mask(features, place(thing, shape), GRID, GRID) for thing in objects
+    ]
     assert len(expected) > 3
     vectors = pool_objects(features, rgb.shape, objects)
     torch.testing.assert_close(vectors, torch.stack(expected), rtol=0, atol=1e-4)

@@ -12,9 +12,9 @@ from fewshot.sam.checkpoints import VIT_MINI
 from fewshot.sam.cleaning import clean_mask, select_cleaned
 from fewshot.sam.features import encode_image_with_sam1
 from fewshot.sam.model import build_sam
-from fewshot.sam.proposals import count_points_at_once, propose_candidates
+from fewshot.sam.proposals import CELLS_PER_BATCH, count_points_at_once, propose_candidates
 from tests.fewshot.sam.drawing import place
-from tests.small_model import CENTRES, CHECKPOINT, draw_discs, small_predictor
+from tests.small_model import CENTRES, CHECKPOINT, GRID, draw_discs, small_predictor
 from tests.worker import REPOSITORY
 
 
@@ -96,8 +96,9 @@ def test_candidates_are_those_of_the_stock_generator(rgb, min_area):
 
 def test_progress_is_reported_after_each_batch():
     shares: list[float] = []
-    propose(draw_frame()[0], points_per_side=20, report=shares.append)
-    assert shares == [64 * batch / 400 for batch in range(1, 7)] + [1]
+    propose(draw_frame()[0], points_per_side=9, report=shares.append)
+    size = CELLS_PER_BATCH // GRID**2
+    assert shares == [min(done, 81) / 81 for done in range(size, 81 + size, size)]
 
 
 def test_black_frame_is_one_candidate():
