@@ -17,6 +17,8 @@ from tests.fewshot.sam.drawing import place
 from tests.small_model import CENTRES, CHECKPOINT, GRID, draw_discs, small_predictor
 from tests.worker import REPOSITORY
 
+POINTS = 10  # per side: one on each object, because each takes time
+
 
 def draw_frame() -> tuple[np.ndarray, np.ndarray]:
     """Draw three discs: (128, 128, 3) uint8, and their labels."""
@@ -32,7 +34,7 @@ def read_nuclei(rows: slice, columns: slice, zoom: float = 1) -> np.ndarray:
 
 
 def propose(
-    rgb: np.ndarray, points_per_side: int = 16, min_area: int = 30, report=lambda share: None
+    rgb: np.ndarray, points_per_side: int = POINTS, min_area: int = 30, report=lambda share: None
 ) -> list[Candidate]:
     """Propose candidates by the small model, and clean them."""
     predictor = small_predictor()
@@ -75,7 +77,7 @@ def test_candidates_are_those_of_the_stock_generator(rgb, min_area):
     stock_model.load_state_dict(torch.load(CHECKPOINT, weights_only=True))
     stock = SamAutomaticMaskGenerator(
         stock_model,
-        points_per_side=16,
+        points_per_side=POINTS,
         min_mask_region_area=min_area,
         pred_iou_thresh=VIT_MINI.pred_iou_thresh,
         stability_score_thresh=VIT_MINI.stability_score_thresh,
