@@ -25,7 +25,7 @@ from evaluation.background import time_group
 from evaluation.candidates import Describer, Trial, try_group
 from evaluation.dropping import drop_trials
 from evaluation.groups import NAMES, Group, make_group
-from evaluation.jobs import POINTS, choose_points, run_ways, running_lab
+from evaluation.jobs import POINTS, POINTS_SIDE, choose_points, run_ways, running_lab
 from evaluation.ranking import rank_trials
 from evaluation.scoring import Result, score_group
 from fewshot.sam.checkpoints import VIT_MINI
@@ -40,7 +40,7 @@ CORNER = 1536  # side of the part of a large frame of which the candidates are c
 
 
 def evaluate(group: Group, points: int) -> dict[str, Result]:
-    """Return the result of each way on a group, with `points` per side."""
+    """Return the result of each way on a group, with `points` per side of a small picture."""
     found, counter = {}, {}
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -132,7 +132,10 @@ def main(
         help=f'groups of pictures: {", ".join(NAMES)} (default: all)',
     )
     parser.add_argument(
-        '--points', type=int, default=POINTS, help=f'points per side (default: {POINTS})'
+        '--points',
+        type=int,
+        default=POINTS,
+        help=f'points per side of a picture of {POINTS_SIDE} pixels (default: {POINTS})',
     )
     parser.add_argument(
         '--seeds',

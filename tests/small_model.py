@@ -11,6 +11,7 @@ from fewshot.sam.model import load_model
 from tests.worker import REPOSITORY
 
 CENTRES = [(30, 30), (34, 92), (94, 62)]  # of three discs, row and column, in a picture of 128×128
+GRID = VIT_MINI.input_size // VIT_MINI.patch_size  # cells per side of the embedding
 CHECKPOINT = REPOSITORY / 'models' / VIT_MINI.file
 
 

@@ -19,7 +19,7 @@ import torch
 from segment_anything import SamPredictor
 from torchvision.ops import nms
 
-from demo.dataset import color_picture, cut, read_image
+from demo.dataset import color_picture, read_image
 from demo.scoring import match_iou
 from fewshot.geometry import has_allowed_area
 from fewshot.sam.checkpoints import VIT_MINI
@@ -67,11 +67,10 @@ def load_synthetic(count: int) -> list[tuple[np.ndarray, np.ndarray]]:
     return [(rgb[middle], labels[middle]) for rgb, labels in images]
 
 
-def load_nuclei(side: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return the labelled image in squares of `side` pixels, each with the demo's contrast."""
-    image, labels = (cut(whole, side) for whole in read_image())
-    pairs = zip(image, labels, strict=True)
-    return [(color_picture(square), numbers) for square, numbers in pairs]
+def load_nuclei() -> tuple[np.ndarray, np.ndarray]:
+    """Return the labelled image with the demo's contrast, and its labels."""
+    image, labels = read_image()
+    return color_picture(image), labels
 
 
 def masks_of(labels: np.ndarray) -> list[np.ndarray]:
@@ -165,9 +164,7 @@ if __name__ == '__main__':
     with torch.inference_mode():
         predictor = SamPredictor(load_model(VIT_MINI, arguments.checkpoint))
         print('synthetic:', measure_points(predictor, load_synthetic(40)), flush=True)
-        for side in (128, 256):
-            result = measure_points(predictor, load_nuclei(side))
-            print(f'labelled image, squares of {side}: {result}', flush=True)
+        print('labelled image:', measure_points(predictor, [load_nuclei()]), flush=True)
         if arguments.thresholds:
             images = [propose_all(predictor, *image) for image in load_synthetic(24)]
             cuts = itertools.product(IOU_CUTS, STABILITY_CUTS, NMS_CUTS)

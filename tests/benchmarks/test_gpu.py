@@ -22,9 +22,9 @@ FOUND = Findings(
 def test_every_speed_is_measured_and_both_devices_agree(monkeypatch, capsys):
     monkeypatch.setenv('OMP_NUM_THREADS', '1')
     options = ['--checkpoints', str(REPOSITORY / 'models'), '--side', '256', '--points', '16']
-    gpu.main(['--model', 'sam_vit_mini', *options])
+    gpu.main(['--model', 'sam_vit_mini2', *options])
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith('sam_vit_mini, ')
+    assert lines[0].startswith('sam_vit_mini2, ')
     counts = re.search(r'GPU and CPU: (\d+) and (\d+) masks', lines[1])
     assert counts
     assert int(counts[1]) > 5

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -41,7 +42,7 @@ SAME = (
 def group() -> Group:
     """Two small pictures of two kinds of objects, to be searched in tiles."""
     drawn = draw_group('two kinds', Scene(128, (groups.ROUND, groups.LONG), (4, 4), gap=4), 2, 3)
-    return Group(drawn.name, drawn.images, drawn.labels, drawn.wanted, tile_size=100)
+    return replace(drawn, tile_size=100)
 
 
 def test_the_ways_differ_in_what_their_names_say_and_in_nothing_else(group, tmp_path):

@@ -83,7 +83,7 @@ def test_a_row_gives_the_measures_with_two_digits():
     group = Group(
         'plain', np.zeros((2, 8, 8)), np.zeros((2, 8, 8), int), (np.zeros(1, bool),) * 2, 0
     )
-    places = [(0, number) for number in range(20)]
+    places = list(range(20))
     result = Result(
         Score(places[:6], places[6:8], places[:3]), Score(places[:3], places[3:8], places[:6]), 4
     )

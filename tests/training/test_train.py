@@ -5,6 +5,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from fewshot.sam.checkpoints import VIT_MINI
 from fewshot.sam.model import build_sam, load_model
+from tests.small_model import GRID
 from training.synthetic import make_image
 from training.train import decode, draw_crop, draw_points, measure_loss, prepare, save
 
@@ -74,7 +75,7 @@ def test_points_are_decoded_to_three_masks_and_their_predicted_iou():
     model = build_sam(VIT_MINI)
     with torch.no_grad():
         logits, predicted = decode(
-            model, torch.zeros(1, VIT_MINI.channels, 16, 16), torch.full((5, 1, 2), 40.0)
+            model, torch.zeros(1, VIT_MINI.channels, GRID, GRID), torch.full((5, 1, 2), 40.0)
         )
-    assert logits.shape == (5, 3, SIDE // 4, SIDE // 4)
+    assert logits.shape == (5, 3, 4 * GRID, 4 * GRID)
     assert predicted.shape == (5, 3)

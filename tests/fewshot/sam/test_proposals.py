@@ -12,10 +12,12 @@ from fewshot.sam.checkpoints import VIT_MINI
 from fewshot.sam.cleaning import clean_mask, select_cleaned
 from fewshot.sam.features import encode_image_with_sam1
 from fewshot.sam.model import build_sam
-from fewshot.sam.proposals import count_points_at_once, propose_candidates
+from fewshot.sam.proposals import CELLS_PER_BATCH, count_points_at_once, propose_candidates
 from tests.fewshot.sam.drawing import place
-from tests.small_model import CENTRES, CHECKPOINT, draw_discs, small_predictor
+from tests.small_model import CENTRES, CHECKPOINT, GRID, draw_discs, small_predictor
 from tests.worker import REPOSITORY
+
+POINTS = 10  # per side: one on each object, because each takes time
 
 
 def draw_frame() -> tuple[np.ndarray, np.ndarray]:
@@ -32,7 +34,7 @@ def read_nuclei(rows: slice, columns: slice, zoom: float = 1) -> np.ndarray:
 
 
 def propose(
-    rgb: np.ndarray, points_per_side: int = 16, min_area: int = 30, report=lambda share: None
+    rgb: np.ndarray, points_per_side: int = POINTS, min_area: int = 30, report=lambda share: None
 ) -> list[Candidate]:
     """Propose candidates by the small model, and clean them."""
     predictor = small_predictor()
@@ -75,7 +77,7 @@ def test_candidates_are_those_of_the_stock_generator(rgb, min_area):
     stock_model.load_state_dict(torch.load(CHECKPOINT, weights_only=True))
     stock = SamAutomaticMaskGenerator(
         stock_model,
-        points_per_side=16,
+        points_per_side=POINTS,
         min_mask_region_area=min_area,
         pred_iou_thresh=VIT_MINI.pred_iou_thresh,
         stability_score_thresh=VIT_MINI.stability_score_thresh,
@@ -96,8 +98,9 @@ def test_candidates_are_those_of_the_stock_generator(rgb, min_area):
 
 def test_progress_is_reported_after_each_batch():
     shares: list[float] = []
-    propose(draw_frame()[0], points_per_side=20, report=shares.append)
-    assert shares == [64 * batch / 400 for batch in range(1, 7)] + [1]
+    propose(draw_frame()[0], points_per_side=9, report=shares.append)
+    size = CELLS_PER_BATCH // GRID**2
+    assert shares == [min(done, 81) / 81 for done in range(size, 81 + size, size)]
 
 
 def test_black_frame_is_one_candidate():

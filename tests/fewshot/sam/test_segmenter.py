@@ -43,7 +43,7 @@ def make_segmenter(whole_frame: bool = False) -> SamSegmenter:
     return SamSegmenter(
         small_predictor().model,
         VIT_MINI,
-        points_per_side=16,
+        points_per_side=8,
         occupancy=0.2,
         whole_frame=whole_frame,
     )
@@ -63,12 +63,12 @@ def test_proposals_are_those_of_the_model(frame):
         encode_image_with_sam1(small_predictor(), rgb),
         rgb.shape,
         VIT_MINI,
-        points_per_side=16,
+        points_per_side=8,
         report=ignore,
     )
     assert [one.box for one in candidates] == [one.box for one in expected] != []
     assert shares[-1] == 1
-    assert segmenter.input_size == 256
+    assert segmenter.input_size == VIT_MINI.input_size
 
 
 def test_objects_are_described_by_crops(frame):
@@ -91,7 +91,7 @@ def test_objects_are_described_by_the_whole_frame(frame):
 @pytest.mark.parametrize('whole_frame', [False, True])
 def test_no_objects_have_no_vectors(frame, whole_frame):
     vectors = make_segmenter(whole_frame).describe(frame[0], [], ignore)
-    assert vectors.shape == (0, 128)
+    assert vectors.shape == (0, VIT_MINI.channels)
     assert vectors.dtype == np.float32
 
 
@@ -120,7 +120,7 @@ def test_segmenter_is_loaded_from_its_file(frame):
         VIT_MINI,
         str(CHECKPOINT),
         'float32',
-        points_per_side=16,
+        points_per_side=8,
         occupancy=0.2,
         whole_frame=False,
     )
@@ -139,7 +139,7 @@ def test_damaged_file_is_refused(tmp_path):
             VIT_MINI,
             path,
             'float32',
-            points_per_side=16,
+            points_per_side=8,
             occupancy=0.2,
             whole_frame=False,
         )
