@@ -4,8 +4,9 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
+import torch
 
-from training.shapes import IGNORED
+from training.shapes import IGNORED, find_edges
 from training.synthetic import Drawing
 
 ON_BACKGROUND = 0.2  # share of the points
@@ -38,20 +39,20 @@ class Pixels(NamedTuple):
 
     Attributes
     ----------
-    is_object, is_known, edge : ndarray
+    is_object, is_known, edge : torch.Tensor
         0 to 1. `edge` is 1 on borders of objects.
-    right, down : ndarray
+    right, down : torch.Tensor
         From the pixel to the middle of its object, pixels of the crop.
-    size : ndarray
+    size : torch.Tensor
         Square root of the area of the object here, pixels.
     """
 
-    is_object: np.ndarray
-    is_known: np.ndarray
-    edge: np.ndarray
-    right: np.ndarray
-    down: np.ndarray
-    size: np.ndarray
+    is_object: torch.Tensor
+    is_known: torch.Tensor
+    edge: torch.Tensor
+    right: torch.Tensor
+    down: torch.Tensor
+    size: torch.Tensor
 
 
 class Points(NamedTuple):
@@ -59,17 +60,17 @@ class Points(NamedTuple):
 
     Attributes
     ----------
-    places : (P, 2) ndarray of float32
+    places : (P, 2) float32 tensor
         x and y, pixels of the crop.
-    masks : (P, 3, S/2, S/2) ndarray of float32
+    masks : (P, 3, S/2, S/2) float32 tensor
         The object, its part at the point, and its clump; the object again where there is no part or
         clump. Share of each pixel, 0 to 1. Empty on the background.
-    on_object : (P,) ndarray of bool
+    on_object : (P,) bool tensor
     """
 
-    places: np.ndarray
-    masks: np.ndarray
-    on_object: np.ndarray
+    places: torch.Tensor
+    masks: torch.Tensor
+    on_object: torch.Tensor
 
 
 def cut_crop(
@@ -96,9 +97,7 @@ def cut_crop(
         smooth = cv2.INTER_AREA if length > side else cv2.INTER_LINEAR
         rgb = cv2.resize(rgb, (side, side), interpolation=smooth)
         labels = cv2.resize(labels, (side, side), interpolation=cv2.INTER_NEAREST)
-        parts = cv2.resize(
-            parts.astype(np.uint8), (side, side), interpolation=cv2.INTER_NEAREST
-        )
+        parts = cv2.resize(parts.astype(np.uint8), (side, side), interpolation=cv2.INTER_NEAREST)
     turns = int(rng.integers(4))
     rgb, labels, parts = (np.rot90(array, turns) for array in (rgb, labels, parts))
     if rng.random() < 0.5:
@@ -127,21 +126,15 @@ def describe_pixels(labels: np.ndarray) -> Pixels:
     seen, number = labels[every, every], numbers[every, every]
     edge = cv2.resize(edges, seen.shape, interpolation=cv2.INTER_AREA)
     middles = np.arange(1, side, STEP)  # of the low-resolution pixels
-    return Pixels(
-        is_object=(seen > 0).astype(np.float32),
-        is_known=(seen != IGNORED).astype(np.float32),
-        edge=np.minimum(2 * edge, 1),
-        right=(middle_column[number] - middles).astype(np.float32),
-        down=(middle_row[number] - middles[:, None]).astype(np.float32),
-        size=np.sqrt(areas)[number].astype(np.float32),
+    maps = (
+        seen > 0,
+        seen != IGNORED,
+        np.minimum(2 * edge, 1),
+        middle_column[number] - middles,
+        middle_row[number] - middles[:, None],
+        np.sqrt(areas)[number],
     )
-
-
-def find_edges(labels: np.ndarray) -> np.ndarray:
-    """Return where a label touches another one: (H, W) bool."""
-    values = labels.astype(np.float32)
-    kernel = np.ones((3, 3), np.uint8)
-    return cv2.dilate(values, kernel) != cv2.erode(values, kernel)
+    return Pixels(*(torch.as_tensor(one, dtype=torch.float32) for one in maps))
 
 
 def choose_points(crop: Crop, count: int, rng: np.random.Generator) -> Points:
@@ -181,7 +174,7 @@ def choose_points(crop: Crop, count: int, rng: np.random.Generator) -> Points:
     full = np.array(masks, np.float32)
     half = len(labels) // STEP
     small = full.reshape(count, 3, half, STEP, half, STEP).mean((3, 5))
-    return Points(np.array(places, np.float32), small, np.array(on_object))
+    return Points(torch.tensor(places), torch.from_numpy(small), torch.tensor(on_object))
 
 
 def choose_pixel(allowed: np.ndarray, rng: np.random.Generator) -> tuple[int, int]:

@@ -54,7 +54,9 @@ class Drawings:
 
     def __init__(self, folder: Path, shards: int) -> None:
         self._arrays = {
-            name: [np.load(shard_path(folder, shard, name), mmap_mode='r') for shard in range(shards)]
+            name: [
+                np.load(shard_path(folder, shard, name), mmap_mode='r') for shard in range(shards)
+            ]
             for name in NAMES
         }
         self.count = shards * SHARD

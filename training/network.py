@@ -1,7 +1,7 @@
 """The small SAM in training: its first weights, and how it runs on crops.
 
-A crop is smaller than the model's input. The blocks see no absolute position, so the encoder runs on
-a crop as on a piece of a frame. Points and cells get the positional encoding of a random place.
+A crop is smaller than the model's input. The blocks see no absolute position, so the encoder runs
+on a crop as on a piece of a frame. Points and cells get the positional encoding of a random place.
 """
 
 import math
@@ -59,9 +59,9 @@ def prepare(model: Sam) -> None:
     encoder.pos_embed.requires_grad_(False)
     for number, block in enumerate(encoder.blocks):
         reach = 1 if block.window_size else 2
-        near, far = (NEAR, FAR[:2]) if number % 2 == 0 else (DIAGONAL, FAR[2:])
-        if number % 4 >= 2:
-            far = tuple((-row, -column) for row, column in far)
+        is_even = number % 2 == 0
+        near = NEAR if is_even else DIAGONAL
+        far = FAR[:2] if number % 4 < 2 else FAR[2:]
         look_at_neighbours(block.attn, [*near, *far], reach)
 
     frequencies = model.prompt_encoder.pe_layer.positional_encoding_gaussian_matrix  # (2, C / 2)
@@ -81,9 +81,7 @@ def prepare(model: Sam) -> None:
             projection.bias.zero_()
 
 
-def look_at_neighbours(
-    attention: Attention, neighbours: list[tuple[int, int]], reach: int
-) -> None:
+def look_at_neighbours(attention: Attention, neighbours: list[tuple[int, int]], reach: int) -> None:
     """Let each head of a block attend to a cell at some distance.
 
     Parameters
@@ -200,8 +198,7 @@ def decode(
     with torch.no_grad():
         frame = prompts.get_dense_pe()[0]
         cells = [
-            frame[:, row : row + height, column : column + width]
-            for column, row in places.tolist()
+            frame[:, row : row + height, column : column + width] for column, row in places.tolist()
         ]
         dense_pe = torch.stack(cells).repeat_interleave(per_crop, 0)
         cell_size = model.image_encoder.img_size / prompts.image_embedding_size[0]

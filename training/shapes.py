@@ -1,19 +1,23 @@
 """Shapes of synthetic objects, and where they lie: labels without any picture.
 
-An outline is a radius by angle, a sum of waves around an ellipse. Objects lie apart, touch, overlap,
-form clumps or fill the picture like a tissue. Some contain a part, like the nucleus of a cell.
+An outline is a radius by angle, a sum of waves around an ellipse. Objects lie apart, touch,
+overlap, form clumps or fill the picture like a tissue. Some contain a part, like the nucleus of a
+cell.
 """
 
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from scipy.ndimage import find_objects
 
 SIDE = 512  # of a drawing, pixels
 IGNORED = -1  # label of pixels that belong to no clear object: fragments behind others
 SMALLEST = 30  # pixels; a smaller object is a fragment
 VISIBLE = 0.5  # share of an object that must be visible
 TURN = 2 * np.pi
+TISSUE_SHARE = 0.12  # of the drawings
+KINDS = {'round': 0.4, 'elongated': 0.25, 'bar': 0.03, 'budding': 0.12, 'irregular': 0.2}
 
 
 @dataclass(frozen=True)
@@ -69,9 +73,7 @@ def draw_shape(radius: float, kind: str, rng: np.random.Generator) -> np.ndarray
         share = rng.uniform(0.35, 0.8)
         distance = radius * rng.uniform(0.8, 0.95 + 0.4 * share)
         direction = rng.uniform(0, TURN)
-        bud = np.hypot(
-            columns - distance * np.cos(direction), rows - distance * np.sin(direction)
-        )
+        bud = np.hypot(columns - distance * np.cos(direction), rows - distance * np.sin(direction))
         mask |= bud < radius * share
     return mask
 
@@ -87,69 +89,132 @@ def draw_waves(angle: np.ndarray, kind: str, rng: np.random.Generator) -> np.nda
     return np.interp(angle, table_angle, np.clip(table, 0.45, 1.7)).astype(np.float32)
 
 
+@dataclass(frozen=True)
+class Plan:
+    """How the objects of a drawing differ and how close they are.
+
+    Attributes
+    ----------
+    radii : tuple of float
+        Typical radius of two kinds of objects, pixels.
+    kinds : tuple of str
+        Shapes of the two kinds, see `draw_shape`.
+    has_second_kind : bool
+    spread : float
+        Standard deviation of the logarithm of the radius.
+    clumping : float
+        Share of the objects that are placed beside another one.
+    overlap : float
+        Share of an object that may lie on or behind others.
+    gap : int
+        Least distance of two objects, pixels.
+    has_parts : bool
+        Whether objects contain a part.
+    count : int
+        Objects to place.
+    """
+
+    radii: tuple[float, float]
+    kinds: tuple[str, str]
+    has_second_kind: bool
+    spread: float
+    clumping: float
+    overlap: float
+    gap: int
+    has_parts: bool
+    count: int
+
+
 def draw_layout(rng: np.random.Generator) -> Layout:
-    """Place objects in a drawing."""
-    if rng.random() < 0.12:
+    """Draw where the objects of a drawing lie."""
+    if rng.random() < TISSUE_SHARE:
         return draw_tissue(rng)
+    return place_objects(choose_plan(rng), rng)
+
+
+def choose_plan(rng: np.random.Generator) -> Plan:
+    """Choose how the objects of a drawing differ and how close they are."""
+    # Small objects are as frequent as large ones: 12 to 200 pixels wide
+    radius = float(np.exp(rng.uniform(np.log(6), np.log(70 if rng.random() < 0.85 else 100))))
+    first, second = rng.choice(list(KINDS), 2, p=list(KINDS.values()))
+    most = int(min(260, 0.75 * SIDE**2 / (np.pi * radius**2)))
+    return Plan(
+        radii=(radius, radius * rng.uniform(0.4, 2)),
+        kinds=(str(first), str(second)),
+        has_second_kind=rng.random() < 0.35,
+        spread=rng.uniform(0.05, 0.4),
+        clumping=float(rng.choice([0, 0.3, 0.6, 0.85], p=[0.3, 0.25, 0.25, 0.2])),
+        overlap=float(rng.choice([0.0, 0.05, 0.3], p=[0.45, 0.25, 0.3])),
+        gap=int(rng.integers(0, 4)) if rng.random() < 0.4 else 0,
+        has_parts=rng.random() < 0.25 and radius > 12,
+        count=int(rng.integers(max(2, most // 10), max(4, most))),
+    )
+
+
+def place_objects(plan: Plan, rng: np.random.Generator) -> Layout:
+    """Place objects one by one, where the plan allows it."""
     labels = np.zeros((SIDE, SIDE), np.int32)
     parts = np.zeros((SIDE, SIDE), np.int32)
     boxes: list[tuple[slice, slice]] = []
     areas: list[int] = []
-    # Small objects are as frequent as large ones: 12 to 200 pixels wide
-    base = np.exp(rng.uniform(np.log(6), np.log(70 if rng.random() < 0.85 else 100)))
-    other = base * rng.uniform(0.4, 2)
-    kinds = rng.choice(
-        ['round', 'elongated', 'bar', 'budding', 'irregular'], 2, p=[0.4, 0.25, 0.03, 0.12, 0.2]
-    )
-    has_two_sizes = rng.random() < 0.35
-    spread = rng.uniform(0.05, 0.4)
-    clumping = rng.choice([0, 0.3, 0.6, 0.85], p=[0.3, 0.25, 0.25, 0.2])
-    overlap = rng.choice([0.0, 0.05, 0.3], p=[0.45, 0.25, 0.3])  # share of an object
-    gap = rng.integers(0, 4) if rng.random() < 0.4 else 0
-    has_parts = rng.random() < 0.25 and base > 12
-    most = int(min(260, 0.75 * SIDE**2 / (np.pi * base**2)))
-    wanted = int(rng.integers(max(2, most // 10), max(4, most)))
     placed: list[tuple[float, float, float]] = []  # row, column, radius
-
-    for _ in range(wanted * 2):
-        if len(boxes) >= wanted:
+    for _ in range(2 * plan.count):
+        if len(boxes) == plan.count:
             break
-        which = int(has_two_sizes and rng.random() < 0.5)
-        radius = (other if which else base) * np.exp(spread * rng.standard_normal())
-        radius = float(np.clip(radius, 5, 105))
-        kind = str(kinds[which]) if rng.random() < 0.9 else 'round'
-        if rng.random() < 0.03:
-            kind = 'bar'  # like a dividing nucleus
-        row, column = rng.uniform(-0.02 * SIDE, 1.02 * SIDE, 2)
-        if placed and rng.random() < clumping:  # beside another object, often the last one
-            recent = placed[-1] if rng.random() < 0.6 else placed[rng.integers(len(placed))]
-            direction = rng.uniform(0, TURN)
-            distance = (recent[2] + radius) * rng.uniform(0.75, 1.1) + gap
-            row = recent[0] + distance * np.sin(direction)
-            column = recent[1] + distance * np.cos(direction)
+        radius, kind = choose_object(plan, rng)
+        row, column = choose_place(plan, radius, placed, rng)
         mask = draw_shape(radius, kind, rng)
-        window, inner = cut_window(row, column, mask.shape[0])
+        window, inner = cut_window(row, column, len(mask))
         mask = mask[inner]
         if min(mask.shape) < 3 or mask.sum() < SMALLEST:
             continue
         taken = labels[window]
         blocked = taken > 0
-        if gap:
-            blocked = cv2.dilate(blocked.astype(np.uint8), np.ones((2 * gap + 1,) * 2)) > 0
-        if (blocked & mask).sum() > overlap * mask.sum():
+        if plan.gap:
+            around = np.ones((2 * plan.gap + 1,) * 2, np.uint8)
+            blocked = cv2.dilate(blocked.astype(np.uint8), around) > 0
+        if (blocked & mask).sum() > plan.overlap * mask.sum():
             continue
-        if rng.random() < 0.5 or gap:  # behind the others
+        if plan.gap or rng.random() < 0.5:  # behind the others
             mask = mask & (taken == 0)
         boxes.append(window)
         areas.append(int(mask.sum()))
+        placed.append((row, column, radius))
         taken[mask] = len(boxes)
         parts[window][mask] = 0
-        placed.append((row, column, radius))
-        if has_parts:
+        if plan.has_parts:
             draw_part(parts[window], mask, radius, len(boxes), rng)
     drop_fragments(labels, boxes, areas)
     parts[parts != labels] = 0
     return Layout(labels, parts, boxes)
+
+
+def choose_object(plan: Plan, rng: np.random.Generator) -> tuple[float, str]:
+    """Return the radius and the kind of shape of the next object."""
+    which = int(plan.has_second_kind and rng.random() < 0.5)
+    radius = plan.radii[which] * np.exp(plan.spread * rng.standard_normal())
+    kind = plan.kinds[which]
+    if rng.random() < 0.03:
+        kind = 'bar'  # like a dividing nucleus
+    return float(np.clip(radius, 5, 105)), kind
+
+
+def choose_place(
+    plan: Plan,
+    radius: float,
+    placed: list[tuple[float, float, float]],
+    rng: np.random.Generator,
+) -> tuple[float, float]:
+    """Return the row and column of the next object: anywhere, or beside another object."""
+    row, column = rng.uniform(-0.02 * SIDE, 1.02 * SIDE, 2)
+    if placed and rng.random() < plan.clumping:
+        is_last = rng.random() < 0.6
+        other = placed[-1] if is_last else placed[rng.integers(len(placed))]
+        direction = rng.uniform(0, TURN)
+        distance = (other[2] + radius) * rng.uniform(0.75, 1.1) + plan.gap
+        row = other[0] + distance * np.sin(direction)
+        column = other[1] + distance * np.cos(direction)
+    return float(row), float(column)
 
 
 def cut_window(row: float, column: float, side: int) -> tuple[tuple, tuple]:
@@ -188,9 +253,7 @@ def draw_part(
     parts[canvas & mask] = label
 
 
-def drop_fragments(
-    labels: np.ndarray, boxes: list[tuple[slice, slice]], areas: list[int]
-) -> None:
+def drop_fragments(labels: np.ndarray, boxes: list[tuple[slice, slice]], areas: list[int]) -> None:
     """Mark what is left of objects that others cover mostly. `labels` is changed in place."""
     for label, (window, area) in enumerate(zip(boxes, areas, strict=True), start=1):
         view = labels[window]
@@ -208,71 +271,72 @@ def drop_fragments(
 
 
 def draw_tissue(rng: np.random.Generator) -> Layout:
-    """Fill a drawing with cells that touch on all sides: a Voronoi diagram of scattered points."""
-    size = np.exp(rng.uniform(np.log(16), np.log(80)))
-    margin = int(2 * size)
-    points = []
-    steps = np.arange(-margin, SIDE + margin, size)
-    for row in steps:
-        for column in steps:
-            points.append(rng.normal((row, column), 0.28 * size))
-    # The nearest point of each pixel, by the labels of a distance transform
-    side = SIDE + 2 * margin
-    seeds = np.ones((side, side), np.uint8)
-    for row, column in points:
-        place = int(row) + margin, int(column) + margin
-        if 0 <= place[0] < side and 0 <= place[1] < side:
-            seeds[place] = 0
-    _, nearest = cv2.distanceTransformWithLabels(
-        seeds, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
-    )
-    # Waves along the borders
-    shift_rows = smooth_noise((side, side), 0.7 * size, rng) * 0.18 * size
-    shift_columns = smooth_noise((side, side), 0.7 * size, rng) * 0.18 * size
-    rows, columns = np.mgrid[0:side, 0:side]
-    rows = np.clip(np.rint(rows + shift_rows), 0, side - 1).astype(int)
-    columns = np.clip(np.rint(columns + shift_columns), 0, side - 1).astype(int)
-    nearest = nearest[rows, columns]
-    nearest = nearest[margin : margin + SIDE, margin : margin + SIDE]
-    _, labels = np.unique(nearest, return_inverse=True)
-    labels = labels.reshape(SIDE, SIDE).astype(np.int32) + 1
-    share = rng.choice([1.0, rng.uniform(0.4, 0.95)])
-    kept = rng.random(labels.max() + 1) < share
+    """Fill a drawing with cells that touch on all sides, or most of it."""
+    size = float(np.exp(rng.uniform(np.log(16), np.log(80))))
+    cells = divide_plane(size, rng)
     gap = int(rng.integers(0, 3))
-    edges = (cv2.erode(labels.astype(np.float32), np.ones((3, 3))) != labels) | (
-        cv2.dilate(labels.astype(np.float32), np.ones((3, 3))) != labels
-    )
     if gap:
-        edges = cv2.dilate(edges.astype(np.uint8), np.ones((2 * gap - 1,) * 2)) > 0
-        labels[edges] = 0
-    labels[~kept[labels]] = 0
-    boxes, parts, areas = [], np.zeros_like(labels), []
+        edges = find_edges(cells).astype(np.uint8)
+        cells[cv2.dilate(edges, np.ones((2 * gap - 1,) * 2, np.uint8)) > 0] = 0
+    share = 1 if rng.random() < 0.5 else rng.uniform(0.4, 0.95)
+    is_kept = rng.random(cells.max() + 1) < share
     has_parts = rng.random() < 0.4
-    ordered = np.zeros_like(labels)
-    for label in np.unique(labels[labels > 0]):
-        where = np.nonzero(labels == label)
-        window = (
-            slice(where[0].min(), where[0].max() + 1),
-            slice(where[1].min(), where[1].max() + 1),
-        )
-        mask = labels[window] == label
-        if mask.sum() < SMALLEST:
+
+    labels, parts = np.zeros_like(cells), np.zeros_like(cells)
+    boxes: list[tuple[slice, slice]] = []
+    areas: list[int] = []
+    for number, window in enumerate(find_objects(cells), start=1):
+        if window is None or not is_kept[number]:
             continue
-        boxes.append(window)
-        areas.append(int(mask.sum()))
-        ordered[window][mask] = len(boxes)
-        if has_parts:
-            draw_part(parts[window], mask, size / 2, len(boxes), rng)
-    drop_fragments(ordered, boxes, areas)
-    parts[parts != ordered] = 0
-    return Layout(ordered, parts, boxes)
+        mask = cells[window] == number
+        if mask.sum() >= SMALLEST:
+            boxes.append(window)
+            areas.append(int(mask.sum()))
+            labels[window][mask] = len(boxes)
+            if has_parts:
+                draw_part(parts[window], mask, size / 2, len(boxes), rng)
+    drop_fragments(labels, boxes, areas)
+    parts[parts != labels] = 0
+    return Layout(labels, parts, boxes)
 
 
-def smooth_noise(
-    shape: tuple[int, int], scale: float, rng: np.random.Generator
-) -> np.ndarray:
+def divide_plane(size: float, rng: np.random.Generator) -> np.ndarray:
+    """Divide a drawing into cells about `size` pixels wide: a Voronoi diagram with wavy borders.
+
+    Returns
+    -------
+    (SIDE, SIDE) ndarray of int32
+        1 and more.
+    """
+    margin = int(2 * size)
+    side = SIDE + 2 * margin
+    grid = np.arange(0, side, size)
+    points = np.stack(np.meshgrid(grid, grid, indexing='ij'), axis=-1).reshape(-1, 2)
+    rows, columns = np.rint(rng.normal(points, 0.28 * size)).astype(int).T
+    is_inside = (rows >= 0) & (rows < side) & (columns >= 0) & (columns < side)
+    is_free = np.ones((side, side), np.uint8)
+    is_free[rows[is_inside], columns[is_inside]] = 0
+    # The number of the nearest point, from the labels of a distance transform
+    _, nearest = cv2.distanceTransformWithLabels(
+        is_free, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    rows, columns = np.mgrid[0:side, 0:side]
+    waves = [0.18 * size * smooth_noise((side, side), 0.7 * size, rng) for _ in range(2)]
+    rows = np.clip(np.rint(rows + waves[0]), 0, side - 1).astype(int)
+    columns = np.clip(np.rint(columns + waves[1]), 0, side - 1).astype(int)
+    return np.array(nearest[rows, columns][margin:-margin, margin:-margin], np.int32)
+
+
+def find_edges(labels: np.ndarray) -> np.ndarray:
+    """Return where a label touches another one: (H, W) bool."""
+    values = labels.astype(np.float32)
+    kernel = np.ones((3, 3), np.uint8)
+    return np.asarray(cv2.dilate(values, kernel) != cv2.erode(values, kernel))
+
+
+def smooth_noise(shape: tuple[int, int], scale: float, rng: np.random.Generator) -> np.ndarray:
     """Return noise that varies over `scale` pixels, with mean 0 and standard deviation 1."""
     small = [max(3, int(np.ceil(length / scale)) + 2) for length in shape]
-    noise = rng.standard_normal(small).astype(np.float32)
-    noise = cv2.resize(noise, (shape[1], shape[0]), interpolation=cv2.INTER_CUBIC)
-    return (noise - noise.mean()) / (noise.std() + 1e-6)
+    coarse = rng.standard_normal(small).astype(np.float32)
+    noise = cv2.resize(coarse, (shape[1], shape[0]), interpolation=cv2.INTER_CUBIC)
+    return np.asarray((noise - noise.mean()) / (noise.std() + 1e-6))

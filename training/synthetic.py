@@ -1,7 +1,7 @@
 """Draw synthetic microscopy with labels, in the looks of several kinds of microscopy.
 
-Fluorescence, several channels in colour, membranes, phase contrast, bright field and stained tissue;
-with uneven light, objects out of focus, debris, noise, blur and compression.
+Fluorescence, several channels in colour, membranes, phase contrast, bright field and stained
+tissue; with uneven light, objects out of focus, debris, noise, blur and compression.
 """
 
 from typing import NamedTuple
@@ -9,7 +9,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from training.shapes import IGNORED, SIDE, Layout, draw_layout, smooth_noise
+from training.shapes import IGNORED, SIDE, Layout, draw_layout, find_edges, smooth_noise
 
 LOOKS = {
     'fluorescence': 0.40,
@@ -127,10 +127,7 @@ def paint_fragments(layout: Layout, rng: np.random.Generator) -> np.ndarray:
 
 def paint_rims(labels: np.ndarray, width: float) -> np.ndarray:
     """Return 1 on the borders of objects, falling off over `width` pixels."""
-    values = labels.astype(np.float32)
-    kernel = np.ones((3, 3), np.uint8)
-    edges = cv2.dilate(values, kernel) != cv2.erode(values, kernel)
-    rim = cv2.GaussianBlur(edges.astype(np.float32), (0, 0), max(0.5, width / 2))
+    rim = cv2.GaussianBlur(find_edges(labels).astype(np.float32), (0, 0), max(0.5, width / 2))
     return np.clip(rim / (rim.max() + 1e-6) * 1.3, 0, 1)
 
 
@@ -155,12 +152,11 @@ def paint_clutter(rng: np.random.Generator) -> np.ndarray:
             cv2.circle(clutter, centre, int(rng.integers(0, 3)), float(rng.uniform(0.2, 1.2)), -1)
     if rng.random() < 0.12:  # fibres
         for _ in range(rng.integers(1, 6)):
-            points = rng.integers(-50, SIDE + 50, 2) + np.cumsum(
-                rng.normal(0, 40, (12, 2)) + rng.normal(0, 25, 2), axis=0
-            )
-            points = points.astype(np.int32)[:, None]
+            steps = rng.normal(0, 40, (12, 2)) + rng.normal(0, 25, 2)
+            path = rng.integers(-50, SIDE + 50, 2) + np.cumsum(steps, axis=0)
             level = float(rng.uniform(0.2, 0.8))
-            cv2.polylines(clutter, [points], False, level, int(rng.integers(1, 4)), cv2.LINE_AA)
+            width = int(rng.integers(1, 4))
+            cv2.polylines(clutter, [path.astype(np.int32)], False, level, width, cv2.LINE_AA)
     if rng.random() < 0.4:  # texture of the background
         clutter += rng.uniform(0.01, 0.1) * smooth_noise((SIDE, SIDE), rng.uniform(2, 20), rng)
     return clutter
@@ -259,9 +255,9 @@ def paint_tissue(layout: Layout, rng: np.random.Generator) -> np.ndarray:
     body = paint_profiles(layout, rng) + paint_fragments(layout, rng)
     absorbed += np.clip(body, 0, 2.2)[..., None] * stain * rng.uniform(0.5, 1.6)
     absorbed += ((layout.parts > 0) * rng.uniform(0.2, 0.8))[..., None] * stain
-    stroma = sum(
-        smooth_noise((SIDE, SIDE), scale, rng) for scale in (3, 12, 50)
-    ) * rng.uniform(0.03, 0.15)
+    stroma = sum(smooth_noise((SIDE, SIDE), scale, rng) for scale in (3, 12, 50)) * rng.uniform(
+        0.03, 0.15
+    )
     stroma = np.clip(rng.uniform(0.1, 0.6) + stroma, 0, None) * (1 - 0.6 * (layout.labels > 0))
     absorbed += stroma[..., None] * other
     absorbed += (rng.uniform(0.05, 0.4) * np.abs(paint_clutter(rng)))[..., None] * other
@@ -297,9 +293,10 @@ def record(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         low, high = np.percentile(image, (rng.uniform(0, 3), rng.uniform(99, 100)))
         image = (image - low) / (high - low + 1e-6)
     image = np.clip(image, 0, 1) ** rng.uniform(0.6, 1.6)
-    pixels = np.repeat(image, 4 - image.shape[2], axis=2)[..., :3] if image.shape[2] == 1 else image
-    pixels = (pixels * 255).astype(np.uint8)
+    pixels = np.array(np.broadcast_to(image * 255, (SIDE, SIDE, 3)), np.uint8)
     if rng.random() < 0.15:
         quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(35, 95))]
-        pixels = cv2.imdecode(cv2.imencode('.jpg', pixels, quality)[1], cv2.IMREAD_COLOR)
+        pixels = np.asarray(
+            cv2.imdecode(cv2.imencode('.jpg', pixels, quality)[1], cv2.IMREAD_COLOR)
+        )
     return pixels

@@ -65,9 +65,7 @@ class Stage:
     rates: tuple[float, float]
 
 
-STAGES = (
-    Stage(600, side=128, crops=8, points=0, zoom=(0.5, 1.3), rates=(2e-3, 1.9e-3)),
-)
+STAGES = (Stage(600, side=128, crops=8, points=0, zoom=(0.5, 1.3), rates=(2e-3, 1.9e-3)),)
 
 
 @dataclass
@@ -137,7 +135,8 @@ def split_parameters(
 
     The layers for mask prompts are left out, because there are no mask prompts.
     """
-    matrices, others = [], []
+    matrices: list[torch.nn.Parameter] = []
+    others: list[torch.nn.Parameter] = []
     layers = [module for module in model.modules() if isinstance(module, torch.nn.Linear)]
     is_matrix = {id(layer.weight) for layer in layers}
     for name, parameter in [*model.named_parameters(), *head.named_parameters()]:
@@ -174,10 +173,10 @@ def draw_batch(
     ]
     rgb = torch.from_numpy(np.stack([crop.rgb for crop in crops])).permute(0, 3, 1, 2).float()
     described = [describe_pixels(crop.labels) for crop in crops]
-    pixels = Pixels(*(torch.from_numpy(np.stack(maps)) for maps in zip(*described, strict=True)))
+    pixels = Pixels(*(torch.stack(maps) for maps in zip(*described, strict=True)))
     chosen = [choose_points(crop, max(stage.points, 1), rng) for crop in crops]
-    joined = [torch.from_numpy(np.concatenate(part)) for part in zip(*chosen, strict=True)]
-    return rgb, pixels, Points(*joined)
+    points = Points(*(torch.cat(parts) for parts in zip(*chosen, strict=True)))
+    return rgb, pixels, points
 
 
 def train_step(
@@ -206,7 +205,7 @@ def train_step(
         optimizer.zero_grad()
         optimizer.param_groups[0]['lr'] = rate
     loss.backward()
-    average_gradients([one for one in trained if one.grad is not None])
+    average_gradients([one.grad for one in trained if one.grad is not None])
     torch.nn.utils.clip_grad_norm_(trained, 1.0)
     for optimizer in state.optimizers:
         optimizer.step()
@@ -218,16 +217,16 @@ def train_step(
     return loss.item(), quality
 
 
-def average_gradients(parameters: list[torch.nn.Parameter]) -> None:
-    """Average the gradients of all processes."""
+def average_gradients(gradients: list[torch.Tensor]) -> None:
+    """Average the gradients of all processes. They are changed in place."""
     if not dist.is_initialized():
         return
-    flat = torch.cat([parameter.grad.flatten() for parameter in parameters])
+    flat = torch.cat([gradient.flatten() for gradient in gradients])
     dist.all_reduce(flat)
     flat /= dist.get_world_size()
-    parts = flat.split([parameter.numel() for parameter in parameters])
-    for parameter, part in zip(parameters, parts, strict=True):
-        parameter.grad.copy_(part.view_as(parameter))
+    parts = flat.split([gradient.numel() for gradient in gradients])
+    for gradient, part in zip(gradients, parts, strict=True):
+        gradient.copy_(part.view_as(gradient))
 
 
 def train(
