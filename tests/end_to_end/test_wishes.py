@@ -398,8 +398,8 @@ def test_tiles_are_fetched_one_by_one_and_look_like_the_frame(wide, capsys):
 
 
 def test_tiles_that_are_too_small_for_the_examples_are_refused(wide, capsys):
-    with pytest.raises(JobError, match='Tile Size 40 is too small'):
-        wide.run_here(capsys, **{'Tile Size': 40})
+    with pytest.raises(JobError, match='Tile Size 20 is too small'):
+        wide.run_here(capsys, **{'Tile Size': 20})
     (error,) = wide.of('error')
     assert 'the largest example is' in error['error']
     assert 'Enter ' in error['info']
