@@ -39,9 +39,9 @@ from training.train import OUT
 SEED = 2026  # training uses another
 SMALLEST = 60  # pixels; a smaller object is a fragment at a border
 LARGEST = 512**2 // 8  # pixels; a larger mask is background
-DRAWINGS = 40
-DRAWINGS_FOR_THRESHOLDS = 24
-POINTS_PER_SIDE = 32
+DRAWINGS = 24
+DRAWINGS_FOR_THRESHOLDS = 16
+POINTS_PER_SIDE = 24
 POINTS_AT_ONCE = 32
 IOU_CUTS = (0.4, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8)
 STABILITY_CUTS = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9)

@@ -32,11 +32,14 @@ class Layout:
         The label of the object whose part is here; 0 elsewhere.
     boxes : list of tuple of slice
         Rows and columns of label 1, 2 and so on.
+    layers : (SIDE, SIDE) ndarray of uint8
+        Objects at each pixel, one behind the other.
     """
 
     labels: np.ndarray
     parts: np.ndarray
     boxes: list[tuple[slice, slice]]
+    layers: np.ndarray
 
 
 def draw_shape(radius: float, kind: str, rng: np.random.Generator) -> np.ndarray:
@@ -155,6 +158,7 @@ def place_objects(plan: Plan, rng: np.random.Generator) -> Layout:
     """Place objects one by one, where the plan allows it."""
     labels = np.zeros((SIDE, SIDE), np.int32)
     parts = np.zeros((SIDE, SIDE), np.int32)
+    layers = np.zeros((SIDE, SIDE), np.uint8)
     boxes: list[tuple[slice, slice]] = []
     areas: list[int] = []
     placed: list[tuple[float, float, float]] = []  # row, column, radius
@@ -175,6 +179,7 @@ def place_objects(plan: Plan, rng: np.random.Generator) -> Layout:
             blocked = cv2.dilate(blocked.astype(np.uint8), around) > 0
         if (blocked & mask).sum() > plan.overlap * mask.sum():
             continue
+        layers[window] += mask
         if plan.gap or rng.random() < 0.5:  # behind the others
             mask = mask & (taken == 0)
         boxes.append(window)
@@ -186,7 +191,7 @@ def place_objects(plan: Plan, rng: np.random.Generator) -> Layout:
             draw_part(parts[window], mask, radius, len(boxes), rng)
     drop_fragments(labels, boxes, areas)
     parts[parts != labels] = 0
-    return Layout(labels, parts, boxes)
+    return Layout(labels, parts, boxes, layers)
 
 
 def choose_object(plan: Plan, rng: np.random.Generator) -> tuple[float, str]:
@@ -297,7 +302,7 @@ def draw_tissue(rng: np.random.Generator) -> Layout:
                 draw_part(parts[window], mask, size / 2, len(boxes), rng)
     drop_fragments(labels, boxes, areas)
     parts[parts != labels] = 0
-    return Layout(labels, parts, boxes)
+    return Layout(labels, parts, boxes, (labels != 0).astype(np.uint8))
 
 
 def divide_plane(size: float, rng: np.random.Generator) -> np.ndarray:

@@ -165,6 +165,8 @@ def paint_clutter(rng: np.random.Generator) -> np.ndarray:
 def paint_fluorescence(layout: Layout, rng: np.random.Generator) -> np.ndarray:
     """Return filled objects that shine on a dark background; a few pictures are inverted."""
     light = paint_profiles(layout, rng) + paint_fragments(layout, rng)
+    if rng.random() < 0.5:  # the light of objects that lie on each other adds up
+        light = light * (1 + rng.uniform(0.2, 1) * np.maximum(layout.layers.astype(int) - 1, 0))
     if rng.random() < 0.3:
         light = light + rng.uniform(0.2, 1) * paint_rims(layout.labels, rng.uniform(1, 3))
     if rng.random() < 0.3:

@@ -189,21 +189,21 @@ VIT_B_EM = replace(
 VIT_MINI = Checkpoint(
     name='sam_vit_mini2',
     title='a small SAM, 4 million parameters, for trying and testing',
-    input_size=512,
+    input_size=8_304_635,
     patch_size=8,
     width=192,
     depth=6,
     heads=6,
-    global_blocks=(2, 5),
+    global_blocks=(5,),
     window=16,
     channels=96,
     decoder_width=384,
     decoder_heads=3,
-    pred_iou_thresh=0.55,
-    stability_score_thresh=0.7,
+    pred_iou_thresh=0.4,
+    stability_score_thresh=0.5,
     box_nms_thresh=0.2,
     size=0,
-    sha256='ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff',
+    sha256='d5597585371b2719b430e96f386e47a3ff1526d485a0efcc5f7c614cc76f51a5',
 )
 
 KNOWN = {
