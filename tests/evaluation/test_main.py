@@ -35,7 +35,7 @@ def read_rows(text: str) -> list[list[str]]:
 
 def test_a_group_gets_a_row_for_each_way(capsys):
     main(['--groups', 'two kinds', '--points', '16', '--seeds', '2'], draw_small)
-    table, ranks, drops, times = capsys.readouterr().out.strip().split('\n\n')
+    table, ranks, drops = capsys.readouterr().out.strip().split('\n\n')
     rows = read_rows(table)
     assert {row[0] for row in rows} == {'two kinds'}
     assert {row[1] for row in rows} == {'2'}
@@ -45,15 +45,13 @@ def test_a_group_gets_a_row_for_each_way(capsys):
         'as specified, own box NMS',
         'defaults',
         'counter-examples',
-        'points on the background skipped',
     ]
     assert len({row[2] for row in rows}) == 1
     assert all(0 <= float(cell) <= 1 for row in rows for cell in row[4:8])
-    specified, skipped, own_nms, defaults, countered, background = rows
+    specified, skipped, own_nms, defaults, countered = rows
     duplicates = [int(row[8]) for row in rows]
     assert duplicates[0] > max(duplicates[1:3])
-    assert duplicates[3:] == [0, 0, 0]
-    assert float(background[6]) > float(defaults[6]) - 0.1  # F1
+    assert duplicates[3:] == [0, 0]
     assert float(defaults[5]) > 0.5  # recall
     assert float(skipped[6]) > float(specified[6]) < float(own_nms[6])  # F1
     assert float(countered[4]) > float(defaults[4])  # precision
@@ -72,11 +70,6 @@ def test_a_group_gets_a_row_for_each_way(capsys):
     shares = [tuple(map(float, cell.split(', '))) for cell in split_cells(drop)[2:]]
     assert all(0 < described <= 1 and 0 <= lost < 1 for described, lost in shares)
     assert shares[-1][1] <= MOST_LOST
-
-    *_, time = times.splitlines()
-    every, less, ratio = map(float, split_cells(time)[1:])
-    assert every > less > 0
-    assert ratio > 1
 
 
 def test_a_row_gives_the_measures_with_two_digits():
