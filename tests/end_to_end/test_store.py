@@ -247,7 +247,7 @@ def test_later_process_does_not_import_torch(nuclei, monkeypatch):
 
 def test_nothing_is_stored_when_it_is_switched_off(nuclei, monkeypatch):
     monkeypatch.setenv(SWITCH, '0')
-    nuclei.run_here()
+    nuclei.run_here(Speed=FASTEST)  # encodes no crops
     assert nuclei.count_files() == 0
 
 
@@ -259,7 +259,7 @@ def test_image_that_the_page_shows_stays_the_same(nuclei):
         return client.get(f'folder/{nuclei.id}')['meta'], shown
 
     before = read_dataset()
-    nuclei.run_here()
+    nuclei.run_here(Speed=FASTEST)  # encodes no crops
     assert nuclei.count_files() == 2
     assert read_dataset() == before
 
