@@ -3,8 +3,7 @@
 The small model searches groups of pictures that it was not trained on. Each job runs over HTTP.
 All jobs use the demo's threshold, and area limits from the examples as the guide recommends. Two
 more tables compare the candidates themselves, with pictures of several seeds: how well scores rank
-them, and how many could be dropped before they are described. The last table has the time that
-skipping points on the background saves. The command prints Markdown.
+them, and how many could be dropped before they are described. The command prints Markdown.
 `make evaluate` runs this module.
 """
 
@@ -21,7 +20,6 @@ from segment_anything.modeling import Sam
 
 from demo.__main__ import DEFAULT_THRESHOLD, SMALL_MODEL, THRESHOLDS
 from demo.processes import ROOT
-from evaluation.background import time_group
 from evaluation.candidates import Describer, Trial, try_group
 from evaluation.dropping import drop_trials
 from evaluation.groups import NAMES, Group, make_group
@@ -145,7 +143,7 @@ def main(
     )
     options = parser.parse_args(arguments)
     rows = [HEADER, '|---' * (HEADER.count('|') - 1) + '|']
-    ranks, drops, times = {}, {}, {}
+    ranks, drops = {}, {}
     model = load_model(VIT_MINI, str(ROOT / 'models' / VIT_MINI.file), 'float32')
     threshold = THRESHOLDS.get(SMALL_MODEL, DEFAULT_THRESHOLD)
     for name in options.groups:
@@ -154,9 +152,8 @@ def main(
         rows += [write_row(group, way, result) for way, result in results.items()]
         trials = try_seeds(name, model, options.seeds, options.points, make_group)
         ranks[name], drops[name] = rank_trials(trials), drop_trials(trials, threshold)
-        times[name] = time_group(cut_corner(group), model, choose_points(group, options.points))
     print('\n'.join(rows))
-    for table in (ranks, drops, times):
+    for table in (ranks, drops):
         print('', write_table(table), sep='\n')
 
 

@@ -19,7 +19,7 @@ from demo.processes import ROOT, running_server
 from evaluation.groups import Group
 from evaluation.scoring import outline_wrong_kind
 from fewshot.sam.checkpoints import KNOWN, VIT_H, VIT_MINI, Checkpoint
-from fewshot.settings import FASTEST, KEEP, SPEEDS
+from fewshot.settings import KEEP
 
 COUNTER_TAG = 'counter-example'
 COUNTER_EXAMPLES = 3
@@ -34,7 +34,6 @@ OWN_NMS = 'as specified, own box NMS'
 DEFAULTS = 'defaults'
 COUNTERED = 'counter-examples'
 TILED = 'tiles'
-BACKGROUND = 'points on the background skipped'
 
 
 class Lab(NamedTuple):
@@ -189,10 +188,5 @@ def run_ways(lab: Lab, group: Group) -> Iterator[tuple[str, list[list[np.ndarray
         wrong = outline_wrong_kind(group, found, COUNTER_EXAMPLES)
         lab.upload(wrong, COUNTER_TAG)
         yield COUNTERED, lab.run(COUNTERED, **{'Negative Tag': [COUNTER_TAG]}), wrong
-    tiles = {}
     if group.tile_size:
-        tiles = {'Tile Size': group.tile_size}
-        yield TILED, lab.run(TILED, **tiles), []
-    # Speed fastest changes more: this way skips the points alone
-    with patch.dict(SPEEDS, {FASTEST: ('float32', False, True)}):
-        yield BACKGROUND, lab.run(BACKGROUND, **tiles, **{'Speed': FASTEST}), []
+        yield TILED, lab.run(TILED, **{'Tile Size': group.tile_size}), []

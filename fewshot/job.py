@@ -156,7 +156,6 @@ def run_job(
             load=cache(load),
             checkpoint=settings.checkpoint,
             precision=name_precision(settings.precision, name_hardware()),
-            skip_background=settings.skip_background,
             description=name_description(settings.whole_frame, settings.occupancy),
             background=background,
         )

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,9 @@ from fewshot.errors import JobError
 from fewshot.geometry import bound_mask
 from fewshot.images.tiling import choose_overlap, place_tiles
 from fewshot.polygons import trace_mask
+from fewshot.reporting.reporter import Reporter
 from fewshot.sam.checkpoints import VIT_MINI
-from fewshot.settings import KEEP, SKIP
+from fewshot.settings import KEEP, SKIP, Settings
 from tests.datasets import make_layer, write_dataset
 from tests.end_to_end import test_job
 from tests.end_to_end.test_job import RADIUS, Lab, best_iou, locations_of, tag_disc
@@ -26,6 +28,7 @@ from tests.worker import REPOSITORY, make_params
 SETTINGS = {**test_job.SETTINGS, 'Existing Outlines': SKIP}
 DIM = [(84, 24), (100, 106)]  # centres of dim discs, row and column, beside the bright ones
 DIM_RADIUS = 11
+COARSE_POINTS = 12  # per side of a frame of 128 × 128
 
 
 def draw_two_kinds() -> tuple[np.ndarray, np.ndarray]:
@@ -40,15 +43,21 @@ def draw_two_kinds() -> tuple[np.ndarray, np.ndarray]:
     return image.clip(0).astype(np.uint16), labels
 
 
+def load_coarse(settings: Settings, reporter: Reporter) -> Any:
+    """Load the small model for a grid that is coarser than the form allows.
+
+    It has a point on each disc of `draw_two_kinds`.
+    """
+    return entrypoint.load_segmenter(replace(settings, points_per_side=COARSE_POINTS), reporter)
+
+
 class Bench(Lab):
     """A lab whose jobs run in this process.
 
     `say` holds what the last one told the page, `last` the last line of its log.
     """
 
-    def run_here(
-        self, capsys, tags=('found',), load_segmenter=entrypoint.load_segmenter, **changes: Any
-    ) -> None:
+    def run_here(self, capsys, tags=('found',), load_segmenter=load_coarse, **changes: Any) -> None:
         self.say: list[dict] = []
         params = {**make_params(**{**SETTINGS, **changes}), 'tags': list(tags)}
         try:
@@ -261,7 +270,7 @@ def test_counts_at_neighbouring_thresholds_are_those_of_other_runs(
     found, expected = {}, {}
     for threshold in ('0.85', '0.9', '0.95'):
         form = {'Similarity Threshold': threshold, 'Tile Size': 160, 'Min Mask Area': 30}
-        bench.run_here(capsys, tags=[threshold], **form)
+        bench.run_here(capsys, [threshold], load_segmenter=entrypoint.load_segmenter, **form)
         summary = json.loads(caplog.messages[-1].removeprefix('job summary '))
         found[threshold] = summary['uploaded'] + summary['known']
         expected[threshold] = summary['found_at']
@@ -315,13 +324,13 @@ def test_area_limits_that_shut_out_the_examples_bring_a_warning(bench, capsys):
 
 
 # Centres of small discs in a frame of 400 × 400. They are 10 pixels wide in the model's input.
-SMALL = [(row, column) for row in range(25, 400, 58) for column in range(25, 400, 58)]
+SMALL = [(row, column) for row in range(25, 400, 87) for column in range(25, 400, 87)]
 SMALL_RADIUS = 4
 
 
 @pytest.fixture
 def wide(start_server, tmp_path, monkeypatch) -> Bench:
-    """Return a frame of 400 × 400 with 49 discs of 8 pixels. Three are examples."""
+    """Return a frame of 400 × 400 with 25 discs of 8 pixels. Three are examples."""
     monkeypatch.setenv('SAM_CHECKPOINT_DIR', str(REPOSITORY / 'models'))
     write_dataset(
         tmp_path,
@@ -330,7 +339,7 @@ def wide(start_server, tmp_path, monkeypatch) -> Bench:
         [make_layer(0, black=1, white=99.9)],
     )
     bench = Bench(start_server(tmp_path))
-    for row, column in SMALL[:1] + SMALL[24:26]:
+    for row, column in SMALL[:1] + SMALL[12:14]:
         outline = outline_disc(row, column, SMALL_RADIUS)
         bench.annotate({**tag_disc(bench.id, (row, column)), 'coordinates': outline})
     return bench
@@ -342,14 +351,20 @@ AREAS = {'Min Mask Area': 25, 'Max Mask Area': 110}
 def test_tiles_find_small_objects_of_a_large_frame_each_once(wide, capsys):
     labels = draw_discs(SMALL, SMALL_RADIUS, 400)[1]
     numbers = range(1, len(SMALL) + 1)
-    wide.run_here(capsys, **AREAS)
+    wide.run_here(capsys, load_segmenter=entrypoint.load_segmenter, **AREAS)
     assert any('Set Tile Size to ' in one['info'] for one in wide.of('warning'))
     whole = sum(hits(wide.annotations('found'), labels, numbers))
-    wide.run_here(capsys, tags=['tiled'], **AREAS, **{'Tile Size': 128})
+    wide.run_here(
+        capsys,
+        tags=['tiled'],
+        load_segmenter=entrypoint.load_segmenter,
+        **AREAS,
+        **{'Tile Size': 128},
+    )
     tiled = wide.annotations('tiled')
     found = sum(hits(tiled, labels, numbers))
     assert found >= 2 * whole
-    assert found >= 30
+    assert found >= 15
     for one in tiled:  # no two on one disc
         row, column = (
             np.mean([point[axis] for point in one['coordinates']]) for axis in ('y', 'x')

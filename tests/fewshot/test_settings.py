@@ -159,7 +159,6 @@ def test_missing_fields_get_their_defaults():
         jobs=1,
         precision='float32',
         whole_frame=False,
-        skip_background=False,
         tags=(),
         channel=0,
         location=Location(0, 0, 0),
@@ -209,7 +208,6 @@ def test_value_is_read(name, value, attribute, expected):
 def test_speed_is_read(form, precision, whole_frame):
     found = read_settings(make_params(**form))
     assert (found.precision, found.whole_frame) == (precision, whole_frame)
-    assert found.skip_background == (form.get('Speed') == 'fastest')
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from training.losses import OFFSET_UNIT, measure_iou, measure_pixel_loss, measur
 
 @pytest.fixture
 def points() -> Points:
-    """A point on an object, one on the background."""
+    """Return a point on an object and one on the background."""
     masks = torch.zeros(2, 3, 8, 8)
     masks[0, :, 2:6, 2:6] = 1
     masks[0, 2, 2:6, :] = 1  # the clump is larger

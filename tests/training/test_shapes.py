@@ -1,7 +1,15 @@
 import numpy as np
 import pytest
 
-from training.shapes import IGNORED, SIDE, SMALLEST, draw_layout, draw_shape, draw_tissue, find_edges
+from training.shapes import (
+    IGNORED,
+    SIDE,
+    SMALLEST,
+    draw_layout,
+    draw_shape,
+    draw_tissue,
+    find_edges,
+)
 
 
 @pytest.fixture(scope='module')
