@@ -13,6 +13,7 @@ from evaluation.groups import Group, draw_group
 from evaluation.images import Scene
 from evaluation.ranking import SCORES
 from evaluation.scoring import Result
+from evaluation.thresholds import THRESHOLDS
 
 
 def draw_small(name: str, seed: int = 0) -> Group:
@@ -35,7 +36,7 @@ def read_rows(text: str) -> list[list[str]]:
 
 def test_a_group_gets_a_row_for_each_way(capsys):
     main(['--groups', 'two kinds', '--points', '16', '--seeds', '1'], draw_small)
-    table, ranks, drops = capsys.readouterr().out.strip().split('\n\n')
+    table, ranks, drops, divisions = capsys.readouterr().out.strip().split('\n\n')
     rows = read_rows(table)
     assert {row[0] for row in rows} == {'two kinds'}
     assert {row[1] for row in rows} == {'2'}
@@ -71,6 +72,10 @@ def test_a_group_gets_a_row_for_each_way(capsys):
     shares = [tuple(map(float, cell.split(', '))) for cell in split_cells(drop)[2:]]
     assert all(0 < described <= 1 and 0 <= lost <= 1 for described, lost in shares)
     assert shares[-1][1] <= MOST_LOST
+
+    head, _, division = divisions.splitlines()
+    assert split_cells(head)[1:] == [str(threshold) for threshold in THRESHOLDS]
+    assert all(0 <= float(f1) <= 1 for f1 in split_cells(division)[1:])
 
 
 def test_a_row_gives_the_measures_with_two_digits():
