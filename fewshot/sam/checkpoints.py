@@ -189,7 +189,7 @@ VIT_B_EM = replace(
 VIT_MINI = Checkpoint(
     name='sam_vit_mini2',
     title='a small SAM, 4 million parameters, for trying and testing',
-    input_size=8_304_635,
+    input_size=512,
     patch_size=8,
     width=192,
     depth=6,
@@ -202,8 +202,8 @@ VIT_MINI = Checkpoint(
     pred_iou_thresh=0.4,
     stability_score_thresh=0.5,
     box_nms_thresh=0.2,
-    size=0,
-    sha256='d5597585371b2719b430e96f386e47a3ff1526d485a0efcc5f7c614cc76f51a5',
+    size=8_304_635,
+    sha256='0ff360664e2474b0a9b09f1c14d86d928b4a2111e372248dfc93bde3074b1368',
 )
 
 KNOWN = {
