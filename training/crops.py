@@ -35,7 +35,7 @@ class Crop(NamedTuple):
 
 
 class Pixels(NamedTuple):
-    """What is known about every second row and column of a crop: (S/2, S/2) float32 each.
+    """The truth about every second row and column of a crop: (S/2, S/2) float32 each.
 
     Attributes
     ----------

@@ -9,8 +9,7 @@ image of the demo.
   the predicted IoU of the preferred mask with its true IoU.
 
 With --thresholds, it also measures the automatic mask generator on drawings, at several thresholds
-of predicted IoU, stability and box NMS. The values in `fewshot/sam/checkpoints.py` were chosen this
-way.
+of predicted IoU, stability and box NMS.
 """
 
 import argparse

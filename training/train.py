@@ -138,7 +138,7 @@ def split_parameters(
 ) -> tuple[list[torch.nn.Parameter], list[torch.nn.Parameter]]:
     """Return the matrices of linear layers, for Muon, and all other parameters, for AdamW.
 
-    The layers for mask prompts are left out, because there are no mask prompts.
+    The layers for mask prompts are not trained, because there are no mask prompts.
     """
     matrices: list[torch.nn.Parameter] = []
     others: list[torch.nn.Parameter] = []

@@ -73,7 +73,7 @@ def test_every_disc_is_proposed_within_the_area_limits():
     image, labels = draw_discs(CENTRES, radius=14)
     rgb = np.repeat((image / image.max() * 255).astype(np.uint8)[..., None], 3, axis=2)
     model = load_model(VIT_MINI, str(CHECKPOINT)).model
-    records = propose(model, rgb, VIT_MINI, 10, min_area=300, max_area=900)
+    records = propose(model, rgb, VIT_MINI, 16, min_area=300, max_area=900)
     masks = [record['segmentation'] for record in records]
     assert all(mask.shape == labels.shape and 300 <= mask.sum() <= 900 for mask in masks)
     for number in (1, 2, 3):

@@ -22,7 +22,7 @@ from fewshot.server import Server
 from tests.datasets import make_layer, write_dataset
 from tests.end_to_end.stand_in import load_bright_segmenter
 from tests.end_to_end.test_job import RADIUS, SETTINGS, Lab, locations_of, tag_disc
-from tests.small_model import CENTRES, draw_discs
+from tests.small_model import CENTRES, SIDE, draw_discs
 from tests.worker import REPOSITORY, make_params
 
 FRAMES = 4
@@ -32,7 +32,7 @@ FRAMES = 4
 def lab(start_server, tmp_path, monkeypatch) -> Lab:
     """Four positions of two visible channels, an example in the second and one in the fourth."""
     monkeypatch.setenv('SAM_CHECKPOINT_DIR', str(REPOSITORY / 'models'))
-    image = np.zeros((FRAMES, 1, 1, 2, 128, 128), np.uint16)
+    image = np.zeros((FRAMES, 1, 1, 2, SIDE, SIDE), np.uint16)
     image[:, 0, 0, 0] = draw_discs(CENTRES, RADIUS)[0]
     write_dataset(tmp_path, 'cells', image, [make_layer(0, '#FFFFFF'), make_layer(1, '#FF0000')])
     lab = Lab(start_server(tmp_path))

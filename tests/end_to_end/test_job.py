@@ -14,7 +14,7 @@ from fewshot import messages
 from fewshot.reporting.reporter import MAX_LINE_CHARACTERS
 from fewshot.settings import KEEP
 from tests.datasets import make_layer, write_dataset
-from tests.small_model import CENTRES, draw_discs, outline_disc
+from tests.small_model import CENTRES, SIDE, draw_discs, outline_disc
 from tests.worker import Ended, make_params, run_worker
 
 RADIUS = 14
@@ -82,7 +82,7 @@ def best_iou(annotations: list[dict], disc: np.ndarray) -> float:
 def grid(start_module_server, tmp_path_factory) -> Lab:
     """Return two positions of XY, Z and time, two channels, uint16. The discs move with XY."""
     folder: Path = tmp_path_factory.mktemp('grid')
-    image = np.zeros((2, 2, 2, 2, 128, 128), np.uint16)  # XY, T, Z, C
+    image = np.zeros((2, 2, 2, 2, SIDE, SIDE), np.uint16)  # XY, T, Z, C
     for xy in range(2):
         image[xy, :, :, 0] = draw_discs([(r + 4 * xy, c) for r, c in CENTRES], RADIUS)[0]
     image[:, :, :, 1] = 100

@@ -221,7 +221,7 @@ def small_models(monkeypatch) -> None:
 
 
 def test_random_changes_find_something(tuned, small_models, capsys):
-    assert len(tuned.run_here()) > 3
+    assert len(tuned.run_here()) >= 3
 
 
 def test_later_process_does_not_import_torch(nuclei, monkeypatch):

@@ -2,7 +2,6 @@
 
 import json
 import re
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,39 +15,29 @@ from fewshot.errors import JobError
 from fewshot.geometry import bound_mask
 from fewshot.images.tiling import choose_overlap, place_tiles
 from fewshot.polygons import trace_mask
-from fewshot.reporting.reporter import Reporter
 from fewshot.sam.checkpoints import VIT_MINI
-from fewshot.settings import KEEP, SKIP, Settings
+from fewshot.settings import KEEP, SKIP
 from tests.datasets import make_layer, write_dataset
 from tests.end_to_end import test_job
 from tests.end_to_end.test_job import RADIUS, Lab, best_iou, locations_of, tag_disc
-from tests.small_model import CENTRES, draw_discs, outline_disc
+from tests.small_model import CENTRES, SIDE, draw_discs, outline_disc
 from tests.worker import REPOSITORY, make_params
 
 SETTINGS = {**test_job.SETTINGS, 'Existing Outlines': SKIP}
 DIM = [(84, 24), (100, 106)]  # centres of dim discs, row and column, beside the bright ones
 DIM_RADIUS = 11
-COARSE_POINTS = 12  # per side of a frame of 128 × 128
 
 
 def draw_two_kinds() -> tuple[np.ndarray, np.ndarray]:
     """Draw bright discs, labels 1 to 3, and smaller dim discs, labels 4 and 5."""
     rng = np.random.default_rng(5)
     labels = draw_discs(CENTRES, RADIUS)[1]
-    rows, columns = np.mgrid[:128, :128]
+    rows, columns = np.mgrid[:SIDE, :SIDE]
     for number, (row, column) in enumerate(DIM, start=4):
         labels[np.hypot(rows - row, columns - column) < DIM_RADIUS] = number
     brightness = np.array([0, 3000, 3000, 3000, 900, 900])[labels]
     image = ndimage.gaussian_filter(400.0 + brightness, 1) + rng.normal(0, 60, labels.shape)
     return image.clip(0).astype(np.uint16), labels
-
-
-def load_coarse(settings: Settings, reporter: Reporter) -> Any:
-    """Load the small model for a grid that is coarser than the form allows.
-
-    It has a point on each disc of `draw_two_kinds`.
-    """
-    return entrypoint.load_segmenter(replace(settings, points_per_side=COARSE_POINTS), reporter)
 
 
 class Bench(Lab):
@@ -57,7 +46,9 @@ class Bench(Lab):
     `say` holds what the last one told the page, `last` the last line of its log.
     """
 
-    def run_here(self, capsys, tags=('found',), load_segmenter=load_coarse, **changes: Any) -> None:
+    def run_here(
+        self, capsys, tags=('found',), load_segmenter=entrypoint.load_segmenter, **changes: Any
+    ) -> None:
         self.say: list[dict] = []
         params = {**make_params(**{**SETTINGS, **changes}), 'tags': list(tags)}
         try:
@@ -270,7 +261,7 @@ def test_counts_at_neighbouring_thresholds_are_those_of_other_runs(
     found, expected = {}, {}
     for threshold in ('0.85', '0.9', '0.95'):
         form = {'Similarity Threshold': threshold, 'Tile Size': 160, 'Min Mask Area': 30}
-        bench.run_here(capsys, [threshold], load_segmenter=entrypoint.load_segmenter, **form)
+        bench.run_here(capsys, [threshold], **form)
         summary = json.loads(caplog.messages[-1].removeprefix('job summary '))
         found[threshold] = summary['uploaded'] + summary['known']
         expected[threshold] = summary['found_at']
@@ -351,13 +342,12 @@ AREAS = {'Min Mask Area': 25, 'Max Mask Area': 110}
 def test_tiles_find_small_objects_of_a_large_frame_each_once(wide, capsys):
     labels = draw_discs(SMALL, SMALL_RADIUS, 400)[1]
     numbers = range(1, len(SMALL) + 1)
-    wide.run_here(capsys, load_segmenter=entrypoint.load_segmenter, **AREAS)
+    wide.run_here(capsys, **AREAS)
     assert any('Set Tile Size to ' in one['info'] for one in wide.of('warning'))
     whole = sum(hits(wide.annotations('found'), labels, numbers))
     wide.run_here(
         capsys,
         tags=['tiled'],
-        load_segmenter=entrypoint.load_segmenter,
         **AREAS,
         **{'Tile Size': 128},
     )

@@ -18,7 +18,7 @@ Frame = tuple[np.ndarray, list[CutMask]]
 
 @pytest.fixture
 def frame() -> Frame:
-    """Three discs, (128, 128, 3) uint8, and their masks."""
+    """Three discs, (256, 256, 3) uint8, and their masks."""
     image, labels = draw_discs(CENTRES, radius=14)
     objects = []
     for number in (1, 2, 3):
