@@ -1,7 +1,7 @@
 """Show the effect of three counter-examples: `python -m evaluation.counter_examples FILE`.
 
-The module follows a user who has not chosen a threshold. It runs the job on the demo's image with
-the default threshold, sorts the found objects by similarity, tags the first three that are not
+The module follows a user who has chosen neither a threshold nor area limits. It runs the job on the
+demo's image with the defaults, sorts the found objects by similarity, tags the first three that are not
 nuclei, and runs the job again. It prints both results and draws them side by side.
 """
 
@@ -31,7 +31,12 @@ from evaluation.jobs import (
 
 # A part of a nucleus differs from a whole one by its surroundings. So the occupancy is low, which
 # leaves more room for the surroundings in a crop.
-SETTINGS = {'Similarity Threshold': 0.5, 'Target Occupancy': 0.10}
+SETTINGS = {
+    'Similarity Threshold': 0.5,
+    'Target Occupancy': 0.10,
+    'Min Mask Area': 30,
+    'Max Mask Area': 0,
+}
 GAP = 8  # between the pictures, pixels
 
 

@@ -34,7 +34,7 @@ def group():
 @pytest.mark.parametrize('tile_size', [0, 140])
 def test_a_trial_has_the_candidates_and_vectors_of_a_search(model, group, tile_size):
     group = replace(group, tile_size=tile_size)
-    trial = try_group(group, Describer(model, VIT_MINI, points=8))
+    trial = try_group(group, Describer(model, VIT_MINI, points=16))
     shape = len(group.examples), VIT_MINI.channels
     assert trial.examples.by_crop.shape == trial.examples.by_frame.shape == shape
     assert len(trial.candidates) == len(trial.wanted) == (2 if not tile_size else 8)
@@ -47,7 +47,7 @@ def test_a_trial_has_the_candidates_and_vectors_of_a_search(model, group, tile_s
     rgb = color_picture(group.images[1])
     for whole_frame, name in ((False, 'by_crop'), (True, 'by_frame')):
         segmenter = SamSegmenter(
-            model, VIT_MINI, points_per_side=8, occupancy=0.2, whole_frame=whole_frame
+            model, VIT_MINI, points_per_side=16, occupancy=0.2, whole_frame=whole_frame
         )
         found = trial.candidates[1]
         vectors = segmenter.describe(rgb, found.objects, lambda share: None)

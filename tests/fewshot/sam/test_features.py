@@ -116,7 +116,7 @@ def test_similar_objects_have_similar_vectors():
     bright, fainter, dark = vectors
     alike = torch.cosine_similarity(bright, fainter, dim=0)
     assert alike > 0.95
-    assert alike > torch.cosine_similarity(bright, dark, dim=0) + 0.02
+    assert alike > torch.cosine_similarity(bright, dark, dim=0) + 0.005
 
 
 @st.composite

@@ -43,7 +43,7 @@ def make_segmenter(whole_frame: bool = False) -> SamSegmenter:
     return SamSegmenter(
         small_predictor().model,
         VIT_MINI,
-        points_per_side=8,
+        points_per_side=16,
         occupancy=0.2,
         whole_frame=whole_frame,
     )
@@ -63,7 +63,7 @@ def test_proposals_are_those_of_the_model(frame):
         encode_image_with_sam1(small_predictor(), rgb),
         rgb.shape,
         VIT_MINI,
-        points_per_side=8,
+        points_per_side=16,
         report=ignore,
     )
     assert [one.box for one in candidates] == [one.box for one in expected] != []
@@ -120,7 +120,7 @@ def test_segmenter_is_loaded_from_its_file(frame):
         VIT_MINI,
         str(CHECKPOINT),
         'float32',
-        points_per_side=8,
+        points_per_side=16,
         occupancy=0.2,
         whole_frame=False,
     )
@@ -139,7 +139,7 @@ def test_damaged_file_is_refused(tmp_path):
             VIT_MINI,
             path,
             'float32',
-            points_per_side=8,
+            points_per_side=16,
             occupancy=0.2,
             whole_frame=False,
         )
