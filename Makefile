@@ -6,7 +6,7 @@
 # make evaluate  measure precision and recall on pictures with known objects (an hour)
 # make docs   build the documentation: site/index.html
 # make docs-tables  update the generated pages: fields, messages, reference
-# make train  train models/sam_vit_mini.pth anew (two cores: up to two hours)
+# make train  train models/sam_vit_mini2.pth, a model that is in work (two cores: an hour and a half)
 # make lock   update requirements.lock, the versions of the images
 # make clean  remove what these have made
 

@@ -34,7 +34,7 @@ from fewshot.geometry import CutMask
 from fewshot.sam.checkpoints import VIT_B, VIT_H, VIT_L, Checkpoint, Costs
 from fewshot.sam.cleaning import clean_mask, select_cleaned
 from fewshot.sam.features import encode_image_with_sam1
-from fewshot.sam.model import PATCH_SIZE, build_sam, has_bfloat16, load_model
+from fewshot.sam.model import build_sam, has_bfloat16, load_model
 from fewshot.sam.proposals import propose_candidates
 
 CHECKPOINTS = {'vit_b': VIT_B, 'vit_l': VIT_L, 'vit_h': VIT_H}
@@ -68,7 +68,7 @@ def write_random_weights(checkpoint: Checkpoint, path: Path) -> None:
 
 def draw_features(checkpoint: Checkpoint, device: torch.device) -> torch.Tensor:
     """Return smooth random features (1, C, h, w) of unit variance."""
-    grid = checkpoint.input_size // PATCH_SIZE
+    grid = checkpoint.input_size // checkpoint.patch_size
     generator = torch.Generator().manual_seed(0)
     nodes = torch.randn(1, checkpoint.channels, NODES, NODES, generator=generator)
     features = F.interpolate(nodes, size=(grid, grid), mode='bicubic')

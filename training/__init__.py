@@ -1,4 +1,4 @@
-"""Make `models/sam_vit_mini.pth`: synthetic microscopy, training and measuring.
+"""Make `models/sam_vit_mini2.pth`: synthetic microscopy, training and measuring.
 
 The worker never imports this package.
 """

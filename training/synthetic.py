@@ -1,135 +1,304 @@
-"""Draw synthetic microscopy with labels.
+"""Draw synthetic microscopy with labels, in the looks of several kinds of microscopy.
 
-The objects are blobs of many sizes, brightnesses and textures, alone, touching or in clumps.
+Fluorescence, several channels in colour, membranes, phase contrast, bright field and stained
+tissue; with uneven light, objects out of focus, debris, noise, blur and compression.
 """
 
+from typing import NamedTuple
+
+import cv2
 import numpy as np
-from scipy import ndimage
 
-SIDE = 512  # pixels
+from training.shapes import IGNORED, SIDE, Layout, draw_layout, find_edges, smooth_noise
 
-
-def _draw_blob(
-    height: int, width: int, row: float, column: float, radius: float, rng
-) -> np.ndarray:
-    """Draw an ellipse with a wave around (row, column): (H, W) bool.
-
-    A few are narrow bars, like dividing nuclei.
-    """
-    rows, columns = np.mgrid[0:height, 0:width]
-    angle = rng.random() * np.pi
-    bar = rng.random() < 0.04
-    ratio = rng.uniform(0.25, 0.4) if bar else 1 - 0.5 * rng.random()
-    u = (columns - column) * np.cos(angle) + (rows - row) * np.sin(angle)
-    v = (-(columns - column) * np.sin(angle) + (rows - row) * np.cos(angle)) / ratio
-    height_of_wave = 0.125 * rng.random()
-    phase_of_wave = rng.integers(2, 6) * np.arctan2(v, u) + rng.random() * 2 * np.pi
-    return np.hypot(u, v) < radius * (1 + height_of_wave * np.sin(phase_of_wave))
+LOOKS = {
+    'fluorescence': 0.40,
+    'channels': 0.12,
+    'membrane': 0.12,
+    'phase contrast': 0.12,
+    'bright field': 0.12,
+    'stained tissue': 0.12,
+}
 
 
-def _place_objects(rng) -> tuple[np.ndarray, list[tuple[slice, slice, float]]]:
-    """Place objects in an image.
+class Drawing(NamedTuple):
+    """A picture with known objects.
 
-    Returns
-    -------
+    Attributes
+    ----------
+    rgb : (SIDE, SIDE, 3) ndarray of uint8
     labels : (SIDE, SIDE) ndarray of int32
-        0 is background.
-    objects : list of tuple
-        (rows, columns, radius) of label 1, 2 and so on.
+        1 and more for objects, 0 for background, IGNORED for what is neither.
+    parts : (SIDE, SIDE) ndarray of int32
+        The label of the object whose part is here; 0 elsewhere.
     """
-    labels = np.zeros((SIDE, SIDE), np.int32)
-    objects: list[tuple[slice, slice, float]] = []
-    base = np.exp(rng.uniform(np.log(11), np.log(45)))
-    other = base * rng.uniform(0.35, 2.5)
-    two_sizes, clumped, overlapping = rng.random() < 0.4, rng.random() < 0.45, rng.random() < 0.5
-    last = None
-    most = 30 + int(120 * min(1, (16 / base) ** 2))
-    for _ in range(rng.integers(8, most)):
-        size = other if two_sizes and rng.random() < 0.5 else base
-        radius = np.clip(size * rng.uniform(0.7, 1.35), 4, 110)
-        row, column = rng.uniform(0, SIDE, 2)
-        if clumped and last is not None and rng.random() < 0.5:  # beside the last object
-            last_row, last_column, last_radius = last
-            direction = rng.random() * 2 * np.pi
-            distance = (last_radius + radius) * rng.uniform(0.75, 1.0)
-            row = last_row + distance * np.sin(direction)
-            column = last_column + distance * np.cos(direction)
-        reach = int(radius * 1.6) + 2
-        top, left = max(0, int(row) - reach), max(0, int(column) - reach)
-        bottom, right = min(SIDE, int(row) + reach), min(SIDE, int(column) + reach)
-        window = slice(top, max(top, bottom)), slice(left, max(left, right))
-        taken = labels[window]
-        if min(taken.shape) < 3:
-            continue
-        blob = _draw_blob(taken.shape[0], taken.shape[1], row - top, column - left, radius, rng)
-        most_overlap = 0.35 if overlapping else 0.02
-        if not blob.any() or (taken[blob] > 0).mean() > most_overlap:
-            continue
-        if not overlapping or rng.random() < 0.5:  # behind the other objects
-            blob &= taken == 0
-        if blob.sum() < 30:
-            continue
-        objects.append((*window, radius))
-        taken[blob] = len(objects)
-        last = row, column, radius
-    return labels, objects
+
+    rgb: np.ndarray
+    labels: np.ndarray
+    parts: np.ndarray
 
 
-def _paint(labels: np.ndarray, objects, rng) -> np.ndarray:
-    """Return intensities (SIDE, SIDE) in [0, 1]: background, objects, blur, noise, contrast."""
-    dark_objects = rng.random() < 0.15
-    sign = -1 if dark_objects else 1
-    background = rng.uniform(0.5, 0.9) if dark_objects else rng.uniform(0.02, 0.4)
-    image = np.full(labels.shape, background, np.float32)
-    image += rng.uniform(0, 0.12) * ndimage.zoom(rng.standard_normal((4, 4)), SIDE / 4, order=3)
-    contrast = rng.uniform(0.12, 0.8)
-    variation = rng.uniform(0.05, 0.7)
-    texture = rng.uniform(0, 0.35)
-    a_few_bright, ringed, edged = rng.random() < 0.4, rng.random() < 0.2, rng.random() < 0.4
-    for label, (rows, columns, radius) in enumerate(objects, start=1):
-        blob = labels[rows, columns] == label
-        if not blob.any():  # another object covers it
+def make_image(rng: np.random.Generator, look: str | None = None) -> Drawing:
+    """Draw one picture.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+    look : str, optional
+        One of LOOKS; drawn by default.
+    """
+    layout = draw_layout(rng)
+    look = look or str(rng.choice(list(LOOKS), p=list(LOOKS.values())))
+    if look == 'fluorescence':
+        image = to_grey_or_tint(paint_fluorescence(layout, rng), rng)
+    elif look == 'channels':
+        image = paint_channels(layout, rng)
+    elif look == 'membrane':
+        image = to_grey_or_tint(paint_membranes(layout, rng), rng)
+    elif look == 'phase contrast':
+        image = to_grey_or_tint(paint_phase(layout, rng), rng)
+    elif look == 'bright field':
+        image = to_grey_or_tint(paint_bright_field(layout, rng), rng)
+    else:
+        image = paint_tissue(layout, rng)
+    return Drawing(record(image, rng), layout.labels, layout.parts)
+
+
+# What one object looks like
+
+
+def depths_in(mask: np.ndarray) -> np.ndarray:
+    """Return the distance of each pixel of a mask from its border, pixels."""
+    padded = np.pad(mask, 1).astype(np.uint8)
+    return cv2.distanceTransform(padded, cv2.DIST_L2, 3)[1:-1, 1:-1]
+
+
+def paint_profiles(layout: Layout, rng: np.random.Generator) -> np.ndarray:
+    """Return the brightness of filled objects: (SIDE, SIDE) float32, 1 for a typical object."""
+    light = np.zeros((SIDE, SIDE), np.float32)
+    variation = rng.uniform(0.05, 0.9)
+    texture = rng.uniform(0, 0.5) if rng.random() < 0.7 else 0
+    grain = smooth_noise((SIDE, SIDE), np.exp(rng.uniform(np.log(1.5), np.log(8))), rng)
+    style = rng.choice(['flat', 'dome', 'rim', 'hollow'], p=[0.35, 0.4, 0.15, 0.1])
+    spotted = rng.random() < 0.2
+    bright = rng.choice([0, 0.04, 0.1], p=[0.6, 0.25, 0.15])
+    softness = rng.uniform(0.3, 1)
+    for label, window in enumerate(layout.boxes, start=1):
+        mask = layout.labels[window] == label
+        if not mask.any():
             continue
-        strength = contrast * (1 - variation * rng.random())
-        if a_few_bright and rng.random() < 0.06:
-            strength *= rng.uniform(2.5, 5)
-        depth = ndimage.distance_transform_edt(blob)
-        if ringed:
-            profile = 0.35 + 0.65 * (depth < max(2, 0.25 * radius))
-        elif rng.random() < 0.6:
-            profile = 0.5 + 0.5 * np.clip(depth / (0.6 * radius), 0, 1)
-        else:
+        strength = np.exp(-variation * rng.random())
+        if rng.random() < bright:
+            strength *= rng.uniform(2, 6)
+        depth = depths_in(mask)
+        deepest = depth.max()
+        if style == 'flat':
             profile = np.ones_like(depth)
-        noise = ndimage.gaussian_filter(rng.standard_normal(blob.shape), rng.uniform(1, 4))
-        grain = 1 + 3 * texture * noise
-        view = image[rows, columns]
-        view[blob] = (background + sign * strength * profile * grain)[blob]
-        if edged:
-            view[blob & (depth <= 1.5)] += sign * strength * 0.25
-    if rng.random() < 0.3:  # light from objects out of focus
-        share = rng.uniform(0.1, 0.5)
-        image += share * (ndimage.gaussian_filter(image, rng.uniform(8, 30)) - background)
-    image = ndimage.gaussian_filter(image, rng.uniform(0.4, 2.4))
-    image += rng.standard_normal(image.shape) * rng.uniform(0.005, 0.09)
+        elif style == 'dome':
+            profile = 0.4 + 0.6 * np.clip(depth / (softness * deepest), 0, 1)
+        elif style == 'rim':
+            profile = 0.75 + rng.uniform(0.2, 0.6) * (depth < max(1.5, 0.15 * deepest))
+        else:
+            profile = 0.3 + 0.7 * (depth < max(2, rng.uniform(0.2, 0.4) * deepest))
+        profile = profile * (1 + texture * grain[window])
+        if spotted and deepest > 5:
+            profile = profile + paint_spots(mask, deepest, rng)
+        light[window][mask] = (strength * np.clip(profile, 0.1, None))[mask]
+    return light
+
+
+def paint_spots(mask: np.ndarray, deepest: float, rng: np.random.Generator) -> np.ndarray:
+    """Return a few brighter or darker spots inside a mask, like nucleoli."""
+    spots = np.zeros(mask.shape, np.float32)
+    rows, columns = np.nonzero(mask)
+    sign = rng.choice([-0.5, 0.7])
+    for _ in range(rng.integers(1, 5)):
+        chosen = rng.integers(len(rows))
+        radius = max(1, round(deepest * rng.uniform(0.1, 0.25)))
+        centre = int(columns[chosen]), int(rows[chosen])
+        cv2.circle(spots, centre, radius, float(sign), -1)
+    return cv2.GaussianBlur(spots, (0, 0), 0.8)
+
+
+def paint_fragments(layout: Layout, rng: np.random.Generator) -> np.ndarray:
+    """Return the brightness of fragments, which have no label: (SIDE, SIDE) float32."""
+    return (layout.labels == IGNORED) * np.float32(rng.uniform(0.4, 1))
+
+
+def paint_rims(labels: np.ndarray, width: float) -> np.ndarray:
+    """Return 1 on the borders of objects, falling off over `width` pixels."""
+    rim = cv2.GaussianBlur(find_edges(labels).astype(np.float32), (0, 0), max(0.5, width / 2))
+    return np.clip(rim / (rim.max() + 1e-6) * 1.3, 0, 1)
+
+
+# What a picture looks like
+
+
+def paint_clutter(rng: np.random.Generator) -> np.ndarray:
+    """Return the light of things that are no objects: uneven light, blurred things, debris."""
+    clutter = np.zeros((SIDE, SIDE), np.float32)
+    if rng.random() < 0.6:  # uneven light
+        clutter += rng.uniform(0.02, 0.3) * smooth_noise((SIDE, SIDE), rng.uniform(120, 400), rng)
+    if rng.random() < 0.35:  # objects far out of focus
+        blobs = np.zeros_like(clutter)
+        for _ in range(rng.integers(2, 25)):
+            radius = int(rng.uniform(8, 60))
+            centre = tuple(int(one) for one in rng.integers(0, SIDE, 2))
+            cv2.circle(blobs, centre, radius, float(rng.uniform(0.1, 0.5)), -1)
+        clutter += cv2.GaussianBlur(blobs, (0, 0), rng.uniform(8, 25))
+    if rng.random() < 0.35:  # specks
+        for _ in range(rng.integers(3, 60)):
+            centre = tuple(int(one) for one in rng.integers(0, SIDE, 2))
+            cv2.circle(clutter, centre, int(rng.integers(0, 3)), float(rng.uniform(0.2, 1.2)), -1)
+    if rng.random() < 0.12:  # fibres
+        for _ in range(rng.integers(1, 6)):
+            steps = rng.normal(0, 40, (12, 2)) + rng.normal(0, 25, 2)
+            path = rng.integers(-50, SIDE + 50, 2) + np.cumsum(steps, axis=0)
+            level = float(rng.uniform(0.2, 0.8))
+            width = int(rng.integers(1, 4))
+            cv2.polylines(clutter, [path.astype(np.int32)], False, level, width, cv2.LINE_AA)
+    if rng.random() < 0.4:  # texture of the background
+        clutter += rng.uniform(0.01, 0.1) * smooth_noise((SIDE, SIDE), rng.uniform(2, 20), rng)
+    return clutter
+
+
+def paint_fluorescence(layout: Layout, rng: np.random.Generator) -> np.ndarray:
+    """Return filled objects that shine on a dark background; a few pictures are inverted."""
+    light = paint_profiles(layout, rng) + paint_fragments(layout, rng)
+    if rng.random() < 0.5:  # the light of objects that lie on each other adds up
+        light = light * (1 + rng.uniform(0.2, 1) * np.maximum(layout.layers.astype(int) - 1, 0))
+    if rng.random() < 0.3:
+        light = light + rng.uniform(0.2, 1) * paint_rims(layout.labels, rng.uniform(1, 3))
+    if rng.random() < 0.3:
+        has_part = layout.parts > 0
+        light[has_part] *= rng.choice([rng.uniform(0.2, 0.7), rng.uniform(1.3, 2.5)])
+    light = light + rng.uniform(0.2, 1.2) * paint_clutter(rng)
+    if rng.random() < 0.35:  # light scattered around the objects
+        light = light + rng.uniform(0.1, 0.5) * cv2.GaussianBlur(light, (0, 0), rng.uniform(6, 30))
+    return -light if rng.random() < 0.08 else light
+
+
+def paint_membranes(layout: Layout, rng: np.random.Generator) -> np.ndarray:
+    """Return objects of which only the borders shine, or are dark."""
+    light = paint_rims(layout.labels, rng.uniform(1, 4))
+    breaks = smooth_noise((SIDE, SIDE), rng.uniform(6, 40), rng)
+    light *= np.clip(1 + rng.uniform(0, 0.6) * breaks, 0.15, 2)
+    light += rng.uniform(0, 0.25) * (layout.labels > 0)
+    if rng.random() < 0.5:
+        light += rng.uniform(0.2, 1.2) * (layout.parts > 0)
+    light += rng.uniform(0.05, 0.5) * paint_clutter(rng)
+    return -light if rng.random() < 0.25 else light
+
+
+def paint_phase(layout: Layout, rng: np.random.Generator) -> np.ndarray:
+    """Return phase contrast: textured objects with bright halos."""
+    inside = paint_profiles(layout, rng)
+    has_object = (layout.labels != 0).astype(np.float32)
+    width = rng.uniform(2, 8)
+    halo = cv2.GaussianBlur(has_object, (0, 0), width) * (1 - has_object)
+    darkness = rng.uniform(0.1, 0.9)
+    image = 1.6 * rng.uniform(0.3, 1.3) * halo - darkness * np.clip(inside, 0, 1.5)
+    image += rng.uniform(-0.2, 0.6) * paint_rims(layout.labels, rng.uniform(1, 3))
+    image -= rng.uniform(0, 0.5) * (layout.parts > 0)
+    grain = smooth_noise((SIDE, SIDE), rng.uniform(1.5, 5), rng)
+    image += rng.uniform(0, 0.15) * grain * has_object
+    return image + rng.uniform(0.1, 0.5) * paint_clutter(rng)
+
+
+def paint_bright_field(layout: Layout, rng: np.random.Generator) -> np.ndarray:
+    """Return bright field: dark rims, or the relief of differential interference contrast."""
+    height = np.zeros((SIDE, SIDE), np.float32)
+    for label, window in enumerate(layout.boxes, start=1):
+        mask = layout.labels[window] == label
+        if mask.any():
+            depth = depths_in(mask)
+            height[window][mask] = np.sqrt(depth / depth.max())[mask]
+    grain = smooth_noise((SIDE, SIDE), rng.uniform(1.5, 6), rng)
+    height += rng.uniform(0, 0.15) * grain * (height > 0)
+    height += rng.uniform(0, 0.4) * (layout.parts > 0)
+    if rng.random() < 0.4:  # relief: the slope in one direction
+        smooth = cv2.GaussianBlur(height, (0, 0), rng.uniform(1, 2))
+        angle = rng.uniform(0, 2 * np.pi)
+        slope_rows, slope_columns = np.gradient(smooth)
+        image = 4 * (np.cos(angle) * slope_rows + np.sin(angle) * slope_columns)
+    else:
+        image = -rng.uniform(0.3, 1) * paint_rims(layout.labels, rng.uniform(1, 4))
+        image += rng.uniform(-0.5, 0.4) * height
+        if rng.random() < 0.5:  # a bright line beside the dark one
+            outside = cv2.GaussianBlur((layout.labels != 0).astype(np.float32), (0, 0), 2)
+            image += rng.uniform(0.2, 0.8) * outside * (layout.labels == 0)
+    return image + rng.uniform(0.1, 0.6) * paint_clutter(rng)
+
+
+def paint_channels(layout: Layout, rng: np.random.Generator) -> np.ndarray:
+    """Return several channels in colour: bodies, parts and a channel of other things."""
+    image = np.zeros((SIDE, SIDE, 3), np.float32)
+    paints = [paint_profiles(layout, rng) + paint_fragments(layout, rng)]
+    if (layout.parts > 0).any():
+        grain = 1 + 0.3 * smooth_noise((SIDE, SIDE), 4, rng)
+        paints.append((layout.parts > 0) * np.clip(grain, 0.2, 2))
+    if rng.random() < 0.5:
+        paints.append(paint_rims(layout.labels, rng.uniform(1, 3)))
+    if rng.random() < 0.4:
+        paints.append(np.clip(smooth_noise((SIDE, SIDE), rng.uniform(4, 40), rng), 0, 2) * 0.3)
+    for light in paints:
+        colour = rng.dirichlet((0.5, 0.5, 0.5))
+        image += (light * rng.uniform(0.3, 1))[..., None] * (colour / colour.max())
+    clutter = paint_clutter(rng) * rng.uniform(0.1, 0.7)
+    return image + clutter[..., None] * rng.uniform(0, 1, 3)
+
+
+def paint_tissue(layout: Layout, rng: np.random.Generator) -> np.ndarray:
+    """Return stained tissue: dark objects in colour on a lighter, uneven background."""
+    absorbed = np.zeros((SIDE, SIDE, 3), np.float32)
+    stain = np.array(rng.choice([(0.65, 0.70, 0.29), (0.45, 0.75, 0.35), (0.27, 0.57, 0.78)]))
+    stain = np.clip(stain + rng.normal(0, 0.06, 3), 0.05, 1)
+    other = np.clip(np.array((0.07, 0.85, 0.4)) + rng.normal(0, 0.1, 3), 0.02, 1)
+    body = paint_profiles(layout, rng) + paint_fragments(layout, rng)
+    absorbed += np.clip(body, 0, 2.2)[..., None] * stain * rng.uniform(0.5, 1.6)
+    absorbed += ((layout.parts > 0) * rng.uniform(0.2, 0.8))[..., None] * stain
+    stroma = sum(smooth_noise((SIDE, SIDE), scale, rng) for scale in (3, 12, 50)) * rng.uniform(
+        0.03, 0.15
+    )
+    stroma = np.clip(rng.uniform(0.1, 0.6) + stroma, 0, None) * (1 - 0.6 * (layout.labels > 0))
+    absorbed += stroma[..., None] * other
+    absorbed += (rng.uniform(0.05, 0.4) * np.abs(paint_clutter(rng)))[..., None] * other
+    return np.exp(-absorbed)
+
+
+def to_grey_or_tint(light: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return grey as (SIDE, SIDE, 1), or in a colour of one channel as (SIDE, SIDE, 3)."""
+    if rng.random() < 0.75:
+        return light[..., None]
+    low, high = np.percentile(light, (1, 99.8))
+    colour = rng.uniform(0, 1, 3)
+    return np.clip((light - low) / (high - low + 1e-6), 0, 1)[..., None] * colour / colour.max()
+
+
+def record(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Blur, add noise, choose the contrast and compress: (H, W, 1 or 3) -> (H, W, 3) uint8."""
+    image = image.astype(np.float32)
+    blur = rng.uniform(0.3, 2.2)
+    image = cv2.GaussianBlur(image, (0, 0), blur).reshape(image.shape)
+    low, high = np.percentile(image, (rng.uniform(0, 2), rng.choice([100, 99.9, 99.5, 98])))
+    image = (image - low) / (high - low + 1e-6)
+    # Less contrast than the range of the display
+    image = rng.uniform(0, 0.15) + image * rng.uniform(0.35, 1)
+    noise = np.exp(rng.uniform(np.log(0.005), np.log(0.15)))
+    if rng.random() < 0.5:  # photon noise: more in bright places
+        image += rng.standard_normal(image.shape) * noise * np.sqrt(np.clip(image, 0.02, 1) + 0.1)
+    else:
+        image += rng.standard_normal(image.shape) * noise * 0.7
     if rng.random() < 0.4:  # like an enlarged picture
-        image = ndimage.gaussian_filter(image, rng.uniform(0.6, 1.2))
-    black = rng.uniform(0, 2)
-    white = rng.uniform(99.5 if a_few_bright else 98.5, 100)
-    low, high = np.percentile(image, [black, white])
-    return np.clip((image - low) / (high - low + 1e-6), 0, 1) ** rng.uniform(0.6, 1.5)
-
-
-def make_image(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Draw one image and its labels.
-
-    Returns
-    -------
-    rgb : (512, 512, 3) ndarray of uint8
-        Grey, or of one random colour.
-    labels : (512, 512) ndarray of int32
-        0 is background.
-    """
-    labels, objects = _place_objects(rng)
-    grey = _paint(labels, objects, rng)
-    colour = np.ones(3) if rng.random() < 0.65 else rng.uniform(0.05, 1, 3)
-    return (grey[..., None] * colour / colour.max() * 255).astype(np.uint8), labels
+        image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.5, 1.2)).reshape(image.shape)
+    if rng.random() < 0.5:  # the contrast that a user sets, by percentiles
+        low, high = np.percentile(image, (rng.uniform(0, 3), rng.uniform(99, 100)))
+        image = (image - low) / (high - low + 1e-6)
+    image = np.clip(image, 0, 1) ** rng.uniform(0.6, 1.6)
+    pixels = np.array(np.broadcast_to(image * 255, (SIDE, SIDE, 3)), np.uint8)
+    if rng.random() < 0.15:
+        quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(35, 95))]
+        pixels = np.asarray(
+            cv2.imdecode(cv2.imencode('.jpg', pixels, quality)[1], cv2.IMREAD_COLOR)
+        )
+    return pixels

@@ -62,7 +62,7 @@ class Checkpoint:
     depth: int  # number of the image encoder's blocks
     heads: int
     global_blocks: tuple[int, ...]  # blocks with attention over the whole image; others use windows
-    window: int  # side of a window, cells of 16 pixels
+    window: int  # side of a window, cells
     channels: int  # length of an embedding vector
     decoder_width: int  # hidden units of the decoder's transformer
     pred_iou_thresh: float
@@ -75,6 +75,8 @@ class Checkpoint:
     suffix: str = '.pth'  # of the file's name
     images: str = ''  # that the model was trained with
     costs: Costs | None = None  # None for a small model, which needs no GPU
+    patch_size: int = 16  # side of a cell of the image embedding, pixels of the input
+    decoder_heads: int = 8  # of the decoder's transformer
 
     @property
     def file(self) -> str:

@@ -21,7 +21,6 @@ from fewshot.sam.attention import fuse_attention, narrow_blocks
 from fewshot.sam.checkpoints import Checkpoint
 from fewshot.sam.hardware import PROC, has_processor_bfloat16
 
-PATCH_SIZE = 16  # side of a cell of the image embedding, pixels of the model's input
 AMPERE = 8  # the compute capability of NVIDIA's first GPUs with bfloat16 and TF32
 CPU_INFO = PROC / 'cpuinfo'
 
@@ -46,10 +45,10 @@ def build_sam(checkpoint: Checkpoint) -> Sam:
     Kirillov et al., "Segment Anything", ICCV 2023
     """
     input_size = checkpoint.input_size
-    grid_size = input_size // PATCH_SIZE
+    grid_size = input_size // checkpoint.patch_size
     image_encoder = ImageEncoderViT(
         img_size=input_size,
-        patch_size=PATCH_SIZE,
+        patch_size=checkpoint.patch_size,
         embed_dim=checkpoint.width,
         depth=checkpoint.depth,
         num_heads=checkpoint.heads,
@@ -72,7 +71,7 @@ def build_sam(checkpoint: Checkpoint) -> Sam:
         transformer=TwoWayTransformer(
             depth=2,
             embedding_dim=checkpoint.channels,
-            num_heads=8,
+            num_heads=checkpoint.decoder_heads,
             mlp_dim=checkpoint.decoder_width,
         ),
         num_multimask_outputs=3,

@@ -1,80 +1,67 @@
 import numpy as np
 import pytest
 import torch
-from torch.optim.swa_utils import AveragedModel
 
-from fewshot.sam.checkpoints import VIT_MINI
-from fewshot.sam.model import build_sam, load_model
-from training.synthetic import make_image
-from training.train import decode, draw_crop, draw_points, measure_loss, prepare, save
+from fewshot.sam.model import load_model
+from training.drawings import SHARD, Drawings, draw_shards
+from training.sizes import VIT_MINI2
+from training.train import SEED, STAGES, Stage, find_stage, save_average, start, train
 
-SIDE = VIT_MINI.input_size
-
-
-@pytest.fixture
-def labels() -> np.ndarray:
-    return make_image(np.random.default_rng(0))[1][:SIDE, :SIDE]
+SHORT = (
+    Stage(2, side=128, crops=1, points=0, zoom=(1, 1), rates=(1e-3, 1e-3)),
+    Stage(2, side=128, crops=1, points=2, zoom=(0.5, 1.3), rates=(1e-3, 1e-4)),
+)
 
 
-def test_a_point_lies_on_the_mask_it_stands_for(labels):
-    points, masks = draw_points(labels, np.random.default_rng(1))
-    assert masks.shape == (len(points), 1, SIDE, SIDE)
-    for (x, y), mask in zip(points[:, 0].tolist(), masks[:, 0], strict=True):
-        assert mask[int(y), int(x)] == 1
-        assert (
-            len(np.unique(labels[mask.bool().numpy()])) == 1
-        )  # one object or the background, all of it
+@pytest.fixture(scope='module')
+def drawings(tmp_path_factory) -> Drawings:
+    folder = tmp_path_factory.mktemp('drawings')
+    draw_shards(folder, SEED, range(1))
+    return Drawings(folder, 1)
 
 
-def test_an_image_without_objects_gives_points_on_the_background():
-    _, masks = draw_points(np.zeros((SIDE, SIDE), np.int32), np.random.default_rng(1))
-    assert masks.all()
+def test_drawings_are_kept_as_they_were_drawn(drawings):
+    from training.synthetic import make_image
+
+    assert drawings.count == SHARD
+    for kept, drawn in zip(
+        drawings[3], make_image(np.random.default_rng([SEED, 0, 3])), strict=True
+    ):
+        np.testing.assert_array_equal(kept, drawn)
 
 
-def test_an_image_full_of_objects_gives_no_point_on_the_background():
-    _, masks = draw_points(np.ones((SIDE, SIDE), np.int32), np.random.default_rng(1))
-    assert masks.all()
+def test_a_training_that_was_interrupted_ends_with_the_same_weights(drawings, tmp_path):
+    whole = start()
+    train(whole, drawings, SHORT, 0, save=lambda state: None)
+
+    first = start()
+    train(first, drawings, SHORT[:1], 0, save=lambda state: state.save(tmp_path / 'state.pth'))
+    second = start()
+    second.load(tmp_path / 'state.pth')
+    assert second.step == 2
+    train(second, drawings, SHORT, 0, save=lambda state: None)
+
+    for name, value in whole.average.items():
+        assert torch.equal(value, second.average[name]), name
 
 
-def test_a_crop_has_the_size_of_the_models_input():
-    rgb, labels = draw_crop([], np.random.default_rng(2))
-    assert rgb.shape == (SIDE, SIDE, 3)
-    assert labels.shape == (SIDE, SIDE)
+def test_the_saved_model_is_loaded_by_the_worker(tmp_path):
+    state = start()
+    save_average(state, tmp_path / 'model.pth')
+    model = load_model(VIT_MINI2, str(tmp_path / 'model.pth'))
+    weight = model.image_encoder.blocks[0].mlp.lin1.weight
+    expected = state.average['image_encoder.blocks.0.mlp.lin1.weight']
+    torch.testing.assert_close(weight, expected, rtol=1e-3, atol=1e-4)
 
 
-def test_the_loss_is_smallest_for_the_right_mask_with_the_right_predicted_iou(labels):
-    _, masks = draw_points(labels, np.random.default_rng(3))
-    small = torch.nn.functional.interpolate(masks, size=(SIDE // 4, SIDE // 4), mode='area')
-    right = (small.expand(-1, 3, -1, -1) - 0.5) * 20
-    sure, unsure = torch.ones(len(masks), 3), torch.zeros(len(masks), 3)
-    good, best, preferred = measure_loss(right, sure, masks)
-    assert best == pytest.approx(1, abs=1e-3)
-    assert preferred == pytest.approx(1, abs=1e-3)
-    assert good < measure_loss(right, unsure, masks)[0] < measure_loss(-right, unsure, masks)[0]
+@pytest.mark.parametrize(
+    ('step', 'stage', 'done'), [(1, 0, 0), (2, 0, 0.5), (3, 1, 0), (4, 1, 0.5)]
+)
+def test_a_step_belongs_to_a_stage(step, stage, done):
+    assert find_stage(step, SHORT) == (SHORT[stage], done)
 
 
-def test_from_the_prepared_start_a_points_code_meets_the_images():
-    torch.manual_seed(0)
-    model = build_sam(VIT_MINI)
-    prepare(model)
-    attention = model.mask_decoder.transformer.final_attn_token_to_image
-    assert torch.equal(attention.q_proj.weight, attention.k_proj.weight)
-
-
-def test_what_is_saved_is_what_the_worker_loads(tmp_path):
-    torch.manual_seed(0)
-    model = build_sam(VIT_MINI)
-    save(AveragedModel(model), tmp_path / 'mini.pth')
-    loaded = load_model(VIT_MINI, str(tmp_path / 'mini.pth')).state_dict()
-    for name, value in model.state_dict().items():
-        torch.testing.assert_close(loaded[name].cpu(), value, rtol=1e-3, atol=1e-6)
-
-
-def test_points_are_decoded_to_three_masks_and_their_predicted_iou():
-    model = build_sam(VIT_MINI)
-    with torch.no_grad():
-        logits, predicted = decode(
-            model, torch.zeros(1, VIT_MINI.channels, 16, 16), torch.full((5, 1, 2), 40.0)
-        )
-    assert logits.shape == (5, 3, SIDE // 4, SIDE // 4)
-    assert predicted.shape == (5, 3)
+def test_crops_fit_into_the_models_input():
+    for stage in STAGES:
+        assert stage.side <= VIT_MINI2.input_size
+        assert stage.side % (VIT_MINI2.window * VIT_MINI2.patch_size) == 0
