@@ -270,14 +270,14 @@ def train(
         history.append((loss, *(quality or (math.nan,) * 4)))
         now = time.monotonic()
         if step % REPORT_INTERVAL_STEPS == 0 or step == steps:
-            means = np.mean(history[-REPORT_INTERVAL_STEPS:], axis=0)
-            print(
-                'step {} of {}, {:.0f} s: loss {:.3f}, IoU of the object {:.3f}, of the preferred '
-                'mask {:.3f}; predicted IoU {:.3f}, on background {:.3f}'.format(
-                    step, steps, now - started, *means
-                ),
-                flush=True,
-            )
+            loss, *means = np.mean(history[-REPORT_INTERVAL_STEPS:], axis=0)
+            text = f'step {step} of {steps}, {now - started:.0f} s: loss {loss:.3f}'
+            if not np.isnan(means).any():  # there are points in all of these steps
+                text += (
+                    ', IoU of the object {:.3f}, of the preferred mask {:.3f}; '
+                    'predicted IoU {:.3f}, on background {:.3f}'.format(*means)
+                )
+            print(text, flush=True)
         if now - saved > SAVE_INTERVAL_SECONDS or step == steps:
             save(state)
             saved = now
