@@ -245,7 +245,7 @@ def draw_part(
     parts: np.ndarray, mask: np.ndarray, radius: float, label: int, rng: np.random.Generator
 ) -> None:
     """Draw a part inside an object, like a nucleus in a cell. `parts` is changed in place."""
-    depth = cv2.distanceTransform(np.pad(mask, 1).astype(np.uint8), cv2.DIST_L2, 3)[1:-1, 1:-1]
+    depth = depths_in(mask)
     row, column = np.unravel_index(int(depth.argmax()), depth.shape)
     size = min(float(depth.max()) * rng.uniform(0.45, 0.75), 0.8 * radius)
     if size < 4:
@@ -330,6 +330,12 @@ def divide_plane(size: float, rng: np.random.Generator) -> np.ndarray:
     rows = np.clip(np.rint(rows + waves[0]), 0, side - 1).astype(int)
     columns = np.clip(np.rint(columns + waves[1]), 0, side - 1).astype(int)
     return np.array(nearest[rows, columns][margin:-margin, margin:-margin], np.int32)
+
+
+def depths_in(mask: np.ndarray) -> np.ndarray:
+    """Return the distance of each pixel of a mask from its border, pixels."""
+    padded = np.pad(mask, 1).astype(np.uint8)
+    return cv2.distanceTransform(padded, cv2.DIST_L2, 3)[1:-1, 1:-1]
 
 
 def find_edges(labels: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from training.shapes import IGNORED, SIDE, Layout, draw_layout, find_edges, smooth_noise
+from training.shapes import IGNORED, SIDE, Layout, depths_in, draw_layout, find_edges, smooth_noise
 
 LOOKS = {
     'fluorescence': 0.40,
@@ -65,12 +65,6 @@ def make_image(rng: np.random.Generator, look: str | None = None) -> Drawing:
 
 
 # What one object looks like
-
-
-def depths_in(mask: np.ndarray) -> np.ndarray:
-    """Return the distance of each pixel of a mask from its border, pixels."""
-    padded = np.pad(mask, 1).astype(np.uint8)
-    return cv2.distanceTransform(padded, cv2.DIST_L2, 3)[1:-1, 1:-1]
 
 
 def paint_profiles(layout: Layout, rng: np.random.Generator) -> np.ndarray:
