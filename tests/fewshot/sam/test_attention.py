@@ -43,8 +43,8 @@ def fuse(encoder: ImageEncoderViT, **options) -> ImageEncoderViT:
 
 
 def draw_input() -> torch.Tensor:
-    """Draw discs as the small model's encoder takes them: (1, 3, 256, 256) float32."""
-    image = draw_discs(CENTRES, 9, side=256)[0] / 1000 - 1
+    """Draw discs as the small model's encoder takes them: (1, 3, side, side) float32."""
+    image = draw_discs(CENTRES, 9, side=VIT_MINI.input_size)[0] / 1000 - 1
     return torch.as_tensor(np.stack([image] * 3)[None], dtype=torch.float32)
 
 
