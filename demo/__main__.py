@@ -28,6 +28,7 @@ from demo.dataset import (
 from demo.picture import draw_picture
 from demo.processes import ROOT, read_summary, run_worker, running_server, show_in_page
 from demo.scoring import IOU, STRICT_IOU, Score, score
+from fewshot.settings import FAST
 
 OUT = Path(__file__).parent / 'out'
 IMAGE = 'sam-fewshot:demo'  # the worker's name on the server
@@ -115,7 +116,7 @@ def run(model: str, checkpoints: Path, out: Path = OUT) -> tuple[Score, Score]:
     image, labels = read_image()
     write_dataset(out / 'data', image[None])
     examples = choose_examples(labels, EXAMPLES)
-    settings = choose_settings(examples, model)
+    settings = {**choose_settings(examples, model), 'Speed': FAST}
 
     with running_server(out / 'data', out / 'server.log') as server:
         print(f'The annotation server runs at {server["apiUrl"]}')

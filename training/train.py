@@ -273,13 +273,15 @@ def train(
         history.append((loss, *(quality or (math.nan,) * 4)))
         now = time.monotonic()
         if step % REPORT_INTERVAL_STEPS == 0 or step == steps:
-            loss, *means = np.mean(history[-REPORT_INTERVAL_STEPS:], axis=0)
-            text = f'step {step} of {steps}, {now - started:.0f} s: loss {loss:.3f}'
-            if not np.isnan(means).any():  # there are points in all of these steps
+            recent = np.array(history[-REPORT_INTERVAL_STEPS:])
+            text = f'step {step} of {steps}, {now - started:.0f} s: loss {recent[:, 0].mean():.3f}'
+            # Of the steps with points on objects and on background
+            complete = recent[~np.isnan(recent).any(axis=1)]
+            if len(complete):
                 text += (
                     ', IoU of the object {:.3f}, of the preferred mask {:.3f}; '
-                    'predicted IoU {:.3f}, on background {:.3f}'.format(*means)
-                )
+                    'predicted IoU {:.3f}, on background {:.3f}'
+                ).format(*complete[:, 1:].mean(axis=0))
             print(text, flush=True)
         if now - saved > SAVE_INTERVAL_SECONDS or step == steps:
             save(state)

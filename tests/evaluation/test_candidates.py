@@ -17,7 +17,7 @@ from fewshot.sam.candidates import Candidate, pack_mask
 from fewshot.sam.checkpoints import VIT_MINI
 from fewshot.sam.model import load_model
 from fewshot.sam.segmenter import SamSegmenter
-from tests.small_model import GRID
+from tests.small_model import GRID, SIDE
 
 
 @pytest.fixture(scope='module')
@@ -27,11 +27,11 @@ def model():
 
 @pytest.fixture(scope='module')
 def group():
-    scene = Scene(160, (groups.ROUND, groups.LONG), (3, 2), gap=4)
+    scene = Scene(SIDE, (groups.ROUND, groups.LONG), (5, 4), gap=4)
     return draw_group('two kinds', scene, 2, groups.SEED)
 
 
-@pytest.mark.parametrize('tile_size', [0, 140])
+@pytest.mark.parametrize('tile_size', [0, 220])
 def test_a_trial_has_the_candidates_and_vectors_of_a_search(model, group, tile_size):
     group = replace(group, tile_size=tile_size)
     trial = try_group(group, Describer(model, VIT_MINI, points=16))
@@ -40,7 +40,7 @@ def test_a_trial_has_the_candidates_and_vectors_of_a_search(model, group, tile_s
     assert len(trial.candidates) == len(trial.wanted) == (2 if not tile_size else 8)
     assert sum(one.sum() for one in trial.wanted) >= 2
     assert trial.cells == pytest.approx(
-        GRID / (tile_size or 160) * min(max(one.mask.shape) for one in trial.examples.objects)
+        GRID / (tile_size or SIDE) * min(max(one.mask.shape) for one in trial.examples.objects)
     )
     if tile_size:
         return
