@@ -202,8 +202,8 @@ VIT_MINI = Checkpoint(
     pred_iou_thresh=0.4,
     stability_score_thresh=0.5,
     box_nms_thresh=0.2,
-    size=8_304_635,
-    sha256='0ff360664e2474b0a9b09f1c14d86d928b4a2111e372248dfc93bde3074b1368',
+    size=8_288_939,
+    sha256='75ae69ac77a2d53c4660e4269dc695d391c2f6fa0643c1ed65741cb0f15e44a7',
 )
 
 KNOWN = {
