@@ -42,9 +42,9 @@ DRAWINGS = 24
 DRAWINGS_FOR_THRESHOLDS = 16
 POINTS_PER_SIDE = 24
 POINTS_AT_ONCE = 32
-IOU_CUTS = (0.4, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8)
-STABILITY_CUTS = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9)
-NMS_CUTS = (0.2, 0.3, 0.5, 0.7)
+IOU_CUTS = (0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6)
+STABILITY_CUTS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
+NMS_CUTS = (0.1, 0.2, 0.3, 0.5)
 
 
 class Proposals(NamedTuple):

@@ -202,8 +202,8 @@ VIT_MINI = Checkpoint(
     pred_iou_thresh=0.4,
     stability_score_thresh=0.5,
     box_nms_thresh=0.2,
-    size=8_288_939,
-    sha256='75ae69ac77a2d53c4660e4269dc695d391c2f6fa0643c1ed65741cb0f15e44a7',
+    size=8_290_011,
+    sha256='0c8bc0f0c0ef7d4e3affb40176f7e68d5e459eac586d0667b72231df6e15bf77',
 )
 
 KNOWN = {
