@@ -1,8 +1,8 @@
 """Correct the predicted IoU of the trained model: `python -m training.calibrate`.
 
 The training sets many more points on objects than a grid does, and it knows its drawings. So the
-model expects too much of doubtful points in other pictures. Here the predicted IoU is corrected with
-points anywhere on new drawings. The masks and the preferred mask of a point do not change.
+model expects too much of doubtful points in other pictures. Here the predicted IoU is corrected
+with points anywhere on new drawings. The masks and the preferred mask of a point do not change.
 """
 
 import argparse

@@ -73,6 +73,9 @@ STAGES = (
     # Larger crops: without them the model finds only parts of large objects in a whole frame
     Stage(1900, side=384, crops=1, points=8, zoom=(0.5, 2.5), rates=(1e-3, 7e-4)),
     Stage(1200, side=512, crops=1, points=8, zoom=(0.5, 3), rates=(7e-4, 1e-5)),
+    # Again many small objects, so that it parts those that touch
+    Stage(2000, side=256, crops=2, points=8, zoom=(0.5, 1.5), rates=(8e-4, 5e-4)),
+    Stage(650, side=512, crops=1, points=16, zoom=(0.5, 2.5), rates=(5e-4, 1e-5)),
 )
 
 
