@@ -6,7 +6,7 @@
 # make evaluate  measure precision and recall on pictures with known objects (an hour)
 # make docs   build the documentation: site/index.html
 # make docs-tables  update the generated pages: fields, messages, reference
-# make train  train models/sam_vit_mini2.pth anew (two cores: two hours and a half)
+# make train  train models/sam_vit_mini2.pth anew (two cores: three hours and a half)
 # make lock   update requirements.lock, the versions of the images
 # make clean  remove what these have made
 

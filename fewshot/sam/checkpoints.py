@@ -202,8 +202,8 @@ VIT_MINI = Checkpoint(
     pred_iou_thresh=0.2,
     stability_score_thresh=0.4,
     box_nms_thresh=0.2,
-    size=8_290_011,
-    sha256='0c8bc0f0c0ef7d4e3affb40176f7e68d5e459eac586d0667b72231df6e15bf77',
+    size=8_304_635,
+    sha256='bc448ef29458c9bdabc071ce7c8a3099a6f594ceded8ed1a14faf891b1a45f00',
 )
 
 KNOWN = {
