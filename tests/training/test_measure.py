@@ -49,8 +49,8 @@ def test_predicted_iou_is_compared_with_the_true_one_by_tenths():
 
 
 def test_drawings_are_calibrated():
-    """The model card names the largest difference, 0.21."""
+    """The model card names 0.05 for more drawings."""
     tenths = measure_calibration(small_predictor(), load_synthetic(6))
     for tenth in tenths:
         if tenth.share >= 0.05:
-            assert abs(tenth.predicted - tenth.true) < 0.25
+            assert abs(tenth.predicted - tenth.true) < 0.12
