@@ -35,6 +35,7 @@ from tests.worker import make_params
 TINY = replace(
     VIT_MINI,
     input_size=64,
+    patch_size=16,
     width=32,
     depth=2,
     heads=2,
@@ -42,6 +43,7 @@ TINY = replace(
     window=2,
     channels=32,
     decoder_width=32,
+    decoder_heads=2,
     pred_iou_thresh=0.1,
     stability_score_thresh=-1.0,
 )
