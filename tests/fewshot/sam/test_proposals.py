@@ -103,10 +103,16 @@ def test_progress_is_reported_after_each_batch():
     assert shares == [min(done, 81) / 81 for done in range(size, 81 + size, size)]
 
 
-@pytest.mark.parametrize('brightest', [1, 255], ids=['black', 'noise'])
-def test_a_frame_without_objects_has_no_candidates(brightest):
-    frame = np.random.default_rng(0).integers(0, brightest, (100, 60, 3)).astype(np.uint8)
-    assert propose(frame) == []
+def test_a_black_frame_has_no_candidates():
+    assert propose(np.zeros((100, 60, 3), np.uint8)) == []
+
+
+def test_masks_of_noise_have_a_low_predicted_iou():
+    """The model card says so. Objects have 0.8 and more."""
+    frame = np.random.default_rng(0).integers(0, 255, (100, 60, 3)).astype(np.uint8)
+    candidates = propose(frame)
+    assert all(candidate.predicted_iou < 0.65 for candidate in candidates)
+    assert max(candidate.predicted_iou for candidate in propose(draw_frame()[0])) > 0.8
 
 
 @pytest.mark.parametrize(
