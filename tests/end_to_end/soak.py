@@ -76,7 +76,8 @@ class CountingSegmenter:
         self.input_size, self.uses_gpu = segmenter.input_size, segmenter.uses_gpu
         self.segmenter = segmenter
         self.frames: list[weakref.ref] = []
-        self.candidates: list[weakref.ref] = []
+        self.candidates: list[weakref.ref] = []  # of frames before the last one
+        self.last_candidates: list[weakref.ref] = []
         self.counts: list[dict[str, int]] = []
 
     def propose(self, rgb: np.ndarray, report: Report) -> list[Candidate]:
@@ -94,7 +95,8 @@ class CountingSegmenter:
         )
         proposed = self.segmenter.propose(rgb, report)
         self.frames.append(weakref.ref(rgb))
-        self.candidates += [weakref.ref(candidate) for candidate in proposed]
+        self.candidates += self.last_candidates
+        self.last_candidates = [weakref.ref(candidate) for candidate in proposed]
         return proposed
 
     def describe(
