@@ -91,7 +91,7 @@ def fit(model: Sam, tokens: torch.Tensor, true_iou: torch.Tensor) -> None:
     hidden = tokens
     for layer in head.layers[:-1]:
         hidden = F.relu(layer(hidden))
-    highest, which = head(tokens)[:, 1:].max(dim=1)
+    highest, which = head.layers[-1](hidden)[:, 1:].max(dim=1)
     missing = true_iou.gather(1, which[:, None])[:, 0] - highest
     ones = torch.ones(len(hidden), 1)
     inputs = torch.cat([hidden, ones], dim=1).double()
