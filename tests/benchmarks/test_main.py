@@ -14,7 +14,7 @@ from benchmarks.job import STEPS, Costs
 from demo.dataset import write_dataset
 from tests.worker import REPOSITORY
 
-SIDE = 160  # pixels
+SIDE = 120  # pixels
 
 
 def test_the_worker_agrees_with_the_method_as_specified():

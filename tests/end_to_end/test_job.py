@@ -12,7 +12,7 @@ from skimage.draw import polygon2mask
 
 from fewshot import messages
 from fewshot.reporting.reporter import MAX_LINE_CHARACTERS
-from fewshot.settings import KEEP
+from fewshot.settings import FAST, FASTEST, KEEP
 from tests.datasets import make_layer, write_dataset
 from tests.small_model import CENTRES, SIDE, draw_discs, outline_disc
 from tests.worker import Ended, make_params, run_worker
@@ -23,8 +23,9 @@ SETTINGS = {
     'Max Mask Area': 1500,
     'Points per side': 16,
     'Similarity Threshold': 0.7,
-    'Existing Outlines': KEEP,
-}  # the examples are to be found too
+    'Existing Outlines': KEEP,  # the examples are to be found too
+    'Speed': FASTEST,
+}
 
 
 def tag_disc(
@@ -101,9 +102,10 @@ def grid(start_module_server, tmp_path_factory) -> Lab:
 
 
 def test_a_batch_gives_annotations_in_exactly_the_right_frames(grid):
+    batch = {'Speed': FAST, 'Batch XY': '1-2', 'Batch Z': '2', 'Batch Time': '2'}
     ended = grid.run(
         {
-            **make_params(**SETTINGS, **{'Batch XY': '1-2', 'Batch Z': '2', 'Batch Time': '2'}),
+            **make_params(**{**SETTINGS, **batch}),
             'tags': ['batched'],
             'channel': 1,
         }
