@@ -167,7 +167,8 @@ def tuned(start_module_server, tmp_path_factory) -> Nuclei:
 
 
 def test_later_run_computes_only_what_is_missing(nuclei):
-    nuclei.run_here()
+    crops = {'Speed': FAST}
+    nuclei.run_here(**crops)
     proposed, described = nuclei.costs
     assert proposed == 1
     assert described > 6
@@ -179,18 +180,18 @@ def test_later_run_computes_only_what_is_missing(nuclei):
         {'Smoothing': 2},
         {'Existing Outlines': SKIP},
     ):
-        nuclei.run_here(**changes)
+        nuclei.run_here(**crops, **changes)
         assert nuclei.loaded == [], changes
-    nuclei.run_here(**{'Training Tag': ['example', 'more']})
+    nuclei.run_here(**crops, **{'Training Tag': ['example', 'more']})
     assert nuclei.costs == (0, 1)
-    nuclei.run_here(**{'Training Tag': ['more'], 'Negative Tag': ['bad']})
+    nuclei.run_here(**crops, **{'Training Tag': ['more'], 'Negative Tag': ['bad']})
     assert nuclei.costs == (0, 1)
-    nuclei.run_here(**{'Target Occupancy': 0.3})
+    nuclei.run_here(**crops, **{'Target Occupancy': 0.3})
     assert nuclei.costs == (0, described)
-    nuclei.run_here(**{'Points per side': 20})
+    nuclei.run_here(**crops, **{'Points per side': 20})
     assert nuclei.costs[0] == 1
     for changes in ({}, {'Target Occupancy': 0.3}, {'Points per side': 20}):
-        nuclei.run_here(**changes)
+        nuclei.run_here(**crops, **changes)
         assert nuclei.loaded == [], changes
     assert nuclei.count_files() == 3  # of the examples, and of the frame at two numbers of points
 

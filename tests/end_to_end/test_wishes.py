@@ -16,7 +16,7 @@ from fewshot.geometry import bound_mask
 from fewshot.images.tiling import choose_overlap, place_tiles
 from fewshot.polygons import trace_mask
 from fewshot.sam.checkpoints import VIT_MINI
-from fewshot.settings import KEEP, SKIP
+from fewshot.settings import FAST, KEEP, SKIP
 from tests.datasets import make_layer, write_dataset
 from tests.end_to_end import test_job
 from tests.end_to_end.test_job import RADIUS, Lab, best_iou, locations_of, tag_disc
@@ -260,8 +260,8 @@ def test_counts_at_neighbouring_thresholds_are_those_of_other_runs(
         bench.annotate({**tag_disc(bench.id, CENTRES[0]), 'coordinates': points})
     found, expected = {}, {}
     for threshold in ('0.85', '0.9', '0.95'):
-        form = {'Similarity Threshold': threshold, 'Tile Size': 160, 'Min Mask Area': 30}
-        bench.run_here(capsys, [threshold], **form)
+        form = {'Speed': FAST, 'Tile Size': 160, 'Min Mask Area': 30}
+        bench.run_here(capsys, [threshold], **form, **{'Similarity Threshold': threshold})
         summary = json.loads(caplog.messages[-1].removeprefix('job summary '))
         found[threshold] = summary['uploaded'] + summary['known']
         expected[threshold] = summary['found_at']
@@ -336,7 +336,8 @@ def wide(start_server, tmp_path, monkeypatch) -> Bench:
     return bench
 
 
-AREAS = {'Min Mask Area': 25, 'Max Mask Area': 110}
+# Objects of this size are described from crops.
+AREAS = {'Min Mask Area': 25, 'Max Mask Area': 110, 'Speed': FAST}
 
 
 def test_tiles_find_small_objects_of_a_large_frame_each_once(wide, capsys):
@@ -349,7 +350,7 @@ def test_tiles_find_small_objects_of_a_large_frame_each_once(wide, capsys):
         capsys,
         tags=['tiled'],
         **AREAS,
-        **{'Tile Size': 128},
+        **{'Tile Size': 200, 'Points per side': 20},
     )
     tiled = wide.annotations('tiled')
     found = sum(hits(tiled, labels, numbers))
@@ -366,7 +367,7 @@ def test_tiles_find_small_objects_of_a_large_frame_each_once(wide, capsys):
             and abs(np.mean([p['x'] for p in other['coordinates']]) - column) < SMALL_RADIUS
         ]
         assert len(near) == 1
-    assert any(re.match(r'tile \d+/16, ', one['info']) for one in wide.of('progress'))
+    assert any(re.match(r'tile \d+/9, ', one['info']) for one in wide.of('progress'))
     shares = [one['progress'] for one in wide.of('progress')]
     assert shares == sorted(shares)
 
