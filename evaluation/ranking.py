@@ -91,16 +91,17 @@ def rank_trials(trials: Sequence[Trial]) -> dict[str, str]:
     """Return the area under the ROC curve of each score, as text, for the trials of a group.
 
     It has an arrow if the whole 95 % interval of the difference from the specified score is below
-    or above zero. Where all candidates are wanted, or none is, there is nothing to rank: a dash.
+    or above zero. Without a pair of candidates to rank, it is a dash.
     """
     every = sum(len(one) for trial in trials for one in trial.wanted)
     wanted = sum(int(one.sum()) for trial in trials for one in trial.wanted)
     cells = {'wanted': f'{wanted} of {every}'}
-    if wanted in (0, every):
-        return {**cells, **dict.fromkeys(SCORES, NO_RANK)}
     right: dict[str, np.ndarray] = {}
     for name, score in SCORES.items():
         right[name], pairs = count_pairs(trials, score)
+        if not pairs.any():
+            cells[name] = NO_RANK
+            continue
         area = right[name].sum() / pairs.sum()
         cells[name] = f'{area:.3f}'
         if name != SPECIFIED:

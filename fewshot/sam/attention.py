@@ -21,8 +21,8 @@ import torch.nn.functional as F
 from segment_anything.modeling import ImageEncoderViT
 from segment_anything.modeling.image_encoder import Attention, Block
 
-# Bytes of bias that exist at a time, by type of device. A CPU is fastest with what its cache holds. A
-# large GPU needs several heads of a whole image (64 MiB) to keep all of its processors busy.
+# Bytes of bias that exist at a time, by type of device. A CPU is fastest with what its cache
+# holds. A large GPU needs several heads of a whole image (64 MiB) to keep its processors busy.
 BIAS_BYTES = {'cpu': 2**23, 'cuda': 2**28}
 
 
