@@ -6,7 +6,7 @@
 # make evaluate  measure precision and recall on pictures with known objects (an hour)
 # make docs   build the documentation: site/index.html
 # make docs-tables  update the generated pages: fields, messages, reference
-# make train  train models/sam_vit_mini2.pth, a model that is in work (two cores: an hour and a half)
+# make train  train models/sam_vit_mini2.pth anew (two cores: three hours and a half)
 # make lock   update requirements.lock, the versions of the images
 # make clean  remove what these have made
 
@@ -48,6 +48,7 @@ docs-tables: $(VENV)/installed
 
 train: $(VENV)/installed
 	$(RUN) training.train
+	$(RUN) training.calibrate
 
 # torch 2.7.1 is the last with wheels for CUDA 11.8. arm64 needs fewer packages than x86_64, and no others.
 lock: $(VENV)/installed
@@ -57,7 +58,7 @@ lock: $(VENV)/installed
 		--extra server --extra test --output-file requirements.lock pyproject.toml -
 
 clean:
-	rm -rf $(VENV) demo/out site .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf $(VENV) demo/out training/out site .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/installed: pyproject.toml

@@ -97,7 +97,6 @@ def load_segmenter(settings: Settings, reporter: Reporter) -> 'Segmenter':
         points_per_side=settings.points_per_side,
         occupancy=settings.occupancy,
         whole_frame=settings.whole_frame,
-        skip_background=settings.skip_background,
     )
 
 

@@ -12,14 +12,13 @@ import cv2
 import numpy as np
 
 from annotation_client.annotations import UPennContrastAnnotationClient
-from demo.__main__ import EXAMPLE_TAG, SMALL_MODEL, choose_settings, describe_job
+from demo.__main__ import EXAMPLE_TAG, EXAMPLES, SMALL_MODEL, choose_settings, describe_job
 from demo.dataset import NAME, Example, choose_examples, read_image, to_annotation, to_outline
 from demo.processes import running_server
 from fewshot.settings import FIELDS, KEEP, NumberField
 
-# Pixels of the image that fill a frame. They show 76 nuclei, and the small model finds 41 of them.
-PART = 384
-EXAMPLES = 8
+SMALLEST = 30  # Min Mask Area: the default, below which the worker and the method clean alike
+PART = 384  # pixels of the image that fill a frame; they show 76 nuclei
 
 
 class Lab(NamedTuple):
@@ -49,7 +48,6 @@ class Lab(NamedTuple):
         """
         settings = {
             **self.settings,
-            'Batch XY': '',
             'Points per side': points,
             'Existing Outlines': KEEP,  # as the method is specified
             **changes,
@@ -72,8 +70,8 @@ def outline_examples(side: int) -> list[Example]:
     """Return nuclei that a user would outline in `draw_frame(side)`."""
     scale = side / PART
     _, labels = read_image()
-    chosen = choose_examples(labels[None, :PART, :PART], EXAMPLES, EXAMPLES)
-    return [Example(0, round(one.area * scale**2), one.outline * scale) for one in chosen]
+    chosen = choose_examples(labels[:PART, :PART], EXAMPLES)
+    return [Example(round(one.area * scale**2), one.outline * scale) for one in chosen]
 
 
 @contextlib.contextmanager
@@ -88,7 +86,7 @@ def running_lab(data: Path, side: int) -> Iterator[Lab]:
         Pixels. The upper left square of the first frame with this side is `draw_frame(side)`.
     """
     examples = outline_examples(side)
-    settings = choose_settings(examples, SMALL_MODEL)
+    settings = {**choose_settings(examples, SMALL_MODEL), 'Min Mask Area': SMALLEST}
     largest = next(field for field in FIELDS if field.name == 'Max Mask Area')
     assert isinstance(largest, NumberField)
     if settings['Max Mask Area'] > largest.high:

@@ -23,7 +23,6 @@ from demo.dataset import write_dataset
 from fewshot.sam.checkpoints import KNOWN, VIT_H
 from fewshot.settings import EXACT, SPEEDS
 
-SMALL_SIDE, SMALL_POINTS = 512, 16  # of the frame that the CPU searches too: pixels, per side
 # TF32 has 10 bits of fraction. So a mask on the edge of a threshold may be on one side only, and
 # pixels at the border of a mask may differ.
 LOWEST_IOU = 0.9  # of two masks that count as the same
@@ -88,14 +87,14 @@ def match(first: Findings, second: Findings) -> Match:
     return Match((len(first.objects), len(second.objects)), matched / max(total, 1), gap)
 
 
-def compare_devices(model: str, checkpoints: Path) -> Match:
+def compare_devices(model: str, checkpoints: Path, side: int, points: int) -> Match:
     """Search a small frame on the GPU and on the CPU, and compare the findings."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        write_dataset(folder / 'data', draw_frame(SMALL_SIDE)[None])
-        with running_lab(folder / 'data', SMALL_SIDE) as lab:
-            on_gpu, _ = search(lab, model, checkpoints, folder, SMALL_POINTS, EXACT)
-            on_cpu, _ = search(lab, model, checkpoints, folder, SMALL_POINTS, EXACT, **HIDDEN_GPU)
+        write_dataset(folder / 'data', draw_frame(side)[None])
+        with running_lab(folder / 'data', side) as lab:
+            on_gpu, _ = search(lab, model, checkpoints, folder, points, EXACT)
+            on_cpu, _ = search(lab, model, checkpoints, folder, points, EXACT, **HIDDEN_GPU)
     return match(on_gpu, on_cpu)
 
 
@@ -172,12 +171,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument('--side', type=int, default=1024, help='of the frame, pixels')
     parser.add_argument('--points', type=int, nargs='+', default=[64, 128], help='points per side')
+    parser.add_argument(
+        '--small-side',
+        type=int,
+        default=512,
+        help='of the frame that the CPU searches too, pixels (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--small-points',
+        type=int,
+        default=16,
+        help='points per side of the small frame (default: %(default)s)',
+    )
     options = parser.parse_args(arguments)
     file = options.checkpoints / KNOWN[options.model].file
     if not file.is_file():
         parser.error(f'{file} does not exist. Name the folder with --checkpoints.')
     print(f'{options.model}, {name_device()}', flush=True)
-    agreement = compare_devices(options.model, options.checkpoints)
+    agreement = compare_devices(
+        options.model, options.checkpoints, options.small_side, options.small_points
+    )
     print(f'GPU and CPU: {agreement}', flush=True)
     rows = measure(options.model, options.checkpoints, options.side, options.points)
     print('\n' + '\n'.join([HEADER, '|---' * (HEADER.count('|') - 1) + '|', *rows]) + '\n')

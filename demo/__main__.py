@@ -7,18 +7,18 @@ demo/out/overlay.png.
 
 import argparse
 import json
+import os
 import shutil
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from annotation_client.annotations import UPennContrastAnnotationClient
 from demo.dataset import (
     NAME,
-    SIDE,
     Example,
     choose_examples,
-    cut,
     forget_examples,
     read_image,
     to_annotation,
@@ -27,33 +27,33 @@ from demo.dataset import (
 )
 from demo.picture import draw_picture
 from demo.processes import ROOT, read_summary, run_worker, running_server, show_in_page
-from demo.scoring import Score, score
+from demo.scoring import IOU, STRICT_IOU, Score, score
+from fewshot.settings import FAST
 
 OUT = Path(__file__).parent / 'out'
 IMAGE = 'sam-fewshot:demo'  # the worker's name on the server
 EXAMPLE_TAG, FOUND_TAG = 'example', 'nucleus'
-EXAMPLES = 12
-EXAMPLES_PER_POSITION = 4
-SMALL_MODEL = 'sam_vit_mini'
-SMALLEST = 30  # Min Mask Area: the default, because positions cut many nuclei to small parts
-POINTS_PER_SIDE = 32  # one every 4 pixels; fewer points take less time and find fewer nuclei
+EXAMPLES = 8
+SMALL_MODEL = 'sam_vit_mini2'
+POINTS_PER_SIDE = 64  # one every 8 pixels; fewer points take less time and find fewer nuclei
 DEFAULT_THRESHOLD = 0.5  # the field's default
 THRESHOLDS = {SMALL_MODEL: 0.85}  # the small model gives high similarities to most objects
 
 
-def choose_settings(examples: list[Example], model: str) -> dict:
+def choose_settings(examples: Sequence[Example], model: str) -> dict:
     """Return the form as a user would fill it in who knows the areas of the examples."""
+    areas = [example.area for example in examples]
     return {
         'Training Tag': [EXAMPLE_TAG],
-        'Batch XY': 'all',
+        'Batch XY': '',
         'Batch Z': '',
         'Batch Time': '',
         'Model': model,
         'Similarity Threshold': THRESHOLDS.get(model, DEFAULT_THRESHOLD),
         'Target Occupancy': 0.20,
         'Points per side': POINTS_PER_SIDE,
-        'Min Mask Area': SMALLEST,
-        'Max Mask Area': 2 * max(example.area for example in examples),
+        'Min Mask Area': min(areas) // 2,
+        'Max Mask Area': 2 * max(areas),
         'Smoothing': 0.3,
     }
 
@@ -77,20 +77,7 @@ def describe_job(dataset_id: str, settings: dict) -> dict:
     }
 
 
-def download_polygons(
-    client: UPennContrastAnnotationClient,
-    dataset_id: str,
-    tag: str,
-    positions: int,
-) -> list[list[dict]]:
-    """Return the polygons with a tag per position, as the server has them."""
-    found: list[list[dict]] = [[] for _ in range(positions)]
-    for annotation in client.getAnnotationsByDatasetId(dataset_id, shape='polygon', tags=[tag]):
-        found[annotation['location']['XY']].append(annotation)
-    return found
-
-
-def print_table(summary: dict, result: Score, seconds: float) -> None:
+def print_table(summary: dict, result: Score, strict: Score, seconds: float) -> None:
     """Print the worker's counts, the seconds of each step, and the scores of the result."""
     rows = [(name, summary[name]) for name in ('examples', 'candidates', 'kept', 'uploaded')]
     rows += [(f'seconds to {step}', f'{spent:.1f}') for step, spent in summary['seconds'].items()]
@@ -99,23 +86,39 @@ def print_table(summary: dict, result: Score, seconds: float) -> None:
         ('found nuclei', len(result.right)),
         ('found, but no nuclei', len(result.wrong)),
         ('missed nuclei', len(result.missed)),
-        ('precision at IoU 0.5', f'{result.precision:.2f}'),
-        ('recall at IoU 0.5', f'{result.recall:.2f}'),
-        ('F1 at IoU 0.5', f'{result.f1:.2f}'),
+        (f'precision at IoU {IOU}', f'{result.precision:.2f}'),
+        (f'recall at IoU {IOU}', f'{result.recall:.2f}'),
+        (f'F1 at IoU {IOU}', f'{result.f1:.2f}'),
+        (f'F1 at IoU {STRICT_IOU}', f'{strict.f1:.2f}'),
     ]
     print('\n' + '\n'.join(f'  {name:<22}{value:>8}' for name, value in rows))
 
 
-def run(model: str, checkpoints: Path) -> None:
-    """Run the demo from the image to the picture."""
-    start = time.monotonic()
-    shutil.rmtree(OUT, ignore_errors=True)
-    image, labels = read_image()
-    positions, labels_cut = cut(image, SIDE), cut(labels, SIDE)
-    write_dataset(OUT / 'data', positions)
-    examples = choose_examples(labels_cut, EXAMPLES, EXAMPLES_PER_POSITION)
+def run(model: str, checkpoints: Path, out: Path = OUT) -> tuple[Score, Score]:
+    """Run the demo from the image to the picture.
 
-    with running_server(OUT / 'data', OUT / 'server.log') as server:
+    Parameters
+    ----------
+    model : str
+        Name of the checkpoint.
+    checkpoints : Path
+        Folder with its file.
+    out : Path
+        Folder for the dataset, the logs and the picture. It is emptied first.
+
+    Returns
+    -------
+    result, strict : Score
+        At IoU and at STRICT_IOU.
+    """
+    start = time.monotonic()
+    shutil.rmtree(out, ignore_errors=True)
+    image, labels = read_image()
+    write_dataset(out / 'data', image[None])
+    examples = choose_examples(labels, EXAMPLES)
+    settings = {**choose_settings(examples, model), 'Speed': FAST}
+
+    with running_server(out / 'data', out / 'server.log') as server:
         print(f'The annotation server runs at {server["apiUrl"]}')
         dataset_id = server['datasets'][NAME]
         access = ['--apiUrl', server['apiUrl'], '--token', server['token']]
@@ -123,13 +126,12 @@ def run(model: str, checkpoints: Path) -> None:
         client.createMultipleAnnotations(
             [to_annotation(example, dataset_id, EXAMPLE_TAG) for example in examples]
         )
-        used = len({example.position for example in examples})
-        print(f'Outlined {len(examples)} nuclei in the first {used} of {len(positions)} positions')
+        print(f'Outlined {len(examples)} nuclei')
 
         run_worker(
             [*access, '--request', 'interface', '--parameters', json.dumps({'image': IMAGE})],
             checkpoints,
-            OUT / 'interface.log',
+            out / 'interface.log',
         )
         fields = client.client.get('worker_interface', parameters={'image': IMAGE})
         print(
@@ -137,19 +139,21 @@ def run(model: str, checkpoints: Path) -> None:
             'Now it searches for more nuclei:'
         )
 
-        job = describe_job(dataset_id, choose_settings(examples, model))
+        job = describe_job(dataset_id, settings)
         request = ['--request', 'compute', '--datasetId', dataset_id]
         run_worker(
-            [*access, *request, '--parameters', json.dumps(job)], checkpoints, OUT / 'worker.log'
+            [*access, *request, '--parameters', json.dumps(job)], checkpoints, out / 'worker.log'
         )
-        polygons = download_polygons(client, dataset_id, FOUND_TAG, len(positions))
+        polygons = client.getAnnotationsByDatasetId(dataset_id, shape='polygon', tags=[FOUND_TAG])
 
-    found = [[to_outline(one) for one in here] for here in polygons]
-    result = score(found, forget_examples(labels_cut, examples), SMALLEST)
-    print_table(read_summary(OUT / 'worker.log'), result, time.monotonic() - start)
-    picture = draw_picture(image, labels_cut, examples, found, result, model)
-    picture.save(OUT / 'overlay.png', optimize=True)
-    print(f'\nThe picture: {(OUT / "overlay.png").relative_to(ROOT)}')
+    found = [to_outline(one) for one in polygons]
+    others, smallest = forget_examples(labels, examples), settings['Min Mask Area']
+    result, strict = (score(found, others, smallest, least) for least in (IOU, STRICT_IOU))
+    print_table(read_summary(out / 'worker.log'), result, strict, time.monotonic() - start)
+    picture = draw_picture(image, labels, examples, found, result, model)
+    picture.save(out / 'overlay.png', optimize=True)
+    print(f'\nThe picture: {os.path.relpath(out / "overlay.png", ROOT)}')
+    return result, strict
 
 
 if __name__ == '__main__':

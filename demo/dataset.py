@@ -1,6 +1,8 @@
-"""The labelled image as a dataset of several positions, and nuclei that a user would outline."""
+"""The labelled image as a dataset, and nuclei that a user would outline."""
 
 import json
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,27 +14,27 @@ from fewshot.images.layers import Layer, merge_channel
 
 DATA = Path(__file__).parents[1] / 'tests' / 'data'  # the tests need the image as well
 NAME = 'nuclei'
-SIDE = 128  # of a position, pixels: sixteen positions; 256 makes four
 BLACK, WHITE = 1, 99.8  # contrast, percentiles
+REGIONS = 2, 4  # rows and columns, of an image of which a user outlines objects all over it
 
 
 @dataclass(frozen=True)
 class Example:
-    """A nucleus that the user outlined.
+    """An object that the user outlined.
 
     Attributes
     ----------
-    position : int
-        From 0.
     area : int
         Pixels.
     outline : (N, 2) ndarray
         x and y.
+    position : int
+        Number of the frame, from 0.
     """
 
-    position: int
     area: int
     outline: np.ndarray
+    position: int = 0
 
 
 def read_image() -> tuple[np.ndarray, np.ndarray]:
@@ -40,22 +42,15 @@ def read_image() -> tuple[np.ndarray, np.ndarray]:
     return tifffile.imread(DATA / 'nuclei.tif'), tifffile.imread(DATA / 'nuclei_labels.tif')
 
 
-def cut(image: np.ndarray, side: int) -> np.ndarray:
-    """Cut an (H, W) image to its positions, row by row: (H / side * W / side, side, side)."""
-    height, width = image.shape
-    grid = image.reshape(height // side, side, width // side, side)
-    return grid.swapaxes(1, 2).reshape(-1, side, side)
+def write_dataset(folder: Path, frames: np.ndarray) -> None:
+    """Write frames (N, H, W) as a dataset of the annotation server.
 
-
-def write_dataset(folder: Path, positions: np.ndarray) -> None:
-    """Write positions (N, side, side) as a dataset of the annotation server.
-
-    There is one image file per position, a .yml file that joins them along XY, and a file with the
+    There is one image file per frame, a .yml file that joins them along XY, and a file with the
     layer and its contrast.
     """
     (folder / NAME).mkdir(parents=True)
     lines = ['sources:']
-    for number, pixels in enumerate(positions):
+    for number, pixels in enumerate(frames):
         file = f'{NAME}/xy{number + 1:02}.tif'
         tifffile.imwrite(folder / file, pixels, tile=(64, 64))
         lines += [f'  - path: {file}', f'    xy: {number}']
@@ -91,48 +86,55 @@ def outline(mask: np.ndarray) -> np.ndarray:
 
 
 def touches_border(mask: np.ndarray) -> bool:
-    """Return whether an object touches the border of its position, and so may be cut."""
+    """Return whether an object touches the border of its frame, and so may be cut."""
     return bool(mask[[0, -1]].any() or mask[:, [0, -1]].any())
 
 
-def choose_examples(labels: np.ndarray, count: int, per_position: int) -> list[Example]:
-    """Choose nuclei of the first positions that are whole and of typical size.
+def list_whole(labels: np.ndarray) -> list[np.ndarray]:
+    """Return the mask of each object that does not touch the border, in the order of the labels."""
+    masks = [labels == number for number in np.unique(labels[labels > 0])]
+    return [mask for mask in masks if not touches_border(mask)]
 
-    The area of a typical nucleus is half to twice the median of the whole ones.
+
+def has_typical_area(area: int, areas: list[int]) -> bool:
+    """Return whether an area is half to twice the median of some areas."""
+    median = np.median(areas)
+    return bool(median / 2 <= area <= 2 * median)
+
+
+def choose_examples(labels: np.ndarray, count: int, seed: int = 0) -> list[Example]:
+    """Choose objects as a user would: whole, of typical size, and from all over the image.
+
+    The image has REGIONS. They are visited in turn, and an object is drawn by lot in each.
 
     Parameters
     ----------
-    labels : (positions, side, side) ndarray
+    labels : (H, W) ndarray
     count : int
-        Nuclei to choose.
-    per_position : int
-        Maximum per position, in the order of their labels.
+        Objects to choose.
+    seed : int
+        Another seed chooses others.
     """
-    whole = []
-    for position, numbers in enumerate(labels):
-        masks = [numbers == number for number in np.unique(numbers[numbers > 0])]
-        whole += [(position, mask) for mask in masks if not touches_border(mask)]
-    median = np.median([mask.sum() for _, mask in whole])
-    examples: list[Example] = []
-    for position, mask in whole:
-        area = int(mask.sum())
-        taken = sum(example.position == position for example in examples)
-        has_room = taken < per_position and len(examples) < count
-        if has_room and median / 2 <= area <= 2 * median:
-            examples.append(Example(position, area, outline(mask)))
-    return examples
+    whole = list_whole(labels)
+    areas = [int(mask.sum()) for mask in whole]
+    typical = [mask for mask in whole if has_typical_area(int(mask.sum()), areas)]
+    ranked = []
+    drawn: Counter[tuple[int, ...]] = Counter()  # objects per region
+    for number in np.random.default_rng(seed).permutation(len(typical)):
+        middle = np.argwhere(typical[number]).mean(axis=0)
+        region = tuple((middle * REGIONS / labels.shape).astype(int).tolist())
+        ranked.append((drawn[region], region, number))
+        drawn[region] += 1
+    chosen = [typical[number] for _, _, number in sorted(ranked)[:count]]
+    return [Example(int(mask.sum()), outline(mask)) for mask in chosen]
 
 
-def forget_examples(labels: np.ndarray, examples: list[Example]) -> np.ndarray:
-    """Return the labels, (positions, side, side), without the examples.
-
-    The worker is meant to find the other nuclei.
-    """
+def forget_examples(labels: np.ndarray, examples: Sequence[Example]) -> np.ndarray:
+    """Return the labels, (H, W), without the examples: the worker is to find the other objects."""
     others = labels.copy()
     for example in examples:
         column, row = example.outline.mean(axis=0).astype(int)
-        position = others[example.position]
-        position[position == position[row, column]] = 0
+        others[others == others[row, column]] = 0
     return others
 
 

@@ -6,13 +6,13 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from demo.dataset import BLACK, WHITE, Example, outline
-from demo.scoring import Score
+from demo.scoring import IOU, Score
 
 ZOOM = 3
 MARGIN = 24  # left of the text, pixels
-ABOVE, BELOW = 138, 122  # height of the title and of the legend, pixels
+ABOVE, BELOW = 138, 74  # height of the title and of the legend, pixels
 EXAMPLE, COUNTER, RIGHT, WRONG, MISSED = '#FFD60A', '#B98CFF', '#2EE6A6', '#FF8C42', '#FF4D8D'
-PAPER, INK, FAINT, GRID = '#12161C', '#F2F4F7', '#A4ADB8', '#5A6673'
+PAPER, INK, FAINT = '#12161C', '#F2F4F7', '#A4ADB8'
 
 
 def stretch(image: np.ndarray) -> Image.Image:
@@ -25,70 +25,57 @@ def stretch(image: np.ndarray) -> Image.Image:
     return picture.resize(size, Image.Resampling.BICUBIC).convert('RGB')
 
 
-def draw_outline(
-    draw: ImageDraw.ImageDraw, points: np.ndarray, corner: np.ndarray, colour: str, width: int
-) -> None:
+def draw_outline(draw: ImageDraw.ImageDraw, points: np.ndarray, colour: str, width: int) -> None:
     """Draw a closed outline.
 
     Parameters
     ----------
     draw : ImageDraw
     points : (N, 2) ndarray
-        x and y in the position.
-    corner : (2,) ndarray
-        The upper left corner of the position, x and y in the whole image.
+        x and y.
     colour : str
     width : int
         Pixels of the picture.
     """
-    placed = [tuple(point) for point in (points + corner) * ZOOM]
+    placed = [tuple(point) for point in points * ZOOM]
     draw.line([*placed, placed[0], placed[1]], fill=colour, width=width, joint='curve')
 
 
 def draw_picture(
     image: np.ndarray,
     labels: np.ndarray,
-    examples: list[Example],
-    found: list[list[np.ndarray]],
+    examples: Sequence[Example],
+    found: list[np.ndarray],
     score: Score,
     model: str,
     counterexamples: Sequence[Example] = (),
 ) -> Image.Image:
-    """Draw the whole image with all outlines, a title and a legend.
+    """Draw the image with all outlines, a title and a legend.
 
     Parameters
     ----------
     image : (H, W) ndarray
-    labels : (positions, side, side) ndarray
-    examples : list of Example
-    found : list of list of (N, 2) ndarray
-        The outlines in each position, x and y.
+    labels : (H, W) ndarray
+    examples : sequence of Example
+    found : list of (N, 2) ndarray
+        The outlines, x and y.
     score : Score
         Of the outlines.
     model : str
         Name of the model.
     counterexamples : sequence of Example
     """
-    side = labels.shape[-1]
-    columns = image.shape[1] // side
-    corners = [
-        np.array([position % columns, position // columns]) * side
-        for position in range(len(labels))
-    ]
     picture = stretch(image)
     draw = ImageDraw.Draw(picture)
-    for at in range(side * ZOOM, image.shape[1] * ZOOM, side * ZOOM):
-        draw.line([(at, 0), (at, picture.height)], fill=GRID)
-        draw.line([(0, at), (picture.width, at)], fill=GRID)
     for shown, colour in ((examples, EXAMPLE), (counterexamples, COUNTER)):
         for example in shown:  # wide, so it is visible beside the outline of a found object
-            draw_outline(draw, example.outline, corners[example.position], colour, 9)
-    for position, number in score.missed:
-        draw_outline(draw, outline(labels[position] == number), corners[position], MISSED, 3)
+            draw_outline(draw, example.outline, colour, 9)
+    for number in score.missed:
+        draw_outline(draw, outline(labels == number), MISSED, 3)
     for outcome, colour in ((score.wrong, WRONG), (score.right, RIGHT)):
-        for position, index in outcome:
-            draw_outline(draw, found[position][index], corners[position], colour, 3)
-    return add_caption(picture, score, len(examples), len(counterexamples), len(labels), model)
+        for number in outcome:
+            draw_outline(draw, found[number], colour, 3)
+    return add_caption(picture, score, len(examples), len(counterexamples), model)
 
 
 def add_caption(
@@ -96,7 +83,6 @@ def add_caption(
     score: Score,
     examples: int,
     counterexamples: int,
-    positions: int,
     model: str,
 ) -> Image.Image:
     """Put the title above the picture and the legend below it.
@@ -105,7 +91,7 @@ def add_caption(
     ----------
     picture : Image
     score : Score
-    examples, counterexamples, positions : int
+    examples, counterexamples : int
         How many there are.
     model : str
         Name of the model.
@@ -118,7 +104,7 @@ def add_caption(
     headline = f'{examples} nuclei as examples, {len(score.right)} of {others} others found'
     details = (
         f'Precision {score.precision:.2f}   recall {score.recall:.2f}   F1 {score.f1:.2f}   at '
-        f'IoU 0.5 with expert labels.   {positions} positions, model {model}'
+        f'IoU {IOU} with expert labels.   Model {model}'
     )
     legend = [
         (EXAMPLE, 9, f'{examples} examples'),
@@ -137,11 +123,4 @@ def add_caption(
         draw.line([(x, y + 17), (x + 44, y + 17)], fill=colour, width=width)
         draw.text((x + 56, y), words, font=text, fill=INK)
         x += 56 + round(draw.textlength(words, font=text)) + 48
-    draw.text(
-        (MARGIN, y + 48),
-        'Thin grey lines are the borders of the positions. A nucleus on a border counts once in '
-        'each position.',
-        font=text,
-        fill=FAINT,
-    )
     return page

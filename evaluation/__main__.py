@@ -1,10 +1,10 @@
 """Measure the results on drawn pictures and the demo's image: `python -m evaluation`.
 
 The small model searches groups of pictures that it was not trained on. Each job runs over HTTP.
-All jobs use the demo's threshold, and area limits from the examples as the guide recommends. Two
+All jobs use the demo's threshold, and area limits from the examples as the guide recommends. Three
 more tables compare the candidates themselves, with pictures of several seeds: how well scores rank
-them, and how many could be dropped before they are described. The last table has the time that
-skipping points on the background saves. The command prints Markdown.
+them, how many could be dropped before they are described, and how the threshold divides them. The
+command prints Markdown.
 `make evaluate` runs this module.
 """
 
@@ -21,13 +21,13 @@ from segment_anything.modeling import Sam
 
 from demo.__main__ import DEFAULT_THRESHOLD, SMALL_MODEL, THRESHOLDS
 from demo.processes import ROOT
-from evaluation.background import time_group
 from evaluation.candidates import Describer, Trial, try_group
 from evaluation.dropping import drop_trials
 from evaluation.groups import NAMES, Group, make_group
-from evaluation.jobs import POINTS, choose_points, run_ways, running_lab
+from evaluation.jobs import POINTS, POINTS_SIDE, choose_points, run_ways, running_lab
 from evaluation.ranking import rank_trials
 from evaluation.scoring import Result, score_group
+from evaluation.thresholds import divide_trials
 from fewshot.sam.checkpoints import VIT_MINI
 from fewshot.sam.model import load_model
 
@@ -40,7 +40,7 @@ CORNER = 1536  # side of the part of a large frame of which the candidates are c
 
 
 def evaluate(group: Group, points: int) -> dict[str, Result]:
-    """Return the result of each way on a group, with `points` per side."""
+    """Return the result of each way on a group, with `points` per side of a small picture."""
     found, counter = {}, {}
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -132,29 +132,34 @@ def main(
         help=f'groups of pictures: {", ".join(NAMES)} (default: all)',
     )
     parser.add_argument(
-        '--points', type=int, default=POINTS, help=f'points per side (default: {POINTS})'
+        '--points',
+        type=int,
+        default=POINTS,
+        help=f'points per side of a picture of {POINTS_SIDE} pixels (default: {POINTS})',
     )
     parser.add_argument(
         '--seeds',
         type=int,
         default=SEEDS,
-        help=f'of the pictures whose candidates are compared (default: {SEEDS})',
+        help='number of seeds of the pictures whose candidates are compared; 0 compares none '
+        f'(default: {SEEDS})',
     )
     options = parser.parse_args(arguments)
-    rows = [HEADER, '|---' * (HEADER.count('|') - 1) + '|']
-    ranks, drops, times = {}, {}, {}
+    print(HEADER, '|---' * (HEADER.count('|') - 1) + '|', sep='\n', flush=True)
+    ranks, drops, divisions = {}, {}, {}
     model = load_model(VIT_MINI, str(ROOT / 'models' / VIT_MINI.file), 'float32')
     threshold = THRESHOLDS.get(SMALL_MODEL, DEFAULT_THRESHOLD)
     for name in options.groups:
         group = make_group(name)
-        results = evaluate(group, options.points)
-        rows += [write_row(group, way, result) for way, result in results.items()]
+        for way, result in evaluate(group, options.points).items():
+            print(write_row(group, way, result), flush=True)
         trials = try_seeds(name, model, options.seeds, options.points, make_group)
-        ranks[name], drops[name] = rank_trials(trials), drop_trials(trials, threshold)
-        times[name] = time_group(cut_corner(group), model, choose_points(group, options.points))
-    print('\n'.join(rows))
-    for table in (ranks, drops, times):
-        print('', write_table(table), sep='\n')
+        if trials:
+            ranks[name], drops[name] = rank_trials(trials), drop_trials(trials, threshold)
+            divisions[name] = divide_trials(trials)
+    for table in (ranks, drops, divisions):
+        if table:
+            print('', write_table(table), sep='\n')
 
 
 if __name__ == '__main__':

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 from segment_anything.modeling import Sam
 
-from demo.dataset import Example, color_picture, forget_examples, to_annotation
+from demo.dataset import Example, color_picture, to_annotation
 from demo.scoring import IOU
-from evaluation.groups import Group, outline_examples
-from evaluation.scoring import find_ignored
+from evaluation.groups import Group
+from evaluation.scoring import find_ignored, forget_shown
 from fewshot.geometry import Box, CutMask, has_allowed_area
 from fewshot.images.tiling import choose_tile, plan_tiles, touches_inner_border
 from fewshot.polygons import cut_annotation
@@ -107,11 +107,11 @@ class Describer:
 
 def try_group(group: Group, describer: Describer) -> Trial:
     """Propose and describe every candidate of a group, and describe its examples."""
-    shown = outline_examples(group)
+    shown = group.examples
     areas = [one.area for one in shown]
     limits = min(areas) // 2, 2 * max(areas)
     side = int(max(np.ptp(one.outline, axis=0).max() for one in shown))
-    unseen = forget_examples(group.labels, shown)
+    unseen = forget_shown(group, shown)
     candidates, wanted = [], []
     examples: list[Objects] = []
     for position, image in enumerate(group.images):

@@ -1,8 +1,8 @@
 """Show the effect of three counter-examples: `python -m evaluation.counter_examples FILE`.
 
-The module follows a user who has not chosen a threshold. It runs the job on the demo's image with
-the default threshold, sorts the found objects by similarity, tags the first three that are not
-nuclei, and runs the job again. It prints both results and draws them side by side.
+The module follows a user who has chosen neither a threshold nor area limits. It runs the job on the
+demo's image with the defaults, sorts the found objects by similarity, tags the first three that are
+not nuclei, and runs the job again. It prints both results and draws them side by side.
 """
 
 import argparse
@@ -13,35 +13,35 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from demo.__main__ import SMALL_MODEL, SMALLEST
+from demo.__main__ import SMALL_MODEL
 from demo.dataset import Example, forget_examples, read_image
 from demo.picture import INK, draw_picture
 from demo.scoring import rasterise, score
-from evaluation.groups import cut_group
+from evaluation.groups import show_nuclei
 from evaluation.jobs import (
     COUNTER_EXAMPLES,
     COUNTER_TAG,
     COUNTERED,
     DEFAULTS,
     POINTS,
+    POINTS_SIDE,
     Lab,
     running_lab,
 )
 
 # A part of a nucleus differs from a whole one by its surroundings. So the occupancy is low, which
 # leaves more room for the surroundings in a crop.
-SETTINGS = {'Similarity Threshold': 0.5, 'Target Occupancy': 0.10, 'Min Mask Area': SMALLEST}
+SETTINGS = {
+    'Similarity Threshold': 0.5,
+    'Target Occupancy': 0.10,
+    'Min Mask Area': 30,
+    'Max Mask Area': 0,
+}
 GAP = 8  # between the pictures, pixels
 
 
-def sort_by_similarity(lab: Lab, way: str) -> list[tuple[int, int]]:
-    """Sort the objects that a job found, the least similar first.
-
-    Returns
-    -------
-    list of tuple
-        (picture, index in the picture) of each object.
-    """
+def sort_by_similarity(lab: Lab, way: str) -> list[int]:
+    """Return the numbers of the objects that a job found, the least similar first."""
     values = lab.store.client.get(
         'annotation_property_values', parameters={'datasetId': lab.datasetId, 'limit': 0}
     )
@@ -49,11 +49,8 @@ def sort_by_similarity(lab: Lab, way: str) -> list[tuple[int, int]]:
     for one in values:
         for scores in one['values'].values():
             similarity[one['annotationId']] = scores['Similarity']
-    places = []
-    for picture, found in enumerate(lab.polygons(way)):
-        for index, annotation in enumerate(found):
-            places.append((similarity[annotation['_id']], picture, index))
-    return [(picture, index) for _, picture, index in sorted(places)]
+    (found,) = lab.polygons(way)
+    return sorted(range(len(found)), key=lambda number: similarity[found[number]['_id']])
 
 
 def draw_pair(pictures: Sequence[Image.Image]) -> Image.Image:
@@ -87,34 +84,36 @@ def main(
     )
     parser.add_argument('file', type=Path, help='PNG file to write')
     parser.add_argument(
-        '--points', type=int, default=POINTS, help=f'points per side (default: {POINTS})'
+        '--points',
+        type=int,
+        default=POINTS,
+        help=f'points per side of a picture of {POINTS_SIDE} pixels (default: {POINTS})',
     )
     options = parser.parse_args(arguments)
     image, labels = nuclei or read_image()
-    group = cut_group(image, labels)
+    group = show_nuclei(image, labels)
     with (
         tempfile.TemporaryDirectory() as folder,
         running_lab(Path(folder), group, points=options.points) as lab,
     ):
-        counted = forget_examples(group.labels, lab.examples)
-        found = lab.run(DEFAULTS, **SETTINGS)
-        result = score(found, counted, SMALLEST)
-        wrong = [place for place in sort_by_similarity(lab, DEFAULTS) if place in result.wrong]
+        others = forget_examples(labels, lab.examples)
+        (found,) = lab.run(DEFAULTS, **SETTINGS)
+        result = score(found, others, lab.smallest)
+        wrong = [number for number in sort_by_similarity(lab, DEFAULTS) if number in result.wrong]
         tagged = []
-        for picture, index in wrong[:COUNTER_EXAMPLES]:
-            outline = found[picture][index]
-            area = int(rasterise(outline, group.labels[picture].shape).sum())
-            tagged.append(Example(picture, area, outline))
+        for number in wrong[:COUNTER_EXAMPLES]:
+            area = int(rasterise(found[number], labels.shape).sum())
+            tagged.append(Example(area, found[number]))
         lab.upload(tagged, COUNTER_TAG)
-        better = lab.run(COUNTERED, **SETTINGS, **{'Negative Tag': [COUNTER_TAG]})
-    ways = (found, result, ()), (better, score(better, counted, SMALLEST), tagged)
+        (better,) = lab.run(COUNTERED, **SETTINGS, **{'Negative Tag': [COUNTER_TAG]})
+    ways = (found, result, ()), (better, score(better, others, lab.smallest), tagged)
     for _, result, shown in ways:
         print(
             f'{len(shown)} counter-examples: {len(result.right)} nuclei found, '
             f'{len(result.wrong)} other objects found, {len(result.missed)} nuclei missed'
         )
     pictures = [
-        draw_picture(image, group.labels, lab.examples, outlines, result, SMALL_MODEL, shown)
+        draw_picture(image, labels, lab.examples, outlines, result, SMALL_MODEL, shown)
         for outlines, result, shown in ways
     ]
     draw_pair(pictures).save(options.file, optimize=True)

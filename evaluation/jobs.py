@@ -3,7 +3,7 @@
 import contextlib
 import io
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,18 +13,19 @@ import numpy as np
 
 import entrypoint
 from annotation_client.annotations import UPennContrastAnnotationClient
-from demo.__main__ import EXAMPLE_TAG, SMALL_MODEL, choose_settings, describe_job, download_polygons
+from demo.__main__ import EXAMPLE_TAG, SMALL_MODEL, choose_settings, describe_job
 from demo.dataset import NAME, Example, to_annotation, to_outline, write_dataset
 from demo.processes import ROOT, running_server
-from evaluation.groups import Group, outline_examples
+from evaluation.groups import Group
 from evaluation.scoring import outline_wrong_kind
 from fewshot.sam.checkpoints import KNOWN, VIT_H, VIT_MINI, Checkpoint
-from fewshot.settings import FASTEST, KEEP, SPEEDS
+from fewshot.settings import KEEP
 
 COUNTER_TAG = 'counter-example'
 COUNTER_EXAMPLES = 3
-POINTS = 32  # per side of a picture
-LARGE_POINTS = 16  # per side of a large picture, or of a tile of it, to save time
+POINTS = 32  # per side of a picture of POINTS_SIDE pixels; a larger one has more
+POINTS_SIDE = 256
+LARGE_POINTS = 32  # per side of a large picture, or of a tile of it, to save time
 
 # the ways
 SPECIFIED = 'as specified'
@@ -33,7 +34,6 @@ OWN_NMS = 'as specified, own box NMS'
 DEFAULTS = 'defaults'
 COUNTERED = 'counter-examples'
 TILED = 'tiles'
-BACKGROUND = 'points on the background skipped'
 
 
 class Lab(NamedTuple):
@@ -46,7 +46,7 @@ class Lab(NamedTuple):
         Number of pictures.
     points : int
         Points per side.
-    examples : list of Example
+    examples : sequence of Example
     compute : callable
         Runs a job.
     """
@@ -56,7 +56,7 @@ class Lab(NamedTuple):
     datasetId: str
     pictures: int
     points: int
-    examples: list[Example]
+    examples: Sequence[Example]
     compute: Callable[..., None] = entrypoint.compute
 
     @property
@@ -69,7 +69,7 @@ class Lab(NamedTuple):
         """The annotations on the server."""
         return UPennContrastAnnotationClient(self.apiUrl, self.token)
 
-    def upload(self, objects: list[Example], tag: str) -> None:
+    def upload(self, objects: Sequence[Example], tag: str) -> None:
         """Upload outlines with a tag, as a user would."""
         self.store.createMultipleAnnotations(
             [to_annotation(one, self.datasetId, tag) for one in objects]
@@ -96,7 +96,7 @@ class Lab(NamedTuple):
         """
         settings = {
             **choose_settings(self.examples, SMALL_MODEL),
-            'Min Mask Area': self.smallest,
+            'Batch XY': 'all',
             'Points per side': self.points,
             **changes,
         }
@@ -111,12 +111,18 @@ class Lab(NamedTuple):
 
     def polygons(self, tag: str) -> list[list[dict]]:
         """Return the polygons with a tag per picture, as the server has them."""
-        return download_polygons(self.store, self.datasetId, tag, self.pictures)
+        found: list[list[dict]] = [[] for _ in range(self.pictures)]
+        polygons = self.store.getAnnotationsByDatasetId(self.datasetId, shape='polygon', tags=[tag])
+        for one in polygons:
+            found[one['location']['XY']].append(one)
+        return found
 
 
 def choose_points(group: Group, points: int) -> int:
-    """Return the points per side for a group."""
-    return LARGE_POINTS if group.tile_size else points
+    """Return the points per side for a group. `points` are those of a small picture."""
+    if group.tile_size:
+        return LARGE_POINTS
+    return points * max(1, group.images.shape[-1] // POINTS_SIDE)
 
 
 @contextlib.contextmanager
@@ -136,7 +142,7 @@ def running_lab(
     compute : callable
         Runs the jobs.
     points : int
-        Points per side, for groups of small pictures.
+        Points per side of a small picture, see `choose_points`.
     """
     write_dataset(folder / 'data', group.images)
     with running_server(folder / 'data', folder / 'server.log') as server:
@@ -146,7 +152,7 @@ def running_lab(
             server['datasets'][NAME],
             pictures=len(group.images),
             points=choose_points(group, points),
-            examples=outline_examples(group),
+            examples=group.examples,
             compute=compute,
         )
         lab.upload(lab.examples, EXAMPLE_TAG)
@@ -182,10 +188,5 @@ def run_ways(lab: Lab, group: Group) -> Iterator[tuple[str, list[list[np.ndarray
         wrong = outline_wrong_kind(group, found, COUNTER_EXAMPLES)
         lab.upload(wrong, COUNTER_TAG)
         yield COUNTERED, lab.run(COUNTERED, **{'Negative Tag': [COUNTER_TAG]}), wrong
-    tiles = {}
     if group.tile_size:
-        tiles = {'Tile Size': group.tile_size}
-        yield TILED, lab.run(TILED, **tiles), []
-    # Speed fastest changes more: this way skips the points alone
-    with patch.dict(SPEEDS, {FASTEST: ('float32', False, True)}):
-        yield BACKGROUND, lab.run(BACKGROUND, **tiles, **{'Speed': FASTEST}), []
+        yield TILED, lab.run(TILED, **{'Tile Size': group.tile_size}), []

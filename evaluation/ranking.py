@@ -21,6 +21,7 @@ from fewshot.matching.prototype import (
 RESAMPLES = 2000
 SHRINKAGE = 0.3  # of the candidates' covariance towards a multiple of the identity
 WORSE, BETTER = ' ↓', ' ↑'
+NO_RANK = '-'
 
 # The vectors of the candidates per frame, and those of the examples -> the scores of all candidates
 Score = Callable[[Sequence[np.ndarray], np.ndarray], np.ndarray]
@@ -90,7 +91,7 @@ def rank_trials(trials: Sequence[Trial]) -> dict[str, str]:
     """Return the area under the ROC curve of each score, as text, for the trials of a group.
 
     It has an arrow if the whole 95 % interval of the difference from the specified score is below
-    or above zero.
+    or above zero. Without a pair of candidates to rank, it is a dash.
     """
     every = sum(len(one) for trial in trials for one in trial.wanted)
     wanted = sum(int(one.sum()) for trial in trials for one in trial.wanted)
@@ -98,7 +99,10 @@ def rank_trials(trials: Sequence[Trial]) -> dict[str, str]:
     right: dict[str, np.ndarray] = {}
     for name, score in SCORES.items():
         right[name], pairs = count_pairs(trials, score)
-        area = right[name].sum() / max(1, pairs.sum())
+        if not pairs.any():
+            cells[name] = NO_RANK
+            continue
+        area = right[name].sum() / pairs.sum()
         cells[name] = f'{area:.3f}'
         if name != SPECIFIED:
             cells[name] += mark(right[name] - right[SPECIFIED], pairs)

@@ -8,11 +8,9 @@ import shapely
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
-from demo.dataset import Example, forget_examples, outline, touches_border
-from demo.scoring import IOU, Score, match_iou, rasterise
+from demo.dataset import Example, forget_examples, outline
+from demo.scoring import IOU, STRICT_IOU, Score, compare, find_fragments, measure_iou
 from evaluation.groups import Group
-
-STRICT_IOU = 0.75
 
 
 @dataclass(frozen=True)
@@ -37,38 +35,6 @@ class Result:
     def objects(self) -> int:
         """Number of objects to be found."""
         return len(self.score.right) + len(self.score.missed)
-
-
-def measure_iou(
-    outlines: Sequence[np.ndarray], labels: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Measure the overlap of outlines with the objects of a picture.
-
-    Parameters
-    ----------
-    outlines : sequence of (N, 2) ndarray
-        x and y.
-    labels : (H, W) ndarray
-        0 is background.
-
-    Returns
-    -------
-    iou : (outlines, labels.max() + 1) ndarray
-        IoU with each object; 0 with the background.
-    shares : (outlines, labels.max() + 1) ndarray
-        Share of the outline's pixels that lie on each object, or on the background.
-    """
-    areas = np.bincount(labels.ravel())
-    shared, own = np.zeros((len(outlines), len(areas))), np.zeros((len(outlines), 1))
-    for row, points in enumerate(outlines):
-        left, top = np.floor(points.min(axis=0)).astype(int).clip(0)
-        right, bottom = np.ceil(points.max(axis=0)).astype(int)
-        part = labels[top:bottom, left:right]
-        mask = rasterise(points - (left, top), part.shape)
-        shared[row], own[row] = np.bincount(part[mask], minlength=len(areas)), mask.sum()
-    iou = shared / np.maximum(areas + own - shared, 1)
-    iou[:, 0] = 0
-    return iou, shared / np.maximum(own, 1)
 
 
 def count_duplicates(outlines: Sequence[np.ndarray], iou: np.ndarray) -> int:
@@ -104,7 +70,7 @@ def count_duplicates(outlines: Sequence[np.ndarray], iou: np.ndarray) -> int:
 
 
 def score_group(
-    group: Group, found: Sequence[Sequence[np.ndarray]], shown: list[Example], smallest: int
+    group: Group, found: Sequence[Sequence[np.ndarray]], shown: Sequence[Example], smallest: int
 ) -> Result:
     """Compare the outlines found in each picture of a group with its wanted objects.
 
@@ -116,58 +82,32 @@ def score_group(
     group : Group
     found : sequence of sequence of (N, 2) ndarray
         The outlines in each picture, x and y.
-    shown : list of Example
+    shown : sequence of Example
         Examples and counter-examples of the user.
     smallest : int
         Pixels. A smaller object at the border is a fragment.
     """
     score, strict, duplicates = Score([], [], []), Score([], [], []), 0
-    unseen = forget_examples(group.labels, shown)
-    pictures = zip(group.labels, group.wanted, found, strict=True)
-    for position, (labels, wanted, outlines) in enumerate(pictures):
+    unseen = forget_shown(group, shown)
+    pictures = zip(group.labels, unseen, group.wanted, found, strict=True)
+    for labels, others, wanted, outlines in pictures:
         iou, shares = measure_iou(outlines, labels)
         duplicates += count_duplicates(outlines, iou)
-        ignored = find_ignored(labels, unseen[position], wanted, smallest)
+        ignored = find_ignored(labels, others, wanted, smallest)
         counted = np.flatnonzero(shares[:, ignored].sum(axis=1) <= 0.5)
         required = np.flatnonzero(wanted & ~ignored)
-        add_outcome(score, position, iou, counted, required, IOU)
-        add_outcome(strict, position, iou, counted, required, STRICT_IOU)
+        score += compare(iou, counted, required, IOU)
+        strict += compare(iou, counted, required, STRICT_IOU)
     return Result(score, strict, duplicates)
 
 
-def add_outcome(
-    score: Score,
-    position: int,
-    iou: np.ndarray,
-    counted: np.ndarray,
-    required: np.ndarray,
-    least: float,
-) -> None:
-    """Match the outlines of a picture with the objects to be found, and add the result to a score.
-
-    Parameters
-    ----------
-    score : Score
-    position : int
-        Number of the picture.
-    iou : (outlines, labels) ndarray
-        As returned by `measure_iou`.
-    counted : (N,) ndarray of int
-        Numbers of the outlines that count.
-    required : (M,) ndarray of int
-        Labels of the objects to be found.
-    least : float
-        The lowest IoU of a match.
-    """
-    table = iou[np.ix_(counted, required)]
-    pairs = match_iou(np.where(table >= least, table, 0)) if table.size else []
-    rows, columns = {row for row, _ in pairs}, {column for _, column in pairs}
-    for row, number in enumerate(counted.tolist()):
-        outcome = score.right if row in rows else score.wrong
-        outcome.append((position, number))
-    for column, number in enumerate(required.tolist()):
-        if column not in columns:
-            score.missed.append((position, number))
+def forget_shown(group: Group, shown: Sequence[Example]) -> list[np.ndarray]:
+    """Return the labels of each picture without the objects that the user outlined."""
+    pictures = enumerate(group.labels)
+    return [
+        forget_examples(labels, [one for one in shown if one.position == position])
+        for position, labels in pictures
+    ]
 
 
 def find_ignored(
@@ -191,19 +131,6 @@ def find_ignored(
     return was_shown | (wanted & find_fragments(labels, smallest))
 
 
-def find_fragments(labels: np.ndarray, smallest: int) -> np.ndarray:
-    """Return which objects have fewer than `smallest` pixels and touch the picture's border.
-
-    Returns
-    -------
-    (labels.max() + 1,) ndarray of bool
-    """
-    fragments = np.bincount(labels.ravel()) < smallest
-    for number in np.flatnonzero(fragments):
-        fragments[number] = number > 0 and touches_border(labels == number)
-    return fragments
-
-
 def outline_wrong_kind(
     group: Group, found: Sequence[Sequence[np.ndarray]], most: int
 ) -> list[Example]:
@@ -217,5 +144,5 @@ def outline_wrong_kind(
         iou, _ = measure_iou(outlines, labels)
         for number in np.flatnonzero((iou >= IOU).any(axis=0) & ~wanted):
             mask = labels == number
-            wrong.append(Example(position, int(mask.sum()), outline(mask)))
+            wrong.append(Example(int(mask.sum()), outline(mask), position))
     return wrong[:most]

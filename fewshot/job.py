@@ -156,7 +156,6 @@ def run_job(
             load=cache(load),
             checkpoint=settings.checkpoint,
             precision=name_precision(settings.precision, name_hardware()),
-            skip_background=settings.skip_background,
             description=name_description(settings.whole_frame, settings.occupancy),
             background=background,
         )
@@ -436,7 +435,7 @@ def learn(
             reasons=list_reasons(skipped),
         )
     if settings.whole_frame:
-        advice.advise_on_source(objects, scale, reporter)
+        advice.advise_on_source(objects, scale, settings.checkpoint.patch_size, reporter)
     if not advice.advise_on_size(objects, scale, segmenter.input_size, reporter):
         advice.advise_on_coarse_grid(smallest, settings.points_per_side, reporter)
     advice.advise_on_areas(areas, settings.min_area, settings.max_area, reporter)

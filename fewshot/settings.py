@@ -319,8 +319,8 @@ FIELDS: tuple[Field, ...] = (
         name='Speed',
         items=(EXACT, FAST, FASTEST),
         tooltip=f'"{FAST}" gives nearly the same result in less time on a recent GPU. "{FASTEST}" '
-        'also searches the background less and compares objects without enlarging them: only for '
-        'those wider than 1/30 of the frame.',
+        'also compares objects without enlarging them: only for those wider than 1/30 of the '
+        'frame.',
     ),
     NumberField(
         name='Tile Size',
@@ -343,13 +343,8 @@ FIELDS: tuple[Field, ...] = (
     ),
 )
 
-# Precision of the encoder, whether objects are described by the features of the whole frame, and
-# whether points on the background are skipped.
-SPEEDS = {
-    EXACT: ('float32', False, False),
-    FAST: ('bfloat16', False, False),
-    FASTEST: ('bfloat16', True, True),
-}
+# Precision of the encoder, and whether objects are described by the features of the whole frame.
+SPEEDS = {EXACT: ('float32', False), FAST: ('bfloat16', False), FASTEST: ('bfloat16', True)}
 
 # Fields of earlier versions. A saved tool may have them instead of those of today.
 OLD_DUPLICATES = SelectField(name='Duplicates', items=('skip', 'keep'))
@@ -397,8 +392,6 @@ class Settings:
         Precision of the image encoder. bfloat16 is used where the hardware has it.
     whole_frame : bool
         Whether objects are described by the features of the whole frame.
-    skip_background : bool
-        Whether points on the background are skipped.
     tags : tuple of str
         Tags of new annotations.
     channel : int
@@ -427,7 +420,6 @@ class Settings:
     jobs: int
     precision: str
     whole_frame: bool
-    skip_background: bool
     tags: tuple[str, ...]
     channel: int
     location: Location
@@ -456,7 +448,7 @@ def read_settings(params: Any) -> Settings:
         raise messages.NO_SETTINGS.error()
     values = {field.name: field.read(form) for field in FIELDS}
     check_together(values)
-    precision, whole_frame, skip_background = read_speed(form, values['Speed'])
+    precision, whole_frame = read_speed(form, values['Speed'])
     return Settings(
         training_tags=values['Training Tag'],
         negative_tags=values['Negative Tag'],
@@ -473,7 +465,6 @@ def read_settings(params: Any) -> Settings:
         jobs=values['Jobs'],
         precision=precision,
         whole_frame=whole_frame,
-        skip_background=skip_background,
         tags=read_tags(params, 'tags'),
         channel=read_index(params, 'channel', 'The channel'),
         location=read_location(params),
@@ -507,7 +498,7 @@ def read_existing(form: Mapping, existing: str) -> str:
     return {'skip': SKIP, 'keep': KEEP}[OLD_DUPLICATES.read(form)]
 
 
-def read_speed(form: Mapping, speed: str) -> tuple[str, bool, bool]:
+def read_speed(form: Mapping, speed: str) -> tuple[str, bool]:
     """Return one of SPEEDS, or the same values from the fields of an earlier version.
 
     Parameters
@@ -519,7 +510,7 @@ def read_speed(form: Mapping, speed: str) -> tuple[str, bool, bool]:
     """
     if 'Speed' in form or not {OLD_PRECISION.name, OLD_SOURCE.name} & set(form):
         return SPEEDS[speed]
-    return OLD_PRECISION.read(form), OLD_SOURCE.read(form) == 'whole frame', False
+    return OLD_PRECISION.read(form), OLD_SOURCE.read(form) == 'whole frame'
 
 
 # Values

@@ -10,7 +10,9 @@ from fewshot.sam.checkpoints import VIT_MINI
 from fewshot.sam.model import load_model
 from tests.worker import REPOSITORY
 
-CENTRES = [(30, 30), (34, 92), (94, 62)]  # of three discs, row and column, in a picture of 128×128
+SIDE = 256  # of a picture of discs: in smaller ones, the model sees discs too large for it
+CENTRES = [(30, 30), (34, 92), (94, 62)]  # of three discs, row and column
+GRID = VIT_MINI.input_size // VIT_MINI.patch_size  # cells per side of the embedding
 CHECKPOINT = REPOSITORY / 'models' / VIT_MINI.file
 
 
@@ -21,7 +23,7 @@ def small_predictor() -> SamPredictor:
 
 
 def draw_discs(
-    centres: list[tuple[int, int]], radius: float, side: int = 128
+    centres: list[tuple[int, int]], radius: float, side: int = SIDE
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw bright discs on a dark ground with some noise: uint16, and labels counted from 1."""
     rng = np.random.default_rng(3)

@@ -68,7 +68,7 @@ def test_the_form_reaches_the_server(start_server, tmp_path):
     assert (ended.status, ended.messages) == (0, [])
     stored = server.client.get('worker_interface', parameters={'image': 'lab/sam few-shot:latest'})
     assert list(stored) == [field.name for field in FIELDS]
-    assert stored['Model']['items'] == ['sam_vit_h_4b8939', 'sam_vit_mini']
+    assert stored['Model']['items'] == ['sam_vit_h_4b8939', 'sam_vit_mini2']
     assert {**stored['Model'], 'items': None} == {**build_interface()['Model'], 'items': None}
 
 

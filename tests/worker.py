@@ -32,7 +32,7 @@ def make_params(**changes: Any) -> dict[str, Any]:
         'Batch XY': '',
         'Batch Z': '',
         'Batch Time': '',
-        'Model': 'sam_vit_mini',
+        'Model': 'sam_vit_mini2',
         'Similarity Threshold': 0.5,
         'Target Occupancy': 0.2,
         'Points per side': 16,

@@ -82,9 +82,9 @@ def measure_point_loss(
     entropy = F.binary_cross_entropy_with_logits(logits, target, reduction='none').sum((2, 3))
     error = dice + entropy / (3 * area + 40)  # (P, 3)
     weights = torch.tensor(MASK_WEIGHTS)
-    mask_loss = torch.zeros(())
-    if on_object.any():
-        mask_loss = (error * weights)[on_object].sum(1).mean() / weights.sum()
+    # Without any point on an object it is 0, with gradients of 0: all processes have the same ones
+    count = on_object.sum().clamp(min=1)
+    mask_loss = (error * weights * on_object[:, None]).sum() / (count * weights.sum())
 
     true_iou = measure_iou(logits > 0, target > 0.5)
     true_iou[:, 2] = measure_iou(logits[:, 2] > 0, target[:, 0] > 0.5)

@@ -26,12 +26,12 @@ from torchvision.ops import nms
 from demo.dataset import color_picture, read_image
 from demo.scoring import match_iou
 from fewshot.geometry import has_allowed_area
+from fewshot.sam.checkpoints import VIT_MINI
 from fewshot.sam.cleaning import clean_mask
 from fewshot.sam.decoder import decode_points, predict_masks, project_image
 from fewshot.sam.features import encode_image_with_sam1
 from fewshot.sam.model import load_model
 from fewshot.sam.proposals import propose_candidates
-from training.sizes import VIT_MINI2
 from training.synthetic import make_image
 from training.train import OUT
 
@@ -42,9 +42,9 @@ DRAWINGS = 24
 DRAWINGS_FOR_THRESHOLDS = 16
 POINTS_PER_SIDE = 24
 POINTS_AT_ONCE = 32
-IOU_CUTS = (0.4, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8)
-STABILITY_CUTS = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9)
-NMS_CUTS = (0.2, 0.3, 0.5, 0.7)
+IOU_CUTS = (0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6)
+STABILITY_CUTS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
+NMS_CUTS = (0.1, 0.2, 0.3, 0.5)
 
 
 class Proposals(NamedTuple):
@@ -196,7 +196,7 @@ def write_calibration(tenths: list[Tenth]) -> str:
 def propose_all(predictor: SamPredictor, rgb: np.ndarray, labels: np.ndarray) -> Proposals:
     """Return all masks of an image that pass the lowest cuts, with near duplicates."""
     loosest = replace(
-        VIT_MINI2,
+        VIT_MINI,
         pred_iou_thresh=min(IOU_CUTS),
         stability_score_thresh=min(STABILITY_CUTS),
         box_nms_thresh=1,
@@ -257,7 +257,7 @@ if __name__ == '__main__':
     )
     arguments = parser.parse_args()
     with torch.inference_mode():
-        predictor = SamPredictor(load_model(VIT_MINI2, arguments.checkpoint))
+        predictor = SamPredictor(load_model(VIT_MINI, arguments.checkpoint))
         drawings = load_synthetic(DRAWINGS)
         print('drawings:', measure_points(predictor, drawings), flush=True)
         print('labelled image:', measure_points(predictor, [load_nuclei()]), flush=True)

@@ -20,12 +20,12 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from segment_anything.modeling import Sam
 
+from fewshot.sam.checkpoints import VIT_MINI
 from fewshot.sam.model import build_sam
 from training.crops import Pixels, Points, choose_points, cut_crop, describe_pixels
 from training.drawings import Drawings, draw_shards
 from training.losses import Quality, measure_pixel_loss, measure_point_loss
 from training.network import PixelHead, decode, encode, prepare
-from training.sizes import VIT_MINI2
 
 SEED = 7
 SHARDS = 47  # of drawings
@@ -34,7 +34,7 @@ WARM_UP_STEPS = 60
 AVERAGE_DECAY = 0.998  # per step, of the moving average of the weights; the average is saved
 SAVE_INTERVAL_SECONDS = 600
 REPORT_INTERVAL_STEPS = 50
-OUT = Path(__file__).parents[1] / 'models' / VIT_MINI2.file
+OUT = Path(__file__).parents[1] / 'models' / VIT_MINI.file
 FOLDER = Path(__file__).parent / 'out'  # for the drawings and the state
 
 
@@ -70,6 +70,12 @@ STAGES = (
     Stage(600, side=128, crops=8, points=0, zoom=(0.5, 1.3), rates=(2e-3, 1.8e-3)),
     Stage(1500, side=128, crops=8, points=6, zoom=(0.5, 1.3), rates=(1.8e-3, 1.5e-3)),
     Stage(3300, side=256, crops=2, points=8, zoom=(0.5, 1.3), rates=(1.5e-3, 1e-5)),
+    # Larger crops: without them the model finds only parts of large objects in a whole frame
+    Stage(1900, side=384, crops=1, points=8, zoom=(0.5, 2.5), rates=(1e-3, 7e-4)),
+    Stage(1200, side=512, crops=1, points=8, zoom=(0.5, 3), rates=(7e-4, 1e-5)),
+    # Again many small objects, so that it parts those that touch
+    Stage(2000, side=256, crops=2, points=8, zoom=(0.5, 1.5), rates=(8e-4, 5e-4)),
+    Stage(650, side=512, crops=1, points=16, zoom=(0.5, 2.5), rates=(5e-4, 1e-5)),
 )
 
 
@@ -121,9 +127,9 @@ class State:
 def start() -> State:
     """Return the state before the first step. It is the same in every process."""
     torch.manual_seed(SEED)
-    model = build_sam(VIT_MINI2).train()
+    model = build_sam(VIT_MINI).train()
     prepare(model)
-    head = PixelHead(VIT_MINI2.channels)
+    head = PixelHead(VIT_MINI.channels)
     matrices, others = split_parameters(model, head)
     optimizers = [
         torch.optim.Muon(matrices, weight_decay=0.01, adjust_lr_fn='match_rms_adamw'),
@@ -270,13 +276,15 @@ def train(
         history.append((loss, *(quality or (math.nan,) * 4)))
         now = time.monotonic()
         if step % REPORT_INTERVAL_STEPS == 0 or step == steps:
-            loss, *means = np.mean(history[-REPORT_INTERVAL_STEPS:], axis=0)
-            text = f'step {step} of {steps}, {now - started:.0f} s: loss {loss:.3f}'
-            if not np.isnan(means).any():  # there are points in all of these steps
+            recent = np.array(history[-REPORT_INTERVAL_STEPS:])
+            text = f'step {step} of {steps}, {now - started:.0f} s: loss {recent[:, 0].mean():.3f}'
+            # Of the steps with points on objects and on background
+            complete = recent[~np.isnan(recent).any(axis=1)]
+            if len(complete):
                 text += (
                     ', IoU of the object {:.3f}, of the preferred mask {:.3f}; '
-                    'predicted IoU {:.3f}, on background {:.3f}'.format(*means)
-                )
+                    'predicted IoU {:.3f}, on background {:.3f}'
+                ).format(*complete[:, 1:].mean(axis=0))
             print(text, flush=True)
         if now - saved > SAVE_INTERVAL_SECONDS or step == steps:
             save(state)

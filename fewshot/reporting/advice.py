@@ -19,9 +19,10 @@ from fewshot.settings import (
     MIN_POINTS_PER_SIDE,
 )
 
-# Widths of objects in pixels of the model's input. 32 are two cells of the feature grid. SAM rarely
-# outlines objects below 12. 24 is the width of the median example at the proposed Tile Size.
-MIN_WHOLE_FRAME_PIXELS = 32
+# Sizes of objects. The first is in cells of the model's features. The others are in pixels of its
+# input: SAM rarely outlines objects below 12, and 24 is the width of the median example at the
+# proposed Tile Size.
+MIN_WHOLE_FRAME_CELLS = 2
 MIN_PROPOSED_PIXELS = 12
 COMFORTABLE_PIXELS = 24
 
@@ -80,7 +81,8 @@ def advise_on_cpu(
     if checkpoint.costs is None:
         return
     choices = [one for one in present if one.costs and one.images == checkpoint.images]
-    to_whole_frame = whole_frame or smallest >= MIN_WHOLE_FRAME_PIXELS
+    is_large = smallest >= MIN_WHOLE_FRAME_CELLS * checkpoint.patch_size
+    to_whole_frame = whole_frame or is_large
     fastest = min(choices, key=lambda one: estimate(one, to_whole_frame))
     reporter.warn(
         messages.NO_GPU,
@@ -91,7 +93,9 @@ def advise_on_cpu(
     )
 
 
-def advise_on_source(objects: Sequence[CutMask], scale: float, reporter: Reporter) -> None:
+def advise_on_source(
+    objects: Sequence[CutMask], scale: float, patch_size: int, reporter: Reporter
+) -> None:
     """Warn when the examples are too small to be described in the whole frame.
 
     Parameters
@@ -100,8 +104,11 @@ def advise_on_source(objects: Sequence[CutMask], scale: float, reporter: Reporte
         The examples.
     scale : float
         Pixels of the model's input per pixel of the frame.
+    patch_size : int
+        Side of a cell of the model's features, pixels of its input.
     """
-    small = sum(scale * max(one.mask.shape) < MIN_WHOLE_FRAME_PIXELS for one in objects)
+    least = MIN_WHOLE_FRAME_CELLS * patch_size
+    small = sum(scale * max(one.mask.shape) < least for one in objects)
     if small:
         reporter.warn(messages.EXAMPLES_SMALL_FOR_SOURCE, small=small, count=len(objects))
 

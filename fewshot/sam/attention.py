@@ -3,7 +3,7 @@
 segment_anything computes the attention of a block with three arrays of queries x keys for every
 head, 0.8 GB each for a whole image in ViT-B. Here `scaled_dot_product_attention` of PyTorch
 computes it in tiles. One of these arrays remains, the bias of the relative positions, and it exists
-for a few heads at a time.
+for a few heads, or a few rows of cells, at a time.
 
 This bias is a dot product as well: of a query with the embeddings of its row's and its column's
 distances. So it could become additional dimensions of queries and keys, without any array of
@@ -21,10 +21,9 @@ import torch.nn.functional as F
 from segment_anything.modeling import ImageEncoderViT
 from segment_anything.modeling.image_encoder import Attention, Block
 
-# Bytes of bias that exist at a time, by type of device. A CPU is fastest with one head of a whole
-# image (64 MiB), in memory that it uses again and again. A large GPU needs several heads to keep
-# all of its processors busy.
-BIAS_BYTES = {'cpu': 2**26, 'cuda': 2**28}
+# Bytes of bias that exist at a time, by type of device. A CPU is fastest with what its cache
+# holds. A large GPU needs several heads of a whole image (64 MiB) to keep its processors busy.
+BIAS_BYTES = {'cpu': 2**23, 'cuda': 2**28}
 
 
 def fuse_attention(
@@ -171,19 +170,28 @@ def _attend(
     count, heads, rows, columns, _ = q.shape
     bias_h = torch.einsum('nhrcd,rkd->nhrck', q, rel_pos_h)  # (n, heads, rows, columns, rows)
     bias_w = torch.einsum('nhrcd,ckd->nhrck', q, rel_pos_w)  # (n, heads, rows, columns, columns)
-    q, k, v = q.flatten(2, 3), k.flatten(2, 3), v.flatten(2, 3)  # (n, heads, rows * columns, d)
+    bias_h, bias_w = bias_h.flatten(0, 1), bias_w.flatten(0, 1)
+    q = q.flatten(0, 1)  # (n * heads, rows, columns, d)
+    k, v = k.flatten(0, 1).flatten(1, 2), v.flatten(0, 1).flatten(1, 2)  # (n * heads, keys, d)
+    keys = rows * columns
 
-    bytes_per_head = count * (rows * columns) ** 2 * q.element_size()
-    group_size = min(max(1, bias_bytes // bytes_per_head), heads)
+    bytes_per_row = columns * keys * q.element_size()
+    group_rows = min(max(1, bias_bytes // bytes_per_row), rows)
+    group_heads = max(1, bias_bytes // (rows * bytes_per_row))
     # All groups use the same memory, because writing to new pages is slow.
-    memory = q.new_empty(group_size, count, rows, columns, rows, columns)
-    attended = []
-    for start in range(0, heads, group_size):
-        group = slice(start, min(start + group_size, heads))
-        bias = memory[: group.stop - start].transpose(0, 1)  # (n, group, rows, cols, rows, cols)
-        torch.add(bias_h[:, group, ..., None], bias_w[:, group, ..., None, :], out=bias)
-        bias = bias.flatten(4).flatten(2, 3)  # (n, group, rows * columns, rows * columns)
-        attended.append(
-            F.scaled_dot_product_attention(q[:, group], k[:, group], v[:, group], attn_mask=bias)
-        )
-    return torch.cat(attended, dim=1)
+    memory = q.new_empty(group_heads * group_rows * columns * keys)
+    attended = torch.empty_like(q)
+    for first in range(0, count * heads, group_heads):
+        head = slice(first, first + group_heads)
+        for top in range(0, rows, group_rows):
+            row = slice(top, top + group_rows)
+            part = q[head, row]  # (group of heads, group of rows, columns, d)
+            bias = memory[: part.shape[:3].numel() * keys].view(*part.shape[:3], rows, columns)
+            torch.add(bias_h[head, row, :, :, None], bias_w[head, row, :, None, :], out=bias)
+            attended[head, row] = F.scaled_dot_product_attention(
+                part.flatten(1, 2)[None],
+                k[None, head],
+                v[None, head],
+                attn_mask=bias.flatten(3).flatten(1, 2)[None],
+            ).view(part.shape)
+    return attended.view(count, heads, keys, -1)

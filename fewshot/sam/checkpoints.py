@@ -58,6 +58,7 @@ class Checkpoint:
     name: str
     title: str  # the weights in words, for the user
     input_size: int  # side of the square input of the image encoder, pixels
+    patch_size: int  # side of a cell of the image embedding, pixels of the input
     width: int  # channels of the image encoder's blocks
     depth: int  # number of the image encoder's blocks
     heads: int
@@ -65,6 +66,7 @@ class Checkpoint:
     window: int  # side of a window, cells
     channels: int  # length of an embedding vector
     decoder_width: int  # hidden units of the decoder's transformer
+    decoder_heads: int
     pred_iou_thresh: float
     stability_score_thresh: float
     box_nms_thresh: float
@@ -75,8 +77,6 @@ class Checkpoint:
     suffix: str = '.pth'  # of the file's name
     images: str = ''  # that the model was trained with
     costs: Costs | None = None  # None for a small model, which needs no GPU
-    patch_size: int = 16  # side of a cell of the image embedding, pixels of the input
-    decoder_heads: int = 8  # of the decoder's transformer
 
     @property
     def file(self) -> str:
@@ -88,6 +88,7 @@ VIT_H = Checkpoint(
     name='sam_vit_h_4b8939',
     title='SAM ViT-H, 641 million parameters',
     input_size=1024,
+    patch_size=16,
     width=1280,
     depth=32,
     heads=16,
@@ -95,6 +96,7 @@ VIT_H = Checkpoint(
     window=14,
     channels=256,
     decoder_width=2048,
+    decoder_heads=8,
     pred_iou_thresh=0.88,
     stability_score_thresh=0.95,
     box_nms_thresh=0.7,
@@ -185,21 +187,23 @@ VIT_B_EM = replace(
 )
 
 VIT_MINI = Checkpoint(
-    name='sam_vit_mini',
+    name='sam_vit_mini2',
     title='a small SAM, 4 million parameters, for trying and testing',
-    input_size=256,
+    input_size=512,
+    patch_size=8,
     width=192,
     depth=6,
     heads=6,
-    global_blocks=(1, 3, 5),
-    window=8,
-    channels=128,
-    decoder_width=512,
-    pred_iou_thresh=0.55,
-    stability_score_thresh=0.7,
+    global_blocks=(5,),
+    window=16,
+    channels=96,
+    decoder_width=384,
+    decoder_heads=3,
+    pred_iou_thresh=0.2,
+    stability_score_thresh=0.3,
     box_nms_thresh=0.2,
-    size=7_822_095,
-    sha256='8eec4169e7307911cdf64ce22f7fd6da77c56d99d51fecdb6e7eadca9f3ceb89',
+    size=8_304_635,
+    sha256='bc448ef29458c9bdabc071ce7c8a3099a6f594ceded8ed1a14faf891b1a45f00',
 )
 
 KNOWN = {

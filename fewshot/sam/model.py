@@ -19,7 +19,7 @@ from segment_anything.modeling import (
 from fewshot import messages
 from fewshot.sam.attention import fuse_attention, narrow_blocks
 from fewshot.sam.checkpoints import Checkpoint
-from fewshot.sam.hardware import PROC, has_processor_bfloat16
+from fewshot.sam.hardware import PROC, has_processor_bfloat16, keep_freed_memory
 
 AMPERE = 8  # the compute capability of NVIDIA's first GPUs with bfloat16 and TF32
 CPU_INFO = PROC / 'cpuinfo'
@@ -140,6 +140,7 @@ def load_model(
     JobError
         The file does not contain the weights of this model.
     """
+    keep_freed_memory()
     # The weights come from the file. Random ones would need the same memory again.
     with torch.device('meta'):
         model = build_sam(checkpoint)

@@ -12,14 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
-import numpy as np
 import torch
 from segment_anything.modeling import Sam
 from segment_anything.utils.amg import build_point_grid
 from segment_anything.utils.transforms import ResizeLongestSide
 
 from fewshot.geometry import Box, bound_mask
-from fewshot.sam.background import LEAST_SHARE, find_covered, is_far_above, plan_passes
 from fewshot.sam.batches import Report, measure_free_memory, run_in_batches
 from fewshot.sam.candidates import Candidate, pack_mask, unpack_mask
 from fewshot.sam.checkpoints import Checkpoint
@@ -41,7 +39,6 @@ def propose_candidates(
     *,
     points_per_side: int,
     report: Report,
-    skip_background: bool = False,
 ) -> list[Candidate]:
     """Prompt SAM with a grid of points and collect its masks, without near duplicates.
 
@@ -57,9 +54,6 @@ def propose_candidates(
     points_per_side : int
     report : callable
         Called with the share of points that are done, 0 to 1.
-    skip_background : bool
-        Whether points on the background are skipped, see `fewshot.sam.background`. The masks are
-        then nearly those of all points.
 
     Returns
     -------
@@ -77,21 +71,24 @@ def propose_candidates(
         # Find the good and stable masks. Most are near duplicates, so their pixels are not kept.
         proposals: list[Proposal] = []
         find = partial(_find_proposals, model, grid, checkpoint)
-        draw = partial(_draw_distinct, model, grid, checkpoint, batch_size)
-        every = np.arange(len(grid.points))
-        passes = plan_passes(points_per_side) if skip_background else [every]
-        is_done = np.zeros(len(every), bool)
-        for numbers in passes:
-            if is_done.any():
-                background = draw(_select_background(proposals, shape, checkpoint))
-                is_done |= find_covered(background, shape, points_per_side)
-            asked = numbers[~is_done[numbers]].tolist()
-            for batch, found in run_in_batches(find, asked, batch_size):
-                proposals += found
-                is_done[batch] = True
-                report(float(is_done.mean()))
-        proposals.sort(key=lambda one: (one.point, one.mask))
-        return draw(proposals)
+        for batch, found in run_in_batches(find, range(len(grid.points)), batch_size):
+            proposals += found
+            report((batch[-1] + 1) / len(grid.points))
+
+        kept = suppress_duplicates(
+            [proposal.box for proposal in proposals],
+            [proposal.predicted_iou for proposal in proposals],
+            checkpoint.box_nms_thresh,
+        )
+        proposals = [proposals[number] for number in kept]
+
+        # Prompt SAM with the remaining points again and draw their masks.
+        candidates: list[Candidate] = []
+        draw = partial(_draw_proposals, model, grid)
+        for _, drawn in run_in_batches(draw, proposals, batch_size):
+            candidates += drawn
+
+    return candidates
 
 
 @dataclass(frozen=True)
@@ -216,40 +213,6 @@ def _find_proposals(
             )
         )
     return proposals
-
-
-def _select_background(
-    proposals: Sequence[Proposal], shape: Sequence[int], checkpoint: Checkpoint
-) -> list[Proposal]:
-    """Return the proposals that can be masks of the background."""
-    least = LEAST_SHARE * shape[0] * shape[1]
-    return [
-        one
-        for one in proposals
-        if one.box.height * one.box.width >= least
-        and is_far_above(one.predicted_iou, checkpoint.pred_iou_thresh)
-        and is_far_above(one.stability_score, checkpoint.stability_score_thresh)
-    ]
-
-
-def _draw_distinct(
-    model: Sam,
-    grid: PointGrid,
-    checkpoint: Checkpoint,
-    batch_size: int,
-    proposals: Sequence[Proposal],
-) -> list[Candidate]:
-    """Prompt SAM again for the proposals that are no near duplicates, and draw their masks."""
-    kept = suppress_duplicates(
-        [proposal.box for proposal in proposals],
-        [proposal.predicted_iou for proposal in proposals],
-        checkpoint.box_nms_thresh,
-    )
-    candidates: list[Candidate] = []
-    draw = partial(_draw_proposals, model, grid)
-    for _, drawn in run_in_batches(draw, [proposals[number] for number in kept], batch_size):
-        candidates += drawn
-    return candidates
 
 
 def _draw_proposals(model: Sam, grid: PointGrid, proposals: list[Proposal]) -> list[Candidate]:

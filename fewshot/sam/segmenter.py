@@ -76,8 +76,6 @@ class SamSegmenter:
         Share of its crop that an object fills when it is described.
     whole_frame : bool
         Describe objects by the features of the whole frame, not of a crop of each.
-    skip_background : bool
-        Skip points on the background.
     """
 
     def __init__(
@@ -88,7 +86,6 @@ class SamSegmenter:
         points_per_side: int,
         occupancy: float,
         whole_frame: bool,
-        skip_background: bool = False,
     ) -> None:
         self.input_size = checkpoint.input_size
         self._predictor = SamPredictor(model)
@@ -97,7 +94,6 @@ class SamSegmenter:
         self._points_per_side = points_per_side
         self._occupancy = occupancy
         self._whole_frame = whole_frame
-        self._skip_background = skip_background
         self._encoded: tuple[np.ndarray, torch.Tensor] | None = None  # frame, image embedding
 
     def propose(self, rgb: np.ndarray, report: Report) -> list[Candidate]:
@@ -109,7 +105,6 @@ class SamSegmenter:
             self._checkpoint,
             points_per_side=self._points_per_side,
             report=report,
-            skip_background=self._skip_background,
         )
 
     def describe(
@@ -139,7 +134,6 @@ def load_segmenter(
     points_per_side: int,
     occupancy: float,
     whole_frame: bool,
-    skip_background: bool = False,
 ) -> SamSegmenter:
     """Check the checkpoint's file and load SAM from it.
 
@@ -150,7 +144,7 @@ def load_segmenter(
         The checkpoint's file.
     precision : {'float32', 'bfloat16'}
         See `model.load_model`.
-    points_per_side, occupancy, whole_frame, skip_background
+    points_per_side, occupancy, whole_frame
         See `SamSegmenter`.
 
     Returns
@@ -169,5 +163,4 @@ def load_segmenter(
         points_per_side=points_per_side,
         occupancy=occupancy,
         whole_frame=whole_frame,
-        skip_background=skip_background,
     )

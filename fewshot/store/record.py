@@ -114,7 +114,6 @@ def make_key(
     checkpoint: Checkpoint,
     points_per_side: int | None,
     precision: str,
-    skip_background: bool = False,
 ) -> str:
     """Return the name of everything on which the record of a frame depends.
 
@@ -129,8 +128,6 @@ def make_key(
         None for the record of examples, which has no masks.
     precision : str
         From `name_precision`.
-    skip_background : bool
-        Whether SAM is not asked at points on the background.
 
     Returns
     -------
@@ -145,8 +142,6 @@ def make_key(
             checkpoint.stability_score_thresh,
             checkpoint.box_nms_thresh,
         ]
-        if skip_background:
-            parameters.append('background skipped')
     digest = hashlib.sha256(json.dumps(parameters).encode())
     digest.update(np.ascontiguousarray(rgb).data)
     return digest.hexdigest()

@@ -58,8 +58,6 @@ class StoringSegmenter:
         None if the segmenter only describes examples.
     precision : str
         From `record.name_precision`.
-    skip_background : bool
-        Whether the segmenter skips points on the background.
     description : str
         How objects are described, from `record.name_description`.
     background : Executor
@@ -75,7 +73,6 @@ class StoringSegmenter:
         checkpoint: Checkpoint,
         points_per_side: int | None,
         precision: str,
-        skip_background: bool,
         description: str,
         background: Executor,
         max_file_bytes: int = MAX_FILE_BYTES,
@@ -86,7 +83,6 @@ class StoringSegmenter:
         self._checkpoint = checkpoint
         self._points_per_side = points_per_side
         self._precision = precision
-        self._skip_background = skip_background
         self._description = description
         self._background = background
         self._max_file_bytes = max_file_bytes
@@ -101,14 +97,7 @@ class StoringSegmenter:
         rgb : (H, W, 3) uint8 ndarray
             Its pixels.
         """
-        key = make_key(
-            rgb,
-            tile.box,
-            self._checkpoint,
-            self._points_per_side,
-            self._precision,
-            self._skip_background,
-        )
+        key = make_key(rgb, tile.box, self._checkpoint, self._points_per_side, self._precision)
         record = Record()
         content = self._store.fetch(key)
         if content is not None:

@@ -68,9 +68,9 @@ def test_earlier_results_are_replaced_where_the_worker_offers_it():
 
 def test_the_first_model_with_a_file_is_chosen(monkeypatch, tmp_path):
     monkeypatch.setenv('SAM_CHECKPOINT_DIR', str(tmp_path))
-    (tmp_path / 'sam_vit_mini.pth').touch()
+    (tmp_path / 'sam_vit_mini2.pth').touch()
     values = propose_values(build_interface(), {})
-    assert values['Model'] == 'sam_vit_mini'
+    assert values['Model'] == 'sam_vit_mini2'
     (tmp_path / 'sam_vit_h_4b8939.pth').touch()
     assert propose_values(build_interface(), {})['Model'] == 'sam_vit_h_4b8939'
     assert choose_model(['a'], lambda name: False) is None

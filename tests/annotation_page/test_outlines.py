@@ -157,8 +157,8 @@ def test_without_a_visible_layer_all_are_shown_as_the_worker_does():
 
 def test_the_job_is_one_that_the_worker_reads(monkeypatch, tmp_path):
     monkeypatch.setenv('SAM_CHECKPOINT_DIR', str(tmp_path))
-    (tmp_path / 'sam_vit_mini.pth').touch()
-    form = {'Training Tag': ['example'], 'Model': 'sam_vit_mini'}
+    (tmp_path / 'sam_vit_mini2.pth').touch()
+    form = {'Training Tag': ['example'], 'Model': 'sam_vit_mini2'}
     assert set(form) < set(build_interface())
     job = describe_job('d', {'XY': 1, 'Z': 2, 'Time': 3}, ['found'], form)
     settings = read_settings(job)

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from skimage.draw import polygon2mask
 
-from benchmarks.frames import EXAMPLES, draw_frame, outline_examples
+from benchmarks.frames import draw_frame, outline_examples
+from demo.__main__ import EXAMPLES
 
 
 @pytest.mark.parametrize('side', [128, 384, 1024])

@@ -21,10 +21,10 @@ FOUND = Findings(
 
 def test_every_speed_is_measured_and_both_devices_agree(monkeypatch, capsys):
     monkeypatch.setenv('OMP_NUM_THREADS', '1')
-    options = ['--checkpoints', str(REPOSITORY / 'models'), '--side', '256', '--points', '16']
-    gpu.main(['--model', 'sam_vit_mini', *options])
+    sizes = ['--side', '80', '--points', '16', '--small-side', '80', '--small-points', '16']
+    gpu.main(['--model', 'sam_vit_mini2', '--checkpoints', str(REPOSITORY / 'models'), *sizes])
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith('sam_vit_mini, ')
+    assert lines[0].startswith('sam_vit_mini2, ')
     counts = re.search(r'GPU and CPU: (\d+) and (\d+) masks', lines[1])
     assert counts
     assert int(counts[1]) > 5
@@ -33,7 +33,7 @@ def test_every_speed_is_measured_and_both_devices_agree(monkeypatch, capsys):
     rows = lines[start + 2 : start + 2 + len(SPEEDS)]
     for speed, row in zip(SPEEDS, rows, strict=True):
         assert row.count('|') == gpu.HEADER.count('|')
-        assert f'| `{speed}` | 256×256 | 16 |' in row
+        assert f'| `{speed}` | 80×80 | 16 |' in row
 
 
 def test_missing_file_is_named(tmp_path, capsys):

@@ -6,10 +6,10 @@ from benchmarks import repeated
 
 
 def test_second_run_finds_what_a_fresh_run_finds(capsys):
-    problems = repeated.measure(256, 16, with_real_sizes=False)
+    problems = repeated.measure(80, 16, with_real_sizes=False)
     assert 'The second run differs from a fresh one.' not in problems
     line, same = capsys.readouterr().out.splitlines()
-    assert line.startswith('256×256, 16 points per side: ')
+    assert line.startswith('80×80, 16 points per side: ')
     assert same == 'A fresh run finds the same.'
 
 

@@ -1,4 +1,4 @@
-"""The cut image, its files, and the outlined nuclei."""
+"""The image, its files, and the outlined nuclei."""
 
 import json
 
@@ -8,10 +8,10 @@ import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
 
+from demo.__main__ import EXAMPLES
 from demo.dataset import (
-    SIDE,
+    REGIONS,
     choose_examples,
-    cut,
     forget_examples,
     outline,
     read_image,
@@ -22,45 +22,33 @@ from demo.dataset import (
 from demo.scoring import rasterise
 
 
-@pytest.mark.parametrize(('side', 'count'), [(128, 16), (256, 4)])
-def test_positions_lie_row_by_row(side, count):
-    image, _ = read_image()
-    positions = cut(image, side)
-    assert positions.shape == (count, side, side)
-    np.testing.assert_array_equal(positions[1], image[:side, side : 2 * side])
-    np.testing.assert_array_equal(positions[512 // side], image[side : 2 * side, :side])
-
-
 def test_the_labelled_image_has_125_nuclei():
     image, labels = read_image()
     assert image.shape == labels.shape == (512, 512)
     assert len(np.unique(labels)) - 1 == 125
 
 
-def test_each_position_is_a_file_that_the_dataset_names(tmp_path):
-    positions = np.arange(3 * 64 * 64, dtype=np.uint16).reshape(3, 64, 64)
-    write_dataset(tmp_path, positions)
+def test_each_frame_is_a_file_that_the_dataset_names(tmp_path):
+    frames = np.arange(3 * 64 * 64, dtype=np.uint16).reshape(3, 64, 64)
+    write_dataset(tmp_path, frames)
     listed = [
         line.split(': ')[1]
         for line in (tmp_path / 'nuclei.yml').read_text().splitlines()
         if 'path' in line
     ]
     assert len(listed) == 3
-    for file, pixels in zip(listed, positions, strict=True):
+    for file, pixels in zip(listed, frames, strict=True):
         np.testing.assert_array_equal(tifffile.imread(tmp_path / file), pixels)
     layers = json.loads((tmp_path / 'nuclei.layers.json').read_text())['layers']
     assert [(layer['channel'], layer['visible']) for layer in layers] == [(0, True)]
 
 
 def test_the_nuclei_that_were_shown_are_not_to_be_found():
-    labels = cut(read_image()[1], SIDE)
-    examples = choose_examples(labels, 12, 3)
+    _, labels = read_image()
+    examples = choose_examples(labels, EXAMPLES)
     others = forget_examples(labels, examples)
-    assert len(examples) == 12
-    for position, (before, after) in enumerate(zip(labels, others, strict=True)):
-        shown = sum(example.position == position for example in examples)
-        assert len(np.unique(before)) - len(np.unique(after)) == shown
-        assert ((after == before) | (after == 0)).all()
+    assert len(np.unique(labels)) - len(np.unique(others)) == EXAMPLES
+    assert ((others == labels) | (others == 0)).all()
     assert (labels > 0).sum() - (others > 0).sum() == sum(example.area for example in examples)
 
 
@@ -87,26 +75,47 @@ def test_an_object_in_the_last_row_or_column_touches_the_border(row, column, exp
     assert touches_border(mask) is expected
 
 
-def test_examples_are_whole_typical_nuclei_of_the_first_positions():
+def test_examples_are_whole_typical_nuclei_from_all_over_the_image():
     _, labels = read_image()
-    positions = cut(labels, SIDE)
-    examples = choose_examples(positions, count=12, per_position=4)
-    assert len(examples) == 12
-    assert {example.position for example in examples} == {0, 1, 2, 3}
+    examples = choose_examples(labels, EXAMPLES)
+    areas = np.bincount(labels.ravel())[1:]
+    median = np.median(areas[areas > 0])
+    regions = set()
     for example in examples:
-        numbers = positions[example.position]
-        inside = rasterise(example.outline, numbers.shape)
-        covered = np.unique(numbers[inside])
-        assert len(covered) == 1
-        assert covered[0] > 0
-        assert (
-            inside.sum() == example.area == (labels == covered[0]).sum()
-        )  # nothing of it lies in another position
+        inside = rasterise(example.outline, labels.shape)
+        (number,) = np.unique(labels[inside])
+        assert number > 0
+        assert inside.sum() == example.area == areas[number - 1]
+        assert not touches_border(inside)
+        assert 0.4 * median < example.area < 2.5 * median
+        middle = np.argwhere(inside).mean(axis=0)
+        regions.add(tuple((middle * REGIONS / labels.shape).astype(int).tolist()))
+    assert len(examples) == len(regions) == EXAMPLES
+
+
+def test_examples_are_the_same_each_time_and_others_with_another_seed():
+    _, labels = read_image()
+    first, again, other = (
+        [one.outline.tobytes() for one in choose_examples(labels, EXAMPLES, seed)]
+        for seed in (0, 0, 1)
+    )
+    assert first == again
+    assert len({*first} & {*other}) < EXAMPLES / 2
+
+
+def test_a_region_without_a_whole_object_has_no_example():
+    labels = np.zeros((80, 80), np.uint16)
+    for number, (row, column) in enumerate([(5, 5), (5, 25), (25, 5), (70, 70)], start=1):
+        labels[row : row + 8, column : column + 8] = number
+    labels[40:48, :8] = 5  # at the border
+    examples = choose_examples(labels, 4)
+    middles = sorted(tuple(one.outline.mean(axis=0).round().tolist()) for one in examples)
+    assert middles == [(9, 9), (9, 29), (29, 9), (74, 74)]
 
 
 def test_an_examples_annotation_is_what_the_server_takes():
     _, labels = read_image()
-    example = choose_examples(cut(labels, SIDE), count=1, per_position=1)[0]
+    (example,) = choose_examples(labels, count=1)
     annotation = to_annotation(example, 'abc', 'example')
     assert json.loads(json.dumps(annotation)) == annotation
     assert list(annotation['location']) == ['XY', 'Z', 'Time']

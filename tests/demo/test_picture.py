@@ -9,25 +9,26 @@ from demo.scoring import score
 
 
 def test_the_picture_shows_each_outcome_in_its_colour_and_place():
-    nucleus, missed, wrong, counter = np.zeros((4, 64, 64), bool)
-    nucleus[10:30, 10:30] = missed[35:55, 35:55] = wrong[5:15, 45:55] = counter[20:40, 20:40] = True
-    labels = np.zeros((4, 64, 64), np.uint16)
-    labels[0][nucleus], labels[3][missed] = 1, 2
-    found = [[outline(nucleus)], [outline(wrong)], [], []]
+    nucleus, missed, wrong, counter = np.zeros((4, 128, 128), bool)
+    nucleus[10:30, 10:30] = missed[99:119, 99:119] = True
+    wrong[5:15, 109:119] = counter[84:104, 20:40] = True
+    labels = np.zeros((128, 128), np.uint16)
+    labels[nucleus], labels[missed] = 1, 2
+    found = [outline(nucleus), outline(wrong)]
     image = np.random.default_rng(1).integers(0, 200, (128, 128)).astype(np.uint16)
     result = score(found, labels, smallest=30)
     picture = draw_picture(
         image,
         labels,
-        [Example(0, 400, outline(nucleus))],
+        [Example(400, outline(nucleus))],
         found,
         result,
         'm',
-        [Example(2, 400, outline(counter))],
+        [Example(400, outline(counter))],
     )
     pixels = np.array(picture)
     assert pixels.shape[1] == 128 * ZOOM
-    for colour, centre, reach in [  # in the whole image, of two by two positions
+    for colour, centre, reach in [
         (RIGHT, (20, 20), 11),
         (EXAMPLE, (20, 20), 12),
         (WRONG, (114, 10), 6),

@@ -35,6 +35,7 @@ from tests.worker import make_params
 TINY = replace(
     VIT_MINI,
     input_size=64,
+    patch_size=16,
     width=32,
     depth=2,
     heads=2,
@@ -42,6 +43,7 @@ TINY = replace(
     window=2,
     channels=32,
     decoder_width=32,
+    decoder_heads=2,
     pred_iou_thresh=0.1,
     stability_score_thresh=-1.0,
 )
@@ -74,7 +76,8 @@ class CountingSegmenter:
         self.input_size, self.uses_gpu = segmenter.input_size, segmenter.uses_gpu
         self.segmenter = segmenter
         self.frames: list[weakref.ref] = []
-        self.candidates: list[weakref.ref] = []
+        self.candidates: list[weakref.ref] = []  # of frames before the last one
+        self.last_candidates: list[weakref.ref] = []
         self.counts: list[dict[str, int]] = []
 
     def propose(self, rgb: np.ndarray, report: Report) -> list[Candidate]:
@@ -92,7 +95,8 @@ class CountingSegmenter:
         )
         proposed = self.segmenter.propose(rgb, report)
         self.frames.append(weakref.ref(rgb))
-        self.candidates += [weakref.ref(candidate) for candidate in proposed]
+        self.candidates += self.last_candidates
+        self.last_candidates = [weakref.ref(candidate) for candidate in proposed]
         return proposed
 
     def describe(

@@ -1,4 +1,4 @@
-"""The downloads and uploads of a job, and their order: jobs in this process."""
+"""The downloads and uploads of a job, and their order: jobs in this process, without a model."""
 
 import json
 import re
@@ -20,8 +20,9 @@ from annotation_client.tiles import UPennContrastDataset
 from fewshot.errors import JobError
 from fewshot.server import Server
 from tests.datasets import make_layer, write_dataset
+from tests.end_to_end.stand_in import load_bright_segmenter
 from tests.end_to_end.test_job import RADIUS, SETTINGS, Lab, locations_of, tag_disc
-from tests.small_model import CENTRES, draw_discs
+from tests.small_model import CENTRES, SIDE, draw_discs
 from tests.worker import REPOSITORY, make_params
 
 FRAMES = 4
@@ -31,7 +32,7 @@ FRAMES = 4
 def lab(start_server, tmp_path, monkeypatch) -> Lab:
     """Four positions of two visible channels, an example in the second and one in the fourth."""
     monkeypatch.setenv('SAM_CHECKPOINT_DIR', str(REPOSITORY / 'models'))
-    image = np.zeros((FRAMES, 1, 1, 2, 128, 128), np.uint16)
+    image = np.zeros((FRAMES, 1, 1, 2, SIDE, SIDE), np.uint16)
     image[:, 0, 0, 0] = draw_discs(CENTRES, RADIUS)[0]
     write_dataset(tmp_path, 'cells', image, [make_layer(0, '#FFFFFF'), make_layer(1, '#FF0000')])
     lab = Lab(start_server(tmp_path))
@@ -70,7 +71,14 @@ def watch(patience: Patience) -> Iterator[list[Exchange]]:
 
 def run(lab: Lab, make_server: Callable[..., Server] = Server) -> None:
     params = {**make_params(**{**SETTINGS, 'Batch XY': 'all'}), 'tags': ['found']}
-    entrypoint.compute(lab.id, lab.server.apiUrl, lab.server.token, params, make_server=make_server)
+    entrypoint.compute(
+        lab.id,
+        lab.server.apiUrl,
+        lab.server.token,
+        params,
+        load_segmenter=load_bright_segmenter,
+        make_server=make_server,
+    )
 
 
 def test_each_channel_of_a_frame_is_downloaded_once_on_one_connection(lab, patience):
@@ -83,10 +91,10 @@ def test_each_channel_of_a_frame_is_downloaded_once_on_one_connection(lab, patie
     places = pools.keys()  # the pools themselves cannot be iterated
     assert [pools[place].num_connections for place in places] == [1]
     made = locations_of(lab.annotations('found'))
-    assert set(made) == {(xy, 0, 0) for xy in range(FRAMES)}
+    assert made == {(xy, 0, 0): len(CENTRES) for xy in range(FRAMES)}
 
 
-def test_frames_and_annotations_are_sent_while_the_model_works(lab, patience):
+def test_frames_and_annotations_are_sent_in_the_background(lab, patience):
     with watch(patience) as seen:
         run(lab, partial(Server, patience=patience))
     paths = 'tiles/region', 'multiple'

@@ -12,9 +12,9 @@ from skimage.draw import polygon2mask
 
 from fewshot import messages
 from fewshot.reporting.reporter import MAX_LINE_CHARACTERS
-from fewshot.settings import KEEP
+from fewshot.settings import FAST, FASTEST, KEEP
 from tests.datasets import make_layer, write_dataset
-from tests.small_model import CENTRES, draw_discs, outline_disc
+from tests.small_model import CENTRES, SIDE, draw_discs, outline_disc
 from tests.worker import Ended, make_params, run_worker
 
 RADIUS = 14
@@ -23,8 +23,9 @@ SETTINGS = {
     'Max Mask Area': 1500,
     'Points per side': 16,
     'Similarity Threshold': 0.7,
-    'Existing Outlines': KEEP,
-}  # the examples are to be found too
+    'Existing Outlines': KEEP,  # the examples are to be found too
+    'Speed': FASTEST,
+}
 
 
 def tag_disc(
@@ -82,7 +83,7 @@ def best_iou(annotations: list[dict], disc: np.ndarray) -> float:
 def grid(start_module_server, tmp_path_factory) -> Lab:
     """Return two positions of XY, Z and time, two channels, uint16. The discs move with XY."""
     folder: Path = tmp_path_factory.mktemp('grid')
-    image = np.zeros((2, 2, 2, 2, 128, 128), np.uint16)  # XY, T, Z, C
+    image = np.zeros((2, 2, 2, 2, SIDE, SIDE), np.uint16)  # XY, T, Z, C
     for xy in range(2):
         image[xy, :, :, 0] = draw_discs([(r + 4 * xy, c) for r, c in CENTRES], RADIUS)[0]
     image[:, :, :, 1] = 100
@@ -101,9 +102,10 @@ def grid(start_module_server, tmp_path_factory) -> Lab:
 
 
 def test_a_batch_gives_annotations_in_exactly_the_right_frames(grid):
+    batch = {'Speed': FAST, 'Batch XY': '1-2', 'Batch Z': '2', 'Batch Time': '2'}
     ended = grid.run(
         {
-            **make_params(**SETTINGS, **{'Batch XY': '1-2', 'Batch Z': 'all', 'Batch Time': '2'}),
+            **make_params(**{**SETTINGS, **batch}),
             'tags': ['batched'],
             'channel': 1,
         }
@@ -112,7 +114,7 @@ def test_a_batch_gives_annotations_in_exactly_the_right_frames(grid):
     assert not ended.of('error')
     assert len(ended.of('warning')) <= 2
     made = grid.annotations('batched')
-    assert set(locations_of(made)) == {(0, 0, 1), (0, 1, 1), (1, 0, 1), (1, 1, 1)}
+    assert set(locations_of(made)) == {(0, 1, 1), (1, 1, 1)}
     for one in made:
         disc_image = draw_discs([(r + 4 * one['location']['XY'], c) for r, c in CENTRES], RADIUS)[1]
         same_frame = [other for other in made if other['location'] == one['location']]
@@ -123,16 +125,16 @@ def test_a_batch_gives_annotations_in_exactly_the_right_frames(grid):
         assert one['shape'] == 'polygon'
     *_, summary, last = ended.log.splitlines()
     assert 'job summary {' in summary
-    assert last.startswith(f'{len(made)} objects in 4 frames, similarity ')
+    assert last.startswith(f'{len(made)} objects in 2 frames, similarity ')
     assert ended.of('progress')[-1]['info'] == (
-        f'{len(made)} objects in 4 frames. Press Log for details.'
+        f'{len(made)} objects in 2 frames. Press Log for details.'
     )
     for line in ended.of('progress'):
         assert len(f'{line["title"]} {line["info"]}') <= MAX_LINE_CHARACTERS
 
 
 def test_progress_only_grows_and_moves_within_a_frame(grid):
-    ended = grid.run({**make_params(**{**SETTINGS, 'Points per side': 40}), 'tags': ['progress']})
+    ended = grid.run({**make_params(**{**SETTINGS, 'Points per side': 24}), 'tags': ['progress']})
     shares = [message['progress'] for message in ended.of('progress')]
     assert shares == sorted(shares)
     assert shares[0] == 0

@@ -5,18 +5,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from demo.dataset import color_picture, forget_examples
+from demo.dataset import color_picture
 from demo.processes import ROOT
 from evaluation import groups
 from evaluation.candidates import Describer, judge, try_group
-from evaluation.groups import draw_group, outline_examples
+from evaluation.groups import draw_group
 from evaluation.images import Scene
-from evaluation.scoring import find_ignored
+from evaluation.scoring import find_ignored, forget_shown
 from fewshot.geometry import Box
 from fewshot.sam.candidates import Candidate, pack_mask
 from fewshot.sam.checkpoints import VIT_MINI
 from fewshot.sam.model import load_model
 from fewshot.sam.segmenter import SamSegmenter
+from tests.small_model import GRID, SIDE
 
 
 @pytest.fixture(scope='module')
@@ -26,27 +27,27 @@ def model():
 
 @pytest.fixture(scope='module')
 def group():
-    scene = Scene(180, (groups.ROUND, groups.LONG), (6, 4), gap=4)
+    scene = Scene(SIDE, (groups.ROUND, groups.LONG), (5, 4), gap=4)
     return draw_group('two kinds', scene, 2, groups.SEED)
 
 
-@pytest.mark.parametrize('tile_size', [0, 160])
+@pytest.mark.parametrize('tile_size', [0, 220])
 def test_a_trial_has_the_candidates_and_vectors_of_a_search(model, group, tile_size):
     group = replace(group, tile_size=tile_size)
-    trial = try_group(group, Describer(model, VIT_MINI, points=8))
-    count = len(outline_examples(group))
-    assert trial.examples.by_crop.shape == trial.examples.by_frame.shape == (count, 128)
+    trial = try_group(group, Describer(model, VIT_MINI, points=16))
+    shape = len(group.examples), VIT_MINI.channels
+    assert trial.examples.by_crop.shape == trial.examples.by_frame.shape == shape
     assert len(trial.candidates) == len(trial.wanted) == (2 if not tile_size else 8)
     assert sum(one.sum() for one in trial.wanted) >= 2
     assert trial.cells == pytest.approx(
-        16 / (tile_size or 180) * min(max(one.mask.shape) for one in trial.examples.objects)
+        GRID / (tile_size or SIDE) * min(max(one.mask.shape) for one in trial.examples.objects)
     )
     if tile_size:
         return
     rgb = color_picture(group.images[1])
     for whole_frame, name in ((False, 'by_crop'), (True, 'by_frame')):
         segmenter = SamSegmenter(
-            model, VIT_MINI, points_per_side=8, occupancy=0.2, whole_frame=whole_frame
+            model, VIT_MINI, points_per_side=16, occupancy=0.2, whole_frame=whole_frame
         )
         found = trial.candidates[1]
         vectors = segmenter.describe(rgb, found.objects, lambda share: None)
@@ -55,8 +56,8 @@ def test_a_trial_has_the_candidates_and_vectors_of_a_search(model, group, tile_s
 
 def test_candidates_are_judged_by_the_objects_that_count(group):
     labels, wanted = group.labels[0], group.wanted[0]
-    shown = outline_examples(group)
-    unseen = forget_examples(group.labels, shown)[0]
+    shown = group.examples
+    unseen = forget_shown(group, shown)[0]
     ignored = find_ignored(labels, unseen, wanted, smallest=50)
     assert not ignored[0]
     assert ignored.sum() >= sum(one.position == 0 for one in shown)

@@ -1,20 +1,21 @@
-"""The demo's image without and with counter-examples, on a part of it that takes seconds."""
+"""A picture without and with counter-examples, on a small one that takes seconds."""
 
 import re
 
 import numpy as np
 from PIL import Image, ImageColor
 
-from demo.dataset import read_image
 from demo.picture import COUNTER, RIGHT, WRONG
-from evaluation import counter_examples
+from evaluation import counter_examples, groups
+from evaluation.groups import draw_group
+from evaluation.images import Scene
 
 
 def test_three_wrong_outlines_of_the_first_run_make_the_second_better(capsys, tmp_path):
-    image, labels = read_image()
-    counter_examples.main(
-        [str(tmp_path / 'pair.png'), '--points', '16'], (image[:256, :256], labels[:256, :256])
-    )
+    scene = Scene(256, (groups.ROUND, groups.LONG), (9, 9), gap=3)
+    group = draw_group('two kinds', scene, 1, groups.SEED)
+    labels = np.where(group.wanted[0], np.arange(len(group.wanted[0])), 0)[group.labels[0]]
+    counter_examples.main([str(tmp_path / 'pair.png'), '--points', '16'], (group.images[0], labels))
     lines = capsys.readouterr().out.splitlines()
     counts = [tuple(map(int, re.findall(r'\d+', line))) for line in lines]
     (none, right, wrong, _), (three, right_now, wrong_now, _) = counts

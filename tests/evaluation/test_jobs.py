@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,6 @@ from evaluation import groups, jobs
 from evaluation.groups import Group, draw_group
 from evaluation.images import Scene
 from evaluation.jobs import (
-    BACKGROUND,
     COUNTER_TAG,
     COUNTERED,
     DEFAULTS,
@@ -22,7 +22,7 @@ from evaluation.jobs import (
     run_ways,
     running_lab,
 )
-from fewshot.settings import FASTEST, KEEP, read_settings
+from fewshot.settings import KEEP, read_settings
 
 SAME = (
     'Training Tag',
@@ -41,18 +41,16 @@ SAME = (
 def group() -> Group:
     """Two small pictures of two kinds of objects, to be searched in tiles."""
     drawn = draw_group('two kinds', Scene(128, (groups.ROUND, groups.LONG), (4, 4), gap=4), 2, 3)
-    return Group(drawn.name, drawn.images, drawn.labels, drawn.wanted, tile_size=100)
+    return replace(drawn, tile_size=100)
 
 
 def test_the_ways_differ_in_what_their_names_say_and_in_nothing_else(group, tmp_path):
-    asked, box_nms, speeds = [], [], []
+    asked, box_nms = [], []
 
     def compute(datasetId, apiUrl, token, params):
         print('a message for the page')
         asked.append(params)
-        settings = read_settings(params)
-        box_nms.append(settings.checkpoint.box_nms_thresh)
-        speeds.append((settings.precision, settings.whole_frame, settings.skip_background))
+        box_nms.append(read_settings(params).checkpoint.box_nms_thresh)
         store.createMultipleAnnotations(
             [
                 {  # finds every object of the second picture
@@ -79,11 +77,10 @@ def test_the_ways_differ_in_what_their_names_say_and_in_nothing_else(group, tmp_
         counter = store.getAnnotationsByDatasetId(
             lab.datasetId, shape='polygon', tags=[COUNTER_TAG]
         )
-    assert list(ways) == [SPECIFIED, SKIPPED, OWN_NMS, DEFAULTS, COUNTERED, TILED, BACKGROUND]
+    assert list(ways) == [SPECIFIED, SKIPPED, OWN_NMS, DEFAULTS, COUNTERED, TILED]
     assert page.getvalue() == ''
     assert [job['tags'] for job in asked] == [[way] for way in ways]
-    assert box_nms == [0.7, 0.7, 0.2, 0.2, 0.2, 0.2, 0.2]  # 0.7 is that of SAM's generator
-    assert speeds == [('float32', False, False)] * 6 + [('float32', False, True)]
+    assert box_nms == [0.7, 0.7, 0.2, 0.2, 0.2, 0.2]  # 0.7 is that of SAM's generator
     assert len(counter) == len(ways[COUNTERED][1]) == (~group.wanted[1][1:]).sum()
     for found, _ in ways.values():
         assert [len(outlines) for outlines in found] == [0, group.labels[1].max()]
@@ -94,9 +91,8 @@ def test_the_ways_differ_in_what_their_names_say_and_in_nothing_else(group, tmp_
         for form in forms
     ]
     keep = {'Existing Outlines': KEEP}
-    fast = {'Tile Size': 100, 'Speed': FASTEST}
-    assert extras == [keep, {}, keep, {}, {'Negative Tag': [COUNTER_TAG]}, {'Tile Size': 100}, fast]
-    assert not set(forms[3]) & {'Existing Outlines', 'Negative Tag', 'Tile Size', 'Speed'}
+    assert extras == [keep, {}, keep, {}, {'Negative Tag': [COUNTER_TAG]}, {'Tile Size': 100}]
+    assert not set(forms[3]) & {'Existing Outlines', 'Negative Tag', 'Tile Size'}
     areas = [one.area for one in lab.examples]
     assert (forms[1]['Min Mask Area'], forms[1]['Max Mask Area']) == (
         min(areas) // 2,
@@ -107,7 +103,7 @@ def test_the_ways_differ_in_what_their_names_say_and_in_nothing_else(group, tmp_
     assert all(form[name] == forms[1][name] for form in forms for name in SAME)
 
 
-def test_a_small_picture_of_one_kind_is_searched_in_five_ways_with_all_points(tmp_path):
+def test_a_small_picture_of_one_kind_is_searched_in_four_ways_with_all_points(tmp_path):
     group = draw_group('plain', Scene(96, (groups.PLAIN,), (4,), gap=4), 1, 3)
     asked = []
     with running_lab(tmp_path, group, lambda *arguments, **_: asked.append(arguments[-1])) as lab:
@@ -116,7 +112,6 @@ def test_a_small_picture_of_one_kind_is_searched_in_five_ways_with_all_points(tm
             (SKIPPED, [[]], []),
             (OWN_NMS, [[]], []),
             (DEFAULTS, [[]], []),
-            (BACKGROUND, [[]], []),
         ]
     assert {job['workerInterface']['Points per side'] for job in asked} == {jobs.POINTS}
     assert np.ptp([len(job['workerInterface']) for job in asked]) == 1

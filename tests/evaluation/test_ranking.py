@@ -84,6 +84,12 @@ def test_scores_rank_what_their_names_say():
     assert all(cell.startswith('1.000') for cell in cells.values())
 
 
+def test_a_group_without_other_candidates_has_no_rank():
+    cells = rank_trials([make_trial(([(1, 0, 0), (1, 0.1, 0)], [True, True]), ([], []))])
+    assert cells.pop('wanted') == '2 of 2'
+    assert set(cells.values()) == {'-'}
+
+
 def test_candidates_are_centred_only_in_frames_with_several_kinds():
     one_kind = EXAMPLES * 2
     several = np.concatenate([EXAMPLES, EXAMPLES[:, [1, 0, 2]]])

@@ -6,15 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from demo.dataset import Example, outline
+from demo.scoring import find_fragments, measure_iou
 from demo.scoring import score as score_whole
 from evaluation.groups import Group
-from evaluation.scoring import (
-    count_duplicates,
-    find_fragments,
-    measure_iou,
-    outline_wrong_kind,
-    score_group,
-)
+from evaluation.scoring import count_duplicates, outline_wrong_kind, score_group
 
 SIDE = 60
 
@@ -99,7 +94,7 @@ def test_the_numbers_at_iou_075_are_those_of_the_tighter_match():
 
 @pytest.mark.parametrize('place', [FIRST, OTHER])
 def test_what_was_shown_to_the_worker_counts_neither_way(place):
-    shown = [Example(0, 100, square(*place))]
+    shown = [Example(100, square(*place))]
     wanted = 2 - (place == FIRST)
     assert outcome([], shown) == (0, 0, wanted, 0, 0)
     assert outcome([square(*place)], shown) == (0, 0, wanted, 0, 0)
@@ -128,7 +123,7 @@ def test_where_all_is_wanted_and_nothing_shown_the_score_is_the_demos(found):
     group = Group('squares', labels[None], labels[None], (np.arange(5) > 0,), 0)
     ours, demos = (
         score_group(group, [outlines], [], smallest=30).score,
-        score_whole([outlines], labels[None], 30),
+        score_whole(outlines, labels, 30),
     )
     assert (len(ours.right), len(ours.wrong), len(ours.missed)) == (
         len(demos.right),

@@ -23,7 +23,7 @@ SAMPLES: dict[str, dict[str, object]] = {
     'NO_TRAINING_TAG': {},
     'NOT_TAGS': {'field': 'Training Tag', 'seen': TEXT, 'longest': 1000},
     'SAME_TAG': {'tags': 'nucleus example, cell example'},
-    'UNKNOWN_MODEL': {'seen': TEXT, 'known': f'{MODEL}, sam_vit_mini'},
+    'UNKNOWN_MODEL': {'seen': TEXT, 'known': f'{MODEL}, sam_vit_mini2'},
     'CHECKPOINT_MISSING': {'model': MODEL, 'path': PATH},
     'NOT_A_NUMBER': {'field': 'Similarity Threshold', 'seen': TEXT, 'low': 0, 'high': 100_000_000},
     'OUT_OF_RANGE': {'field': 'Similarity Threshold', 'seen': TEXT, 'low': 0, 'high': 100_000_000},

@@ -111,7 +111,7 @@ def test_other_models_are_offered_where_their_file_is(tmp_path, monkeypatch):
     assert build_interface()['Model']['items'] == MODELS == ['sam_vit_h_4b8939']
     (tmp_path / VIT_MINI.file).touch()
     (tmp_path / 'sam_vit_other.pth').touch()
-    assert build_interface()['Model']['items'] == ['sam_vit_h_4b8939', 'sam_vit_mini']
+    assert build_interface()['Model']['items'] == ['sam_vit_h_4b8939', 'sam_vit_mini2']
 
 
 def test_a_form_can_be_changed_without_changing_the_next():
@@ -142,7 +142,7 @@ def test_full_job_is_read():
 
 
 def test_missing_fields_get_their_defaults():
-    form = {'Training Tag': ['a'], 'Model': 'sam_vit_mini'}
+    form = {'Training Tag': ['a'], 'Model': 'sam_vit_mini2'}
     assert read_settings({'workerInterface': form}) == Settings(
         training_tags=('a',),
         negative_tags=(),
@@ -159,7 +159,6 @@ def test_missing_fields_get_their_defaults():
         jobs=1,
         precision='float32',
         whole_frame=False,
-        skip_background=False,
         tags=(),
         channel=0,
         location=Location(0, 0, 0),
@@ -209,7 +208,6 @@ def test_value_is_read(name, value, attribute, expected):
 def test_speed_is_read(form, precision, whole_frame):
     found = read_settings(make_params(**form))
     assert (found.precision, found.whole_frame) == (precision, whole_frame)
-    assert found.skip_background == (form.get('Speed') == 'fastest')
 
 
 @pytest.mark.parametrize(
@@ -298,7 +296,7 @@ BAD_FIELDS: list[tuple[str, Message, list[Any]]] = [
     ('Jobs', messages.NOT_A_NUMBER, [None, 'many']),
     ('Jobs', messages.OUT_OF_RANGE, [0, 65]),
     ('Jobs', messages.NOT_WHOLE, [1.5]),
-    ('Model', messages.UNKNOWN_MODEL, [None, 'sam2_hiera', ['sam_vit_mini']]),
+    ('Model', messages.UNKNOWN_MODEL, [None, 'sam2_hiera', ['sam_vit_mini2']]),
 ]
 ROWS = [(name, message, value) for name, message, values in BAD_FIELDS for value in values]
 
@@ -371,7 +369,7 @@ def test_missing_checkpoint_is_refused_with_its_path(tmp_path, monkeypatch):
     monkeypatch.setenv('SAM_CHECKPOINT_DIR', str(tmp_path))
     with pytest.raises(JobError, match=pattern_of(messages.CHECKPOINT_MISSING)) as caught:
         read_settings(make_params())
-    assert str(tmp_path / 'sam_vit_mini.pth') in caught.value.message
+    assert str(tmp_path / 'sam_vit_mini2.pth') in caught.value.message
 
 
 @pytest.mark.parametrize(

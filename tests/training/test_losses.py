@@ -29,8 +29,11 @@ def test_the_loss_is_smallest_for_the_right_masks_with_the_right_predicted_iou(p
 
 def test_points_on_the_background_have_a_true_iou_of_zero(points):
     only_background = Points(*(part[1:] for part in points))
-    logits = torch.full((1, 3, 8, 8), -5.0)
-    assert measure_point_loss(logits, torch.zeros(1, 3), only_background)[0] == 0
+    logits = torch.full((1, 3, 8, 8), -5.0, requires_grad=True)
+    loss, _ = measure_point_loss(logits, torch.zeros(1, 3), only_background)
+    assert loss == 0
+    loss.backward()  # other processes of the training have a gradient here
+    assert (logits.grad == 0).all()
     assert measure_point_loss(logits, torch.ones(1, 3), only_background)[0] == 1
 
 

@@ -1,15 +1,15 @@
 import pytest
 import torch
 
+from fewshot.sam.checkpoints import VIT_MINI
 from fewshot.sam.model import build_sam
 from training.network import decode, encode, look_at_neighbours, prepare
-from training.sizes import VIT_MINI2
 
 
 @pytest.fixture(scope='module')
 def model():
     torch.manual_seed(0)
-    model = build_sam(VIT_MINI2)
+    model = build_sam(VIT_MINI)
     prepare(model)
     return model
 
@@ -17,7 +17,7 @@ def model():
 @pytest.fixture(scope='module')
 def pixels():
     torch.manual_seed(1)
-    return torch.randn(1, 3, VIT_MINI2.input_size, VIT_MINI2.input_size)
+    return torch.randn(1, 3, VIT_MINI.input_size, VIT_MINI.input_size)
 
 
 @torch.inference_mode()
@@ -46,7 +46,7 @@ def test_points_are_decoded_as_by_the_model_itself(model, pixels):
 
 @torch.inference_mode()
 def test_a_head_looks_at_the_neighbour_it_was_given(model):
-    attention = build_sam(VIT_MINI2).image_encoder.blocks[0].attn
+    attention = build_sam(VIT_MINI).image_encoder.blocks[0].attn
     look_at_neighbours(attention, [(0, 3)], 1)
     channels = attention.qkv.in_features
     query = attention.qkv.bias[:channels].view(attention.num_heads, -1)[0]

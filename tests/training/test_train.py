@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import torch
 
+from fewshot.sam.checkpoints import VIT_MINI
 from fewshot.sam.model import load_model
 from training.drawings import SHARD, Drawings, draw_shards
-from training.sizes import VIT_MINI2
 from training.train import SEED, STAGES, Stage, find_stage, save_average, start, train
 
 SHORT = (
@@ -48,7 +48,7 @@ def test_a_training_that_was_interrupted_ends_with_the_same_weights(drawings, tm
 def test_the_saved_model_is_loaded_by_the_worker(tmp_path):
     state = start()
     save_average(state, tmp_path / 'model.pth')
-    model = load_model(VIT_MINI2, str(tmp_path / 'model.pth'))
+    model = load_model(VIT_MINI, str(tmp_path / 'model.pth'))
     weight = model.image_encoder.blocks[0].mlp.lin1.weight
     expected = state.average['image_encoder.blocks.0.mlp.lin1.weight']
     torch.testing.assert_close(weight, expected, rtol=1e-3, atol=1e-4)
@@ -63,5 +63,5 @@ def test_a_step_belongs_to_a_stage(step, stage, done):
 
 def test_crops_fit_into_the_models_input():
     for stage in STAGES:
-        assert stage.side <= VIT_MINI2.input_size
-        assert stage.side % (VIT_MINI2.window * VIT_MINI2.patch_size) == 0
+        assert stage.side <= VIT_MINI.input_size
+        assert stage.side % (VIT_MINI.window * VIT_MINI.patch_size) == 0

@@ -82,16 +82,18 @@ def test_small_model_needs_no_gpu(page):
 
 
 @pytest.mark.parametrize(
-    ('sides', 'scale', 'small'),
+    ('sides', 'scale', 'patch_size', 'small'),
     [
-        ((32, 40), 1.0, 0),
-        ((31, 40), 1.0, 1),
-        ((62, 64), 0.5, 1),
-        ((20, 20), 1.0, 2),
+        ((32, 40), 1.0, 16, 0),
+        ((31, 40), 1.0, 16, 1),
+        ((62, 64), 0.5, 16, 1),
+        ((20, 20), 1.0, 16, 2),
+        ((20, 20), 1.0, 8, 0),
+        ((15, 20), 1.0, 8, 1),
     ],
 )
-def test_small_examples_are_warned_of_in_the_whole_frame(page, sides, scale, small):
-    advise_on_source(squares(*sides), scale, page.reporter())
+def test_small_examples_are_warned_of_in_the_whole_frame(page, sides, scale, patch_size, small):
+    advise_on_source(squares(*sides), scale, patch_size, page.reporter())
     expected = messages.EXAMPLES_SMALL_FOR_SOURCE.fill(small=small, count=2)
     assert page.warnings == ([expected] if small else [])
 

@@ -43,8 +43,8 @@ def fuse(encoder: ImageEncoderViT, **options) -> ImageEncoderViT:
 
 
 def draw_input() -> torch.Tensor:
-    """Draw discs as the small model's encoder takes them: (1, 3, 256, 256) float32."""
-    image = draw_discs(CENTRES, 9, side=256)[0] / 1000 - 1
+    """Draw discs as the small model's encoder takes them: (1, 3, side, side) float32."""
+    image = draw_discs(CENTRES, 9, side=VIT_MINI.input_size)[0] / 1000 - 1
     return torch.as_tensor(np.stack([image] * 3)[None], dtype=torch.float32)
 
 
@@ -81,11 +81,21 @@ def test_fused_attention_keeps_the_features_of_vit_b(shape, side):
     torch.testing.assert_close(fuse(encoder)(images), encoder(images), rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize('heads', [1, 5])  # with 5, the last group has 2 of the 12 heads
-def test_size_of_groups_does_not_change_the_features(heads):
+ROW = 14 * 196 * 4  # bytes of bias of a row of a window, in one head
+
+
+@pytest.mark.parametrize(
+    'bias_bytes',
+    [
+        pytest.param(ROW // 2, id='single rows'),
+        pytest.param(4 * ROW, id='the last group has 2 of 14 rows'),
+        pytest.param(14 * ROW, id='single heads'),
+        pytest.param(5 * 14 * ROW, id='the last group has 1 of 96 heads of windows'),
+    ],
+)
+def test_size_of_groups_does_not_change_the_features(bias_bytes):
     encoder, images = three_blocks_of_vit_b(), torch.randn(2, 3, 320, 320)
-    windows = 2 * 4
-    fused = fuse(encoder, bias_bytes={'cpu': heads * windows * 196**2 * 4})
+    fused = fuse(encoder, bias_bytes={'cpu': bias_bytes})
     torch.testing.assert_close(fused(images), encoder(images), rtol=0, atol=1e-4)
 
 

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 
 from fewshot.sam.hardware import has_processor_bfloat16, name_hardware
@@ -28,3 +31,25 @@ def test_gpus_are_named_by_their_models(tmp_path):
 def test_gpu_without_a_model_is_named(tmp_path):
     (tmp_path / 'nvidia0').touch()
     assert name_hardware(tmp_path, tmp_path) == 'GPU'
+
+
+STEPS = """
+import resource
+import numpy as np
+from fewshot.sam.hardware import keep_freed_memory
+
+keep_freed_memory()
+for step in range(100):
+    if step == 10:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    arrays = [np.ones(2**18, np.uint8) for _ in range(20)]
+    del arrays
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def test_freed_memory_is_used_again():
+    """Each step uses 1,280 pages of 4 kB. The system gives them once."""
+    command = [sys.executable, '-c', STEPS]
+    faults = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert faults < 1000

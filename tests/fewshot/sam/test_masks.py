@@ -11,6 +11,7 @@ from segment_anything.utils.transforms import ResizeLongestSide
 
 from fewshot.geometry import Box, bound_mask
 from fewshot.sam.candidates import unpack_mask
+from fewshot.sam.checkpoints import VIT_MINI
 from fewshot.sam.masks import (
     SLAB_PIXELS,
     draw_masks,
@@ -20,7 +21,7 @@ from fewshot.sam.masks import (
 )
 from tests.small_model import small_predictor
 
-SIDE = 256  # of the small model's input, pixels
+SIDE = VIT_MINI.input_size  # pixels
 LARGE = (700, 500)  # shape of a frame that is enlarged in several slabs
 
 

@@ -47,6 +47,8 @@ def test_model_is_that_of_segment_anything(checkpoint, build, millions):
     ):
         assert our_block.window_size == their_block.window_size
         assert our_block.attn.num_heads == their_block.attn.num_heads
+    our_decoder, their_decoder = (one.mask_decoder.transformer for one in (ours, theirs))
+    assert our_decoder.num_heads == their_decoder.num_heads
     assert ours.image_encoder.img_size == theirs.image_encoder.img_size == 1024
     assert round(sum(value.numel() for value in ours.parameters()) / 1e6) == millions
     assert f'{millions} million parameters' in checkpoint.title
@@ -74,7 +76,7 @@ def test_float16_file_gives_float32_weights():
 
 @pytest.mark.skipif(sys.platform != 'linux', reason='reads /proc')
 def test_float32_weights_are_mapped_from_the_file(tmp_path):
-    path = tmp_path / 'sam_vit_mini.pth'
+    path = tmp_path / 'sam_vit_mini2.pth'
     torch.save(build_sam(VIT_MINI).state_dict(), path)
     model = load_model(VIT_MINI, str(path))
     maps = Path('/proc/self/maps').read_text().splitlines()
@@ -108,12 +110,12 @@ def test_weights_beside_another_decoder_are_found(tmp_path):
     ids=['empty', 'page', 'other', 'other training', 'number', 'list'],
 )
 def test_file_without_the_weights_is_refused(tmp_path, content):
-    path = tmp_path / 'sam_vit_mini.pth'
+    path = tmp_path / 'sam_vit_mini2.pth'
     if isinstance(content, bytes):
         path.write_bytes(content)
     else:
         torch.save(content, path)
-    with pytest.raises(JobError, match='not hold the weights of sam_vit_mini') as caught:
+    with pytest.raises(JobError, match='not hold the weights of sam_vit_mini2') as caught:
         load_model(VIT_MINI, str(path))
     assert str(path) in caught.value.message
 

@@ -18,7 +18,7 @@ Frame = tuple[np.ndarray, list[CutMask]]
 
 @pytest.fixture
 def frame() -> Frame:
-    """Three discs, (128, 128, 3) uint8, and their masks."""
+    """Three discs, (256, 256, 3) uint8, and their masks."""
     image, labels = draw_discs(CENTRES, radius=14)
     objects = []
     for number in (1, 2, 3):
@@ -68,7 +68,7 @@ def test_proposals_are_those_of_the_model(frame):
     )
     assert [one.box for one in candidates] == [one.box for one in expected] != []
     assert shares[-1] == 1
-    assert segmenter.input_size == 256
+    assert segmenter.input_size == VIT_MINI.input_size
 
 
 def test_objects_are_described_by_crops(frame):
@@ -91,7 +91,7 @@ def test_objects_are_described_by_the_whole_frame(frame):
 @pytest.mark.parametrize('whole_frame', [False, True])
 def test_no_objects_have_no_vectors(frame, whole_frame):
     vectors = make_segmenter(whole_frame).describe(frame[0], [], ignore)
-    assert vectors.shape == (0, 128)
+    assert vectors.shape == (0, VIT_MINI.channels)
     assert vectors.dtype == np.float32
 
 

@@ -83,7 +83,6 @@ def test_key_depends_on_everything_that_masks_depend_on():
         make_key(RGB, box._replace(top=1), VIT_MINI, 16, 'float32'),
         make_key(RGB, None, VIT_MINI, 17, 'float32'),
         make_key(RGB, None, VIT_MINI, None, 'float32'),
-        make_key(RGB, None, VIT_MINI, 16, 'float32', skip_background=True),
         make_key(RGB, None, VIT_MINI, 16, 'bfloat16 on NVIDIA H100'),
         make_key(RGB, None, replace(VIT_MINI, sha256='0' * 64), 16, 'float32'),
         make_key(RGB, None, replace(VIT_MINI, pred_iou_thresh=0.56), 16, 'float32'),

@@ -102,7 +102,6 @@ class Lab:
         self,
         points_per_side: int | None = 16,
         precision: str = 'float32',
-        skip_background: bool = False,
         description: str = 'object crops, 0.2',
         max_file_bytes: int = MAX_FILE_BYTES,
     ) -> StoringSegmenter:
@@ -121,7 +120,6 @@ class Lab:
             VIT_MINI,
             points_per_side,
             precision,
-            skip_background,
             description,
             AtOnce(),
             max_file_bytes,
@@ -209,11 +207,7 @@ def test_other_occupancy_or_source_needs_no_proposing(lab):
 
 def test_more_points_other_precision_or_other_pixels_are_proposed_anew(lab):
     lab.run()
-    for changes in (
-        {'points_per_side': 32},
-        {'precision': 'bfloat16 on NVIDIA H100'},
-        {'skip_background': True},
-    ):
+    for changes in ({'points_per_side': 32}, {'precision': 'bfloat16 on NVIDIA H100'}):
         lab.run(**changes)
         assert lab.costs == (1, [3])
     lab.run(rgb=OTHER)
