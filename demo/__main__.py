@@ -37,7 +37,7 @@ EXAMPLES = 8
 SMALL_MODEL = 'sam_vit_mini2'
 POINTS_PER_SIDE = 64  # one every 8 pixels; fewer points take less time and find fewer nuclei
 DEFAULT_THRESHOLD = 0.5  # the field's default
-THRESHOLDS = {SMALL_MODEL: 0.85}  # the small model gives high similarities to most objects
+THRESHOLDS = {SMALL_MODEL: 0.8}  # the small model gives high similarities to most objects
 
 
 def choose_settings(examples: Sequence[Example], model: str) -> dict:

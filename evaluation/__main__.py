@@ -1,7 +1,7 @@
 """Measure the results on drawn pictures and the demo's image: `python -m evaluation`.
 
 The small model searches groups of pictures that it was not trained on. Each job runs over HTTP.
-All jobs use the demo's threshold, and area limits from the examples as the guide recommends. Three
+All jobs use the demo's threshold and its Speed, fast, and area limits from the examples as the guide recommends. Three
 more tables compare the candidates themselves, with pictures of several seeds: how well scores rank
 them, how many could be dropped before they are described, and how the threshold divides them. The
 command prints Markdown.
@@ -147,7 +147,7 @@ def main(
     options = parser.parse_args(arguments)
     print(HEADER, '|---' * (HEADER.count('|') - 1) + '|', sep='\n', flush=True)
     ranks, drops, divisions = {}, {}, {}
-    model = load_model(VIT_MINI, str(ROOT / 'models' / VIT_MINI.file), 'float32')
+    model = load_model(VIT_MINI, str(ROOT / 'models' / VIT_MINI.file), 'bfloat16')
     threshold = THRESHOLDS.get(SMALL_MODEL, DEFAULT_THRESHOLD)
     for name in options.groups:
         group = make_group(name)

@@ -19,7 +19,7 @@ from demo.processes import ROOT, running_server
 from evaluation.groups import Group
 from evaluation.scoring import outline_wrong_kind
 from fewshot.sam.checkpoints import KNOWN, VIT_H, VIT_MINI, Checkpoint
-from fewshot.settings import KEEP
+from fewshot.settings import FAST, KEEP
 
 COUNTER_TAG = 'counter-example'
 COUNTER_EXAMPLES = 3
@@ -98,6 +98,7 @@ class Lab(NamedTuple):
             **choose_settings(self.examples, SMALL_MODEL),
             'Batch XY': 'all',
             'Points per side': self.points,
+            'Speed': FAST,  # as in the demo
             **changes,
         }
         job = {**describe_job(self.datasetId, settings), 'tags': [way]}
