@@ -1,10 +1,10 @@
 """Measure the results on drawn pictures and the demo's image: `python -m evaluation`.
 
 The small model searches groups of pictures that it was not trained on. Each job runs over HTTP.
-All jobs use the demo's threshold and its Speed, fast, and area limits from the examples as the guide recommends. Three
-more tables compare the candidates themselves, with pictures of several seeds: how well scores rank
-them, how many could be dropped before they are described, and how the threshold divides them. The
-command prints Markdown.
+All jobs use the demo's threshold and its Speed, fast, and area limits from the examples as the
+guide recommends. Three more tables compare the candidates themselves, with pictures of several
+seeds: how well scores rank them, how many could be dropped before they are described, and how the
+threshold divides them. The command prints Markdown.
 `make evaluate` runs this module.
 """
 

@@ -6,6 +6,8 @@
 - A point has 7 tokens, an image has thousands of cells. So an attention between them projects the
   tokens with the matrices of both sides, and the cells not at all: q . (W k) = (W^T q) . k, and
   sum(a * (W v)) = W sum(a * v).
+- The convolutions that enlarge masks have no overlap, so each is a matrix product. The channels of
+  a cell stay together until there is one logit for each mask, and only logits are put in rows.
 
 As in segment_anything, `queries` are the tokens of a point, `keys` the cells of the image, and
 `query_pe` and `key_pe` their positional encodings.
@@ -18,6 +20,7 @@ import math
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from segment_anything.modeling import Sam
 from segment_anything.modeling.transformer import Attention, TwoWayAttentionBlock
 
@@ -123,16 +126,61 @@ def predict_masks(model: Sam, queries: torch.Tensor, keys: torch.Tensor) -> torc
         Low-resolution logits, four along the side of each of the h x w cells.
     """
     decoder = model.mask_decoder
-    grid = model.prompt_encoder.image_embedding_size  # h, w
-    src = keys.transpose(1, 2).unflatten(2, grid)  # (B, C, h, w)
-    upscaled_embedding = decoder.output_upscaling(src)  # (B, C / 8, 4h, 4w)
+    first_conv, norm, activation, second_conv, _ = decoder.output_upscaling
+    upscaled = _double(keys, first_conv)  # (B, N, 2, 2, C / 4)
+    upscaled = F.layer_norm(upscaled, norm.weight.shape, norm.weight, norm.bias, norm.eps)
+    upscaled = _double(activation(upscaled), second_conv)  # (B, N, 2, 2, 2, 2, C / 8)
+    upscaled = activation(upscaled).flatten(1, -2)  # (B, 16N, C / 8)
 
     # Token 0 is for the IoU, token 1 for the mask of several points.
     hypernetworks = decoder.output_hypernetworks_mlps[1:]
     mask_tokens = queries[:, 2:5].unbind(dim=1)  # three of (B, C)
     hyper_in = [mlp(token) for mlp, token in zip(hypernetworks, mask_tokens, strict=True)]
-    low_res_masks = torch.stack(hyper_in, dim=1) @ upscaled_embedding.flatten(2)  # (B, 3, 16hw)
-    return low_res_masks.unflatten(2, upscaled_embedding.shape[2:])
+    low_res_masks = torch.stack(hyper_in, dim=1) @ upscaled.transpose(1, 2)  # (B, 3, 16N)
+
+    height, width = model.prompt_encoder.image_embedding_size
+    low_res_masks = _place_cells(low_res_masks, height, width)  # (B, 3, 4hw * 4)
+    low_res_masks = _place_cells(low_res_masks, 2 * height, 2 * width)
+    return low_res_masks.unflatten(2, (4 * height, 4 * width))
+
+
+def _double(x: torch.Tensor, conv: torch.nn.ConvTranspose2d) -> torch.Tensor:
+    """Do for cells in any order what a transposed convolution with stride 2 does for an image.
+
+    Parameters
+    ----------
+    x : (..., C) tensor
+        Channels of each cell.
+    conv : ConvTranspose2d
+        Its kernel has 2 x 2 pixels, as its stride, so each cell becomes 2 x 2 cells by itself.
+
+    Returns
+    -------
+    (..., 2, 2, D) tensor
+        Rows, columns and channels of the new cells.
+    """
+    assert conv.bias is not None
+    weight = conv.weight.permute(2, 3, 1, 0)  # (2, 2, D, C)
+    new_cells = F.linear(x, weight.flatten(0, 2), conv.bias.repeat(4))
+    return new_cells.unflatten(-1, weight.shape[:3])
+
+
+def _place_cells(logits: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """Put the 2 x 2 cells of each cell in their rows and columns.
+
+    Parameters
+    ----------
+    logits : (B, 3, height * width * 4 * n) tensor
+        Row by row, then by row and column within the cell, and n logits of each.
+    height, width : int
+
+    Returns
+    -------
+    (B, 3, height * width * 4 * n) tensor
+        By rows of 2 * width cells.
+    """
+    cells = logits.unflatten(2, (height, width, 2, 2, -1))
+    return cells.transpose(3, 4).flatten(2)
 
 
 def _flatten_cells(embedding: torch.Tensor) -> torch.Tensor:
@@ -179,7 +227,7 @@ def _run_first_layer(
     # The image attends to the tokens
     attention = layer.cross_attn_image_to_token
     attn = _weigh_tokens_for_projected_image(attention, image, queries + query_pe)
-    return queries, layer.norm4(image.keys + _apply_to_tokens(attention, attn, queries))
+    return queries, layer.norm4(_add_tokens(image.keys, attention, attn, queries))
 
 
 def _run_layer(
@@ -216,7 +264,7 @@ def _run_layer(
     # The image attends to the tokens
     attention = layer.cross_attn_image_to_token
     attn = _weigh_tokens(attention, q=k, k=queries + query_pe)
-    return queries, layer.norm4(keys + _apply_to_tokens(attention, attn, queries))
+    return queries, layer.norm4(_add_tokens(keys, attention, attn, queries))
 
 
 def _run_mlp(layer: TwoWayAttentionBlock, queries: torch.Tensor) -> torch.Tensor:
@@ -301,11 +349,14 @@ def _weigh_tokens_for_projected_image(
     return torch.softmax(scores, dim=2).transpose(0, 1).flatten(1, 2)
 
 
-def _apply_to_tokens(attention: Attention, attn: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-    """Sum the projected tokens by their weights.
+def _add_tokens(
+    keys: torch.Tensor, attention: Attention, attn: torch.Tensor, v: torch.Tensor
+) -> torch.Tensor:
+    """Add the projected tokens, summed by their weights, to the cells.
 
     Parameters
     ----------
+    keys : (N, C) or (B, N, C) tensor
     attention : Attention
     attn : (B, H * T, N) tensor
         From `_weigh_tokens`.
@@ -320,7 +371,9 @@ def _apply_to_tokens(attention: Attention, attn: torch.Tensor, v: torch.Tensor) 
     v = attention.v_proj(v).unflatten(-1, (heads, -1))  # (B, T, H, D)
     out_weight = attention.out_proj.weight.unflatten(1, (heads, -1))  # (C, H, D)
     v = torch.einsum('bthd,chd->bhtc', v, out_weight).flatten(1, 2)  # (B, H * T, C)
-    return torch.baddbmm(attention.out_proj.bias, attn.transpose(1, 2), v)
+    # The weights of a head sum to 1, so a share of the bias in each token adds up to the bias.
+    v = v + attention.out_proj.bias / heads
+    return torch.baddbmm(keys, attn.transpose(1, 2), v)
 
 
 def _separate_heads(projected: torch.Tensor, attention: Attention) -> torch.Tensor:
