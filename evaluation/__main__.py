@@ -35,7 +35,7 @@ HEADER = (
     '| Pictures | Number | Objects | Way | Precision | Recall | F1 at IoU 0.5 | F1 at IoU 0.75 '
     '| Duplicates |'
 )
-SEEDS = 5
+SEEDS = 3
 CORNER = 1536  # side of the part of a large frame of which the candidates are compared, pixels
 
 
