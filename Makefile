@@ -3,7 +3,7 @@
 # make test   lint, type check and every test
 # make lint   lint and type check alone
 # make bench  compare speed and memory with the method as specified (an hour and a half)
-# make evaluate  measure precision and recall on pictures with known objects (an hour)
+# make evaluate  measure precision and recall on pictures with known objects (two hours)
 # make docs   build the documentation: site/index.html
 # make docs-tables  update the generated pages: fields, messages, reference
 # make train  train models/sam_vit_mini2.pth anew (two cores: three hours and a half)
