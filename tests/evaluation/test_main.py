@@ -18,7 +18,7 @@ from evaluation.thresholds import THRESHOLDS
 
 def draw_small(name: str, seed: int = 0) -> Group:
     """Two pictures of two kinds that take seconds."""
-    scene = Scene(256, (groups.ROUND, groups.LONG), (8, 5), gap=3)
+    scene = Scene(256, (groups.ROUND, groups.LONG), (6, 3), gap=3)
     return draw_group(name, scene, 2, groups.SEED + 10 * seed)
 
 
