@@ -177,7 +177,7 @@ def _attend(
 
     bytes_per_row = columns * keys * q.element_size()
     group_rows = min(max(1, bias_bytes // bytes_per_row), rows)
-    group_heads = max(1, bias_bytes // (rows * bytes_per_row))
+    group_heads = min(max(1, bias_bytes // (rows * bytes_per_row)), count * heads)
     # All groups use the same memory, because writing to new pages is slow.
     memory = q.new_empty(group_heads * group_rows * columns * keys)
     attended = torch.empty_like(q)

@@ -47,7 +47,7 @@ FREE: dict[str, list] = {
 }
 COSTLY: dict[str, list] = {
     **FREE,
-    'Min Mask Area': [30, 100, 300],
+    'Min Mask Area': [0, 10, 30, 100, 300],
     'Target Occupancy': [0.1, 0.2, 0.4],
     'Points per side': [16, 20],
     'Speed': [EXACT, FAST, FASTEST],
@@ -274,7 +274,11 @@ def test_checkpoint_that_cannot_be_loaded_ends_the_job(nuclei, tmp_path_factory,
     (folder / 'sam_vit_mini2.pth').write_bytes(b'damaged')
     monkeypatch.setenv('SAM_CHECKPOINT_DIR', str(folder))
     nuclei.run_here(**{'Similarity Threshold': 0.5})  # the model is not needed
-    for changes in ({'Training Tag': ['more']}, {'Points per side': 20}):
+    for changes in (
+        {'Speed': FAST, 'Target Occupancy': 0.3},
+        {'Training Tag': ['more']},
+        {'Points per side': 20},
+    ):
         with pytest.raises(JobError, match='bytes'):
             nuclei.run_here(**changes)
 
