@@ -150,7 +150,8 @@ def test_outlines_of_other_tags_and_places_hide_nothing(bench, capsys):
 
 def test_what_is_more_like_a_counter_example_is_left_out(bench, capsys):
     labels = draw_two_kinds()[1]
-    bench.run_here(capsys, **{'Similarity Threshold': 0.5, 'Batch XY': '2'})
+    crops = {'Speed': FAST, 'Similarity Threshold': 0.5, 'Batch XY': '2'}
+    bench.run_here(capsys, **crops)
     assert hits(bench.annotations('found'), labels, [1, 2, 3, 4, 5], 0.75) == [True] * 5
     bench.annotate(
         {
@@ -162,7 +163,8 @@ def test_what_is_more_like_a_counter_example_is_left_out(bench, capsys):
     bench.run_here(
         capsys,
         tags=['better'],
-        **{'Similarity Threshold': 0.5, 'Batch XY': '2', 'Negative Tag': ['bad']},
+        **crops,
+        **{'Negative Tag': ['bad']},
     )
     assert hits(bench.annotations('better'), labels, [1, 2, 3, 4], 0.75) == [True] * 3 + [False]
     assert len(bench.annotations('better')) < len(bench.annotations('found'))
@@ -219,7 +221,7 @@ def test_each_example_gets_its_own_similarity(bench, capsys):
         tag_disc(bench.id, DIM[1], tags=['bad']),
     )
     bright = {one['_id'] for one in (*examples, last)}
-    bench.run_here(capsys, **{'Negative Tag': ['bad']})
+    bench.run_here(capsys, **{'Speed': FAST, 'Negative Tag': ['bad']})
     made = {one['_id'] for one in bench.annotations('found')}
     values = {
         id: score['Similarity']
