@@ -1,18 +1,21 @@
-"""Measure encoder and decoder at the sizes of real checkpoints: stock SAM against the worker.
+"""Measure models of the sizes of real checkpoints: stock SAM against the worker.
 
     python -m benchmarks.real_sizes --model vit_b --random-weights
     python -m benchmarks.real_sizes --model vit_h --weights sam_vit_h_4b8939.pth
 
-Stock and worker run in turn in one process. Seconds and ratios are medians over the pairs. One
-point in five has a mask that passes the predicted IoU. Random weights find no objects in a
-picture. So their masks come from smooth random features, with a threshold that lets a mask cover
-a few percent of the frame, as an object does.
+The command prints the seconds per encoding, per candidate and per point, and the memory. Stock and
+worker run in turn in one process; for the memory, each has its own. Seconds and ratios are medians
+over the pairs. One point in five has a mask that passes the predicted IoU. Random weights find no
+objects in a picture. So their masks come from smooth random features, with a threshold that lets a
+mask cover a few percent of the frame, as an object does.
 """
 
 import argparse
+import multiprocessing
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -29,11 +32,12 @@ from segment_anything.utils.amg import build_point_grid
 from benchmarks import specified
 from benchmarks.findings import mask_iou
 from benchmarks.frames import draw_frame
+from benchmarks.job import forget_most_memory, read_memory
 from demo.dataset import color_picture
-from fewshot.geometry import CutMask
+from fewshot.geometry import Box, CutMask
 from fewshot.sam.checkpoints import VIT_B, VIT_H, VIT_L, Checkpoint, Costs
 from fewshot.sam.cleaning import clean_mask, select_cleaned
-from fewshot.sam.features import encode_image_with_sam1
+from fewshot.sam.features import describe_objects, encode_image_with_sam1
 from fewshot.sam.model import build_sam, has_bfloat16, load_model
 from fewshot.sam.proposals import propose_candidates
 
@@ -41,6 +45,8 @@ CHECKPOINTS = {'vit_b': VIT_B, 'vit_l': VIT_L, 'vit_h': VIT_H}
 SIDE = 1024  # of the frame, pixels
 POINTS = 8  # per side
 MIN_AREA = 30  # pixels
+OBJECT = Box(100, 100, 140, 140)  # in the frame, pixels
+OCCUPANCY = 0.2  # of the crop around it
 GOOD = 0.2  # share of the points that have a mask above the predicted IoU
 COVERED = 0.97  # quantile of the logits that is the threshold of random masks
 NODES = 8  # of random features along a side, interpolated between them
@@ -151,7 +157,7 @@ def settle_cuts(
 def measure_encoding(
     checkpoint: Checkpoint, path: Path, rgb: np.ndarray, pairs: int
 ) -> tuple[float, float]:
-    """Time the encoders on a frame, and print the seconds.
+    """Time the encoding of a frame and of a candidate, and print the seconds.
 
     Parameters
     ----------
@@ -166,8 +172,11 @@ def measure_encoding(
     Returns
     -------
     stock, worker : float
-        Seconds in float32.
+        Seconds per encoding of the frame in float32.
     """
+    mask = np.zeros(rgb.shape[:2], bool)
+    mask[OBJECT.slices] = True
+    candidate = CutMask(OBJECT, mask[OBJECT.slices])
     stock = specified.load_model(checkpoint, str(path))
     seconds = {}
     for precision in ('float32', 'bfloat16'):
@@ -185,6 +194,18 @@ def measure_encoding(
             flush=True,
         )
         seconds[precision] = before, after
+        before, after, ratio = time_pairs(
+            partial(specified.describe, stock, rgb, mask, OCCUPANCY),
+            partial(
+                describe_objects, worker.model, rgb, [candidate], OCCUPANCY, lambda share: None
+            ),
+            pairs,
+        )
+        print(
+            f'Describing, {precision}: {before:.3f} → {after:.3f} s per candidate, '
+            f'{ratio:.2f}× faster',
+            flush=True,
+        )
     return seconds['float32']
 
 
@@ -252,9 +273,75 @@ def measure_proposing(
     return before_point, after_point
 
 
+def measure_memory(checkpoint: Checkpoint, path: Path, rgb: np.ndarray) -> None:
+    """Print the memory of processes that load the model, encode a frame and propose masks.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+    path : Path
+        Its file.
+    rgb : (H, W, 3) ndarray of uint8
+        The frame.
+    """
+    kinds = ['stock', 'float32']
+    if has_bfloat16(torch.device('cuda' if torch.cuda.is_available() else 'cpu')):
+        kinds.append('bfloat16')
+    for kind in kinds:
+        # A new process, because the memory of this one would count too.
+        with ProcessPoolExecutor(1, multiprocessing.get_context('spawn')) as process:
+            searching = process.submit(read_most_memory, kind, checkpoint, path, rgb)
+            loading, working = searching.result()
+        title = kind if kind == 'stock' else f'worker, {kind}'
+        print(
+            f'Memory, {title}: {loading:,.0f} MB at most to load the model, '
+            f'{working:,.0f} MB at most for a frame',
+            flush=True,
+        )
+
+
+def read_most_memory(
+    kind: str, checkpoint: Checkpoint, path: Path, rgb: np.ndarray
+) -> tuple[float, float]:
+    """Load the model, encode a frame and propose masks, and return the memory of this process.
+
+    Parameters
+    ----------
+    kind : str
+        `stock`, or the worker's precision.
+    checkpoint : Checkpoint
+    path : Path
+    rgb : (H, W, 3) ndarray of uint8
+
+    Returns
+    -------
+    loading, working : float
+        The maximum until the model is loaded, and after it, MB.
+    """
+    if kind == 'stock':
+        predictor = specified.load_model(checkpoint, str(path))
+    else:
+        predictor = SamPredictor(load_model(checkpoint, str(path), kind))
+    loading = read_memory('VmHWM')
+    forget_most_memory()
+    if kind == 'stock':
+        specified.propose(predictor.model, rgb, checkpoint, POINTS, MIN_AREA, max_area=0)
+    else:
+        propose_candidates(
+            predictor.model,
+            encode_image_with_sam1(predictor, rgb),
+            rgb.shape,
+            checkpoint,
+            points_per_side=POINTS,
+            report=lambda share: None,
+        )
+    return loading, read_memory('VmHWM')
+
+
 def measure(checkpoint: Checkpoint, path: Path, random: bool, pairs: int, side: int = SIDE) -> None:
     """Measure a checkpoint file on a frame of `side` pixels, and print an estimate per frame."""
     rgb = color_picture(draw_frame(side))
+    measure_memory(checkpoint, path, rgb)
     encoding = measure_encoding(checkpoint, path, rgb, pairs)
     proposing = measure_proposing(checkpoint, path, rgb, random, pairs)
     before, after = (

@@ -35,12 +35,16 @@ def test_the_stock_and_the_worker_propose_the_same_from_random_weights(tmp_path,
     write_random_weights(VIT_MINI, tmp_path / 'random.pth')
     measure(VIT_MINI, tmp_path / 'random.pth', random=True, pairs=1, side=256)
     lines = capsys.readouterr().out.splitlines()
-    gap = re.search(r'Encoding, float32: .* differ by (\S+) of', lines[0])
+    (encoding,) = [line for line in lines if line.startswith('Encoding, float32: ')]
+    gap = re.search(r' differ by (\S+) of', encoding)
     assert gap
     assert float(gap[1]) < 1e-3
+    (describing,) = [line for line in lines if line.startswith('Describing, float32: ')]
+    assert ' s per candidate, ' in describing
     found = re.search(r'Proposing: .*; (\d+) and (\d+) candidates, lowest IoU 1\.00000', lines[-2])
     assert found
     assert found[1] == found[2] != '0'
+    assert {line.split(':')[0] for line in lines} > {'Memory, stock', 'Memory, worker, float32'}
     assert lines[-1].startswith(
         'Projected, not measured: a frame at 128 points per side with 400 candidates'
     )
