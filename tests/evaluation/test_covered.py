@@ -15,7 +15,7 @@ from fewshot.sam.checkpoints import VIT_H
 
 
 def make_candidate(box: Box, predicted_iou: float = 1.0, stability_score: float = 1.0) -> Candidate:
-    """A mask that fills its box."""
+    """Return a mask that fills its box."""
     mask = np.ones((box.height, box.width), bool)
     return Candidate(box, pack_mask(mask), mask.size, predicted_iou, stability_score)
 
@@ -48,7 +48,7 @@ def test_both_scores_must_be_half_the_way_from_the_threshold_to_1(
 
 
 def draw_small(name: str, seed: int = 0) -> Group:
-    """A picture that takes seconds."""
+    """Draw a picture that takes seconds."""
     scene = Scene(256, (groups.PLAIN,), (12,), gap=3)
     return draw_group(name, scene, 1, groups.SEED + 10 * seed)
 
