@@ -30,6 +30,7 @@ from fewshot import messages
 from fewshot.reporting.cancellation import ending_on_sigterm
 from fewshot.reporting.reporter import TITLE, Reporter
 from fewshot.sam.checkpoints import MODELS, checkpoint_path
+from fewshot.sam.hardware import let_threads_sleep
 from fewshot.server import Server
 from fewshot.settings import Settings, build_interface, read_settings
 
@@ -178,6 +179,7 @@ def main(load_segmenter: Callable[[Settings, Reporter], 'Segmenter'] = load_segm
     arguments = parser.parse_args()
     # Every user of the machine can read the arguments of a process, and the token is among them.
     setproctitle('sam_fewshot')
+    let_threads_sleep()
     logging.basicConfig(level=logging.INFO, format='%(asctime)s %(levelname)s %(message)s')
     logging.captureWarnings(True)
     try:

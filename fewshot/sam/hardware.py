@@ -4,6 +4,7 @@ This module does not need torch.
 """
 
 import ctypes
+import os
 from pathlib import Path
 
 PROC = Path('/proc')
@@ -64,3 +65,13 @@ def keep_freed_memory() -> None:
     if hasattr(library, 'mallopt'):
         library.mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
         library.mallopt(M_MMAP_THRESHOLD, MAPPED_BYTES)
+
+
+def let_threads_sleep() -> None:
+    """Let OpenMP's threads sleep while they wait for each other. Call it before torch is imported.
+
+    By default they keep their cores busy, and several jobs on one processor slow down each other:
+    two jobs on two cores took more than 150 s each, and 60 s with sleeping threads. One job alone
+    takes the same time. A policy that the environment sets is kept.
+    """
+    os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')

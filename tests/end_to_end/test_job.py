@@ -143,6 +143,14 @@ def test_progress_only_grows_and_moves_within_a_frame(grid):
     assert all(set(message) == {'progress', 'title', 'info'} for message in ended.of('progress'))
 
 
+def test_the_threads_of_a_job_sleep_while_they_wait(grid, monkeypatch):
+    monkeypatch.delenv('OMP_WAIT_POLICY', raising=False)
+    monkeypatch.setenv('OMP_DISPLAY_ENV', 'TRUE')
+    ended = grid.run({**make_params(**SETTINGS), 'tags': ['asleep']})
+    assert ended.status == 0
+    assert "OMP_WAIT_POLICY = 'PASSIVE'" in ended.log
+
+
 def test_blank_batch_fields_mean_where_the_user_stands(grid):
     ended = grid.run(
         {**make_params(**SETTINGS), 'tags': ['here'], 'tile': {'XY': 1, 'Z': 0, 'Time': 1}}

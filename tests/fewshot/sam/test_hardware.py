@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 
@@ -53,3 +54,22 @@ def test_freed_memory_is_used_again():
     command = [sys.executable, '-c', STEPS]
     faults = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     assert faults < 1000
+
+
+THREADS = """
+from fewshot.sam.hardware import let_threads_sleep
+
+let_threads_sleep()
+import torch
+"""
+
+
+@pytest.mark.parametrize(('chosen', 'policy'), [(None, 'PASSIVE'), ('ACTIVE', 'ACTIVE')])
+def test_threads_sleep_unless_the_environment_says_otherwise(chosen, policy):
+    environment = {**os.environ, 'OMP_DISPLAY_ENV': 'TRUE'}
+    environment.pop('OMP_WAIT_POLICY', None)
+    if chosen:
+        environment['OMP_WAIT_POLICY'] = chosen
+    command = [sys.executable, '-c', THREADS]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    assert f"OMP_WAIT_POLICY = '{policy}'" in ended.stderr
