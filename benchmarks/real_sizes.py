@@ -14,7 +14,7 @@ import argparse
 import multiprocessing
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -57,8 +57,8 @@ PROJECTED_CANDIDATES = 400  # per frame
 def write_random_weights(checkpoint: Checkpoint, path: Path) -> None:
     """Write a checkpoint file of random weights.
 
-    Positional encodings have an effect, logits have the range of real ones, and the upscaling
-    adds no pattern to the masks.
+    Positional encodings have an effect, logits have the range of real ones, the upscaling adds no
+    pattern to the masks, and the predicted IoU is above 0: SAM ignores thresholds that are not.
     """
     torch.manual_seed(0)
     weights = build_sam(checkpoint).state_dict()
@@ -67,6 +67,8 @@ def write_random_weights(checkpoint: Checkpoint, path: Path) -> None:
             value.normal_(std=0.02)
         elif 'hypernetworks' in name and 'layers.2' in name:
             value *= 200
+        elif 'iou_prediction_head' in name and name.endswith('layers.2.bias'):
+            value += 1
         elif 'output_upscaling' in name and value.ndim == 4:
             value.copy_(2 * value.mean(dim=(2, 3), keepdim=True).expand_as(value))
     torch.save(weights, path)
@@ -81,38 +83,40 @@ def draw_features(checkpoint: Checkpoint, device: torch.device) -> torch.Tensor:
     return (features / features.std()).to(device)
 
 
-def time_pairs(
-    stock: Callable[[], Any], worker: Callable[[], Any], pairs: int
-) -> tuple[float, float, float]:
-    """Time two functions in turn, in alternating order, after one run of each.
+def time_in_turn(calls: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
+    """Time functions in turn, after one run of each. Every second round has the opposite order.
+
+    Parameters
+    ----------
+    calls : mapping
+        Functions by name.
+    rounds : int
 
     Returns
     -------
-    stock, worker : float
-        Median seconds.
-    ratio : float
-        Median of stock / worker.
+    dict
+        The seconds of each round, by name.
     """
-
-    def seconds(call: Callable[[], Any]) -> float:
-        start = time.monotonic()
+    for call in calls.values():
         call()
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        return time.monotonic() - start
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    for number in range(rounds):
+        names = list(calls) if number % 2 == 0 else list(reversed(calls))
+        for name in names:
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            start = time.monotonic()
+            calls[name]()
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            seconds[name].append(time.monotonic() - start)
+    return seconds
 
-    seconds(stock)
-    seconds(worker)
-    before, after = [], []
-    for pair in range(pairs):
-        if pair % 2:
-            after.append(seconds(worker))
-            before.append(seconds(stock))
-        else:
-            before.append(seconds(stock))
-            after.append(seconds(worker))
-    ratios = [one / other for one, other in zip(before, after, strict=True)]
-    return median(before), median(after), median(ratios)
+
+def compare_seconds(stock: Sequence[float], worker: Sequence[float], unit: str) -> str:
+    """Return the medians of both and the median of their ratio, as text."""
+    ratio = median(one / other for one, other in zip(stock, worker, strict=True))
+    return f'{median(stock):.4g} → {median(worker):.4g} s per {unit}, {ratio:.2f}× faster'
 
 
 def settle_cuts(
@@ -157,7 +161,7 @@ def settle_cuts(
 def measure_encoding(
     checkpoint: Checkpoint, path: Path, rgb: np.ndarray, pairs: int
 ) -> tuple[float, float]:
-    """Time the encoding of a frame and of a candidate, and print the seconds.
+    """Time the encoding of a frame and of a candidate with stock SAM and the worker, and print it.
 
     Parameters
     ----------
@@ -178,35 +182,39 @@ def measure_encoding(
     mask[OBJECT.slices] = True
     candidate = CutMask(OBJECT, mask[OBJECT.slices])
     stock = specified.load_model(checkpoint, str(path))
-    seconds = {}
-    for precision in ('float32', 'bfloat16'):
-        if precision == 'bfloat16' and not has_bfloat16(stock.device):
-            print('bfloat16 is not measured. The hardware does not have it.')
-            continue
+    encode: dict[str, Callable[[], Any]] = {'stock': partial(stock.set_image, rgb)}
+    describe = {'stock': partial(specified.describe, stock, rgb, mask, OCCUPANCY)}
+    workers = {}
+    for precision in list_precisions():
         worker = SamPredictor(load_model(checkpoint, str(path), precision))
-        before, after, ratio = time_pairs(
-            partial(stock.set_image, rgb), partial(encode_image_with_sam1, worker, rgb), pairs
+        workers[precision] = worker
+        encode[precision] = partial(encode_image_with_sam1, worker, rgb)
+        describe[precision] = partial(
+            describe_objects, worker.model, rgb, [candidate], OCCUPANCY, lambda share: None
         )
+    encoding = time_in_turn(encode, pairs)
+    for precision, worker in workers.items():
         gap = ((worker.features - stock.features).abs().max() / stock.features.std()).item()
+        compared = compare_seconds(encoding['stock'], encoding[precision], 'encoding')
         print(
-            f'Encoding, {precision}: {before:.3f} → {after:.3f} s, {ratio:.2f}× faster; '
+            f'Encoding, {precision}: {compared}; '
             f'features differ by {gap:.1e} of their standard deviation at most',
             flush=True,
         )
-        seconds[precision] = before, after
-        before, after, ratio = time_pairs(
-            partial(specified.describe, stock, rgb, mask, OCCUPANCY),
-            partial(
-                describe_objects, worker.model, rgb, [candidate], OCCUPANCY, lambda share: None
-            ),
-            pairs,
-        )
-        print(
-            f'Describing, {precision}: {before:.3f} → {after:.3f} s per candidate, '
-            f'{ratio:.2f}× faster',
-            flush=True,
-        )
-    return seconds['float32']
+    describing = time_in_turn(describe, pairs)
+    for precision in workers:
+        compared = compare_seconds(describing['stock'], describing[precision], 'candidate')
+        print(f'Describing, {precision}: {compared}', flush=True)
+    return median(encoding['stock']), median(encoding['float32'])
+
+
+def list_precisions() -> list[str]:
+    """Return the precisions to measure: bfloat16 only where the hardware has it."""
+    device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
+    if has_bfloat16(device):
+        return ['float32', 'bfloat16']
+    print('bfloat16 is not measured. The hardware does not have it.')
+    return ['float32']
 
 
 def measure_proposing(
@@ -259,18 +267,18 @@ def measure_proposing(
         numbers = select_cleaned(candidates, cleaned, loose.box_nms_thresh)
         found['worker'] = [CutMask(cleaned[n].box, cleaned[n].mask) for n in numbers]
 
-    before, after, ratio = time_pairs(ask_stock, ask_worker, pairs)
+    seconds = time_in_turn({'stock': ask_stock, 'worker': ask_worker}, pairs)
+    per_point = {name: [one / POINTS**2 for one in some] for name, some in seconds.items()}
     counts = len(found['stock']), len(found['worker'])
     lowest = 0.0
     if counts[0] == counts[1]:
         lowest = min(map(mask_iou, found['stock'], found['worker']), default=1)
-    before_point, after_point = before / POINTS**2, after / POINTS**2
+    compared = compare_seconds(per_point['stock'], per_point['worker'], 'point')
     print(
-        f'Proposing: {before_point:.4f} → {after_point:.4f} s per point, {ratio:.2f}× faster; '
-        f'{counts[0]} and {counts[1]} candidates, lowest IoU {lowest:.5f}',
+        f'Proposing: {compared}; {counts[0]} and {counts[1]} candidates, lowest IoU {lowest:.5f}',
         flush=True,
     )
-    return before_point, after_point
+    return median(per_point['stock']), median(per_point['worker'])
 
 
 def measure_memory(checkpoint: Checkpoint, path: Path, rgb: np.ndarray) -> None:
@@ -284,10 +292,7 @@ def measure_memory(checkpoint: Checkpoint, path: Path, rgb: np.ndarray) -> None:
     rgb : (H, W, 3) ndarray of uint8
         The frame.
     """
-    kinds = ['stock', 'float32']
-    if has_bfloat16(torch.device('cuda' if torch.cuda.is_available() else 'cpu')):
-        kinds.append('bfloat16')
-    for kind in kinds:
+    for kind in ('stock', *list_precisions()):
         # A new process, because the memory of this one would count too.
         with ProcessPoolExecutor(1, multiprocessing.get_context('spawn')) as process:
             searching = process.submit(read_most_memory, kind, checkpoint, path, rgb)

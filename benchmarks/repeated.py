@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import entrypoint
 from demo.processes import ROOT
-from fewshot.sam.checkpoints import KNOWN, Checkpoint
+from fewshot.sam.checkpoints import KNOWN, Checkpoint, Costs
 from fewshot.store.files import ITEM, SWITCH
 
 if TYPE_CHECKING:
@@ -156,11 +156,23 @@ def make_random_checkpoint(folder: Path) -> tuple[Checkpoint, float]:
     ), mask_threshold
 
 
+def write_checkpoint(checkpoint: Checkpoint, mask_threshold: float) -> str:
+    """Return a checkpoint and the logit of its masks as JSON."""
+    return json.dumps({**asdict(checkpoint), 'mask_threshold': mask_threshold})
+
+
+def read_checkpoint(text: str) -> tuple[Checkpoint, float]:
+    """Return what `write_checkpoint` wrote."""
+    values = json.loads(text)
+    mask_threshold = values.pop('mask_threshold')
+    values['global_blocks'] = tuple(values['global_blocks'])
+    values['costs'] = Costs(*values['costs'])
+    return Checkpoint(**values), mask_threshold
+
+
 def run_random() -> None:
     """Run the worker with the checkpoint in the environment."""
-    values = json.loads(os.environ[RANDOM])
-    mask_threshold = values.pop('mask_threshold')
-    checkpoint = Checkpoint(**values)
+    checkpoint, mask_threshold = read_checkpoint(os.environ[RANDOM])
     KNOWN[checkpoint.name] = checkpoint
 
     def load(*arguments: Any) -> 'Segmenter':
@@ -193,8 +205,7 @@ def measure(side: int = SIDE, points: int = POINTS, with_real_sizes: bool = True
         return problems
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        checkpoint, mask_threshold = make_random_checkpoint(folder)
-        values = json.dumps({**asdict(checkpoint), 'mask_threshold': mask_threshold})
+        values = write_checkpoint(*make_random_checkpoint(folder))
         write_dataset(folder / 'data', draw_frame(SIDE)[None])
         print('ViT-B with random weights:')
         with running_lab(folder / 'data', SIDE) as lab:

@@ -1,24 +1,29 @@
 """The measurement at real sizes, run at the small model's size."""
 
 import re
+from functools import partial
 
 import torch
 
 from benchmarks.real_sizes import (
     measure,
-    time_pairs,
+    time_in_turn,
     write_random_weights,
 )
 from fewshot.sam.checkpoints import VIT_MINI
 
 
-def test_the_two_sides_are_run_in_turn_and_the_first_alternates():
+def test_the_sides_are_run_in_turn_and_the_first_alternates():
     order = []
-    time_pairs(lambda: order.append('stock'), lambda: order.append('worker'), 3)
+    calls = {name: partial(order.append, name) for name in ('stock', 'float32', 'bfloat16')}
+    seconds = time_in_turn(calls, 3)
     assert order == [
-        *('stock', 'worker'),  # not measured
-        *('stock', 'worker', 'worker', 'stock', 'stock', 'worker'),
+        *('stock', 'float32', 'bfloat16'),  # not measured
+        *('stock', 'float32', 'bfloat16'),
+        *('bfloat16', 'float32', 'stock'),
+        *('stock', 'float32', 'bfloat16'),
     ]
+    assert {name: len(some) for name, some in seconds.items()} == dict.fromkeys(calls, 3)
 
 
 def test_random_weights_have_positions_and_are_the_same_every_time(tmp_path):

@@ -3,6 +3,7 @@
 import pytest
 
 from benchmarks import repeated
+from fewshot.sam.checkpoints import VIT_B
 
 
 def test_second_run_finds_what_a_fresh_run_finds(capsys):
@@ -18,3 +19,7 @@ def test_exceeded_limit_is_a_failure(capsys):
         repeated.main(lambda: ['The second run takes 5 s.'])
     repeated.main(lambda: [])
     assert 'within the limits' in capsys.readouterr().out
+
+
+def test_a_job_gets_the_checkpoint_that_was_written_for_it():
+    assert repeated.read_checkpoint(repeated.write_checkpoint(VIT_B, 32.5)) == (VIT_B, 32.5)
