@@ -104,7 +104,7 @@ VIT_H = Checkpoint(
     sha256='a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e',
     url=f'{SAM_FILES}sam_vit_h_4b8939.pth',
     images='photographs',
-    costs=Costs(encoding=38, point=0.015),
+    costs=Costs(encoding=27, point=0.018),
 )
 
 VIT_L = replace(
@@ -118,7 +118,7 @@ VIT_L = replace(
     size=1_249_524_607,
     sha256='3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622',
     url=f'{SAM_FILES}sam_vit_l_0b3195.pth',
-    costs=Costs(encoding=20, point=0.015),
+    costs=Costs(encoding=15, point=0.018),
 )
 
 VIT_B = replace(
@@ -132,7 +132,7 @@ VIT_B = replace(
     size=375_042_383,
     sha256='ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912',
     url=f'{SAM_FILES}sam_vit_b_01ec64.pth',
-    costs=Costs(encoding=7, point=0.015),
+    costs=Costs(encoding=6.5, point=0.018),
 )
 
 # SAM, trained further by Archit et al., "Segment Anything for Microscopy", Nature Methods 22, 2025.
