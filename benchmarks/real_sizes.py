@@ -101,8 +101,7 @@ def time_in_turn(calls: Mapping[str, Callable[[], Any]], rounds: int) -> dict[st
         call()
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     for number in range(rounds):
-        names = list(calls) if number % 2 == 0 else list(reversed(calls))
-        for name in names:
+        for name in list(calls)[:: 1 if number % 2 == 0 else -1]:
             if torch.cuda.is_available():
                 torch.cuda.synchronize()
             start = time.monotonic()
