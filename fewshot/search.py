@@ -29,6 +29,7 @@ from fewshot.results.existing import Existing
 from fewshot.results.uploads import Uploader, UploadResult
 from fewshot.sam.candidates import Candidate
 from fewshot.sam.cleaning import clean_mask, select_cleaned
+from fewshot.sam.hardware import release_freed_memory
 from fewshot.store.segmenter import StoringSegmenter
 
 # Holes and islands of fewer pixels are removed before a candidate is described. This is the default
@@ -276,6 +277,7 @@ def search_batch(
         found += inside if tile.box is None else place_in_frame(inside, part, tile.box, frame_shape)
         seconds += state.stopwatch.clock() - start
         candidates += state.counts.candidates - candidates_before
+        release_freed_memory()
         if part + 1 < tiles_per_frame:
             continue
 
