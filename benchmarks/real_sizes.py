@@ -359,7 +359,7 @@ def measure(checkpoint: Checkpoint, path: Path, random: bool, pairs: int, side: 
     )
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Read the options and measure."""
     parser = argparse.ArgumentParser(
         prog='python -m benchmarks.real_sizes',
@@ -375,7 +375,9 @@ def main() -> None:
         '--random-weights', action='store_true', help='measure without a checkpoint file'
     )
     weights.add_argument('--weights', type=Path, help="SAM's own checkpoint file")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
+    if options.weights and not options.weights.is_file():
+        parser.error(f'{options.weights} does not exist. Name a checkpoint file with --weights.')
     checkpoint = CHECKPOINTS[options.model]
     device = f'CPU, {torch.get_num_threads()} threads'
     if torch.cuda.is_available():

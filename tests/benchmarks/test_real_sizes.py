@@ -3,9 +3,11 @@
 import re
 from functools import partial
 
+import pytest
 import torch
 
 from benchmarks.real_sizes import (
+    main,
     measure,
     time_in_turn,
     write_random_weights,
@@ -53,3 +55,9 @@ def test_the_stock_and_the_worker_propose_the_same_from_random_weights(tmp_path,
     assert lines[-1].startswith(
         'Projected, not measured: a frame at 128 points per side with 400 candidates'
     )
+
+
+def test_missing_file_is_named(capsys):
+    with pytest.raises(SystemExit):
+        main(['--weights', 'nothing.pth'])
+    assert 'nothing.pth does not exist.' in capsys.readouterr().err
