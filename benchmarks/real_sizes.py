@@ -158,7 +158,7 @@ def settle_cuts(
 
 
 def measure_encoding(
-    checkpoint: Checkpoint, path: Path, rgb: np.ndarray, pairs: int
+    checkpoint: Checkpoint, path: Path, rgb: np.ndarray, precisions: Sequence[str], pairs: int
 ) -> tuple[float, float]:
     """Time the encoding of a frame and of a candidate with stock SAM and the worker, and print it.
 
@@ -169,6 +169,8 @@ def measure_encoding(
         Its file.
     rgb : (H, W, 3) ndarray of uint8
         The frame.
+    precisions : sequence of str
+        The worker's, float32 among them.
     pairs : int
         Runs of each side.
 
@@ -179,12 +181,12 @@ def measure_encoding(
     """
     mask = np.zeros(rgb.shape[:2], bool)
     mask[OBJECT.slices] = True
-    candidate = CutMask(OBJECT, mask[OBJECT.slices])
+    candidate = specified.cut_mask(mask)
     stock = specified.load_model(checkpoint, str(path))
     encode: dict[str, Callable[[], Any]] = {'stock': partial(stock.set_image, rgb)}
     describe = {'stock': partial(specified.describe, stock, rgb, mask, OCCUPANCY)}
     workers = {}
-    for precision in list_precisions():
+    for precision in precisions:
         worker = SamPredictor(load_model(checkpoint, str(path), precision))
         workers[precision] = worker
         encode[precision] = partial(encode_image_with_sam1, worker, rgb)
@@ -280,7 +282,9 @@ def measure_proposing(
     return median(per_point['stock']), median(per_point['worker'])
 
 
-def measure_memory(checkpoint: Checkpoint, path: Path, rgb: np.ndarray) -> None:
+def measure_memory(
+    checkpoint: Checkpoint, path: Path, rgb: np.ndarray, precisions: Sequence[str]
+) -> None:
     """Print the memory of processes that load the model, encode a frame and propose masks.
 
     Parameters
@@ -290,8 +294,10 @@ def measure_memory(checkpoint: Checkpoint, path: Path, rgb: np.ndarray) -> None:
         Its file.
     rgb : (H, W, 3) ndarray of uint8
         The frame.
+    precisions : sequence of str
+        The worker's.
     """
-    for kind in ('stock', *list_precisions()):
+    for kind in ('stock', *precisions):
         # A new process, because the memory of this one would count too.
         with ProcessPoolExecutor(1, multiprocessing.get_context('spawn')) as process:
             searching = process.submit(read_most_memory, kind, checkpoint, path, rgb)
@@ -345,8 +351,9 @@ def read_most_memory(
 def measure(checkpoint: Checkpoint, path: Path, random: bool, pairs: int, side: int = SIDE) -> None:
     """Measure a checkpoint file on a frame of `side` pixels, and print an estimate per frame."""
     rgb = color_picture(draw_frame(side))
-    measure_memory(checkpoint, path, rgb)
-    encoding = measure_encoding(checkpoint, path, rgb, pairs)
+    precisions = list_precisions()
+    measure_memory(checkpoint, path, rgb, precisions)
+    encoding = measure_encoding(checkpoint, path, rgb, precisions, pairs)
     proposing = measure_proposing(checkpoint, path, rgb, random, pairs)
     before, after = (
         Costs(*costs).estimate_frame(PROJECTED_POINTS, PROJECTED_CANDIDATES)

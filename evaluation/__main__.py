@@ -108,6 +108,24 @@ def write_row(group: Group, way: str, result: Result) -> str:
     return f'| {" | ".join(cells)} |'
 
 
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that choose the groups and the points per side."""
+    parser.add_argument(
+        '--groups',
+        nargs='+',
+        choices=NAMES,
+        default=NAMES,
+        metavar='NAME',
+        help=f'groups of pictures: {", ".join(NAMES)} (default: all)',
+    )
+    parser.add_argument(
+        '--points',
+        type=int,
+        default=POINTS,
+        help=f'points per side of a picture of {POINTS_SIDE} pixels (default: {POINTS})',
+    )
+
+
 def main(
     arguments: Sequence[str] | None = None, make_group: Callable[..., Group] = make_group
 ) -> None:
@@ -123,20 +141,7 @@ def main(
     parser = argparse.ArgumentParser(
         prog='python -m evaluation', description=(__doc__ or '').splitlines()[0]
     )
-    parser.add_argument(
-        '--groups',
-        nargs='+',
-        choices=NAMES,
-        default=NAMES,
-        metavar='NAME',
-        help=f'groups of pictures: {", ".join(NAMES)} (default: all)',
-    )
-    parser.add_argument(
-        '--points',
-        type=int,
-        default=POINTS,
-        help=f'points per side of a picture of {POINTS_SIDE} pixels (default: {POINTS})',
-    )
+    add_options(parser)
     parser.add_argument(
         '--seeds',
         type=int,

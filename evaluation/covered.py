@@ -13,10 +13,10 @@ import numpy as np
 
 from demo.dataset import color_picture
 from demo.processes import ROOT
-from evaluation.__main__ import cut_corner, write_table
+from evaluation.__main__ import add_options, cut_corner, write_table
 from evaluation.candidates import OCCUPANCY
-from evaluation.groups import NAMES, Group, make_group
-from evaluation.jobs import POINTS, choose_points
+from evaluation.groups import Group, make_group
+from evaluation.jobs import choose_points
 from fewshot.images.tiling import plan_tiles
 from fewshot.sam.candidates import Candidate
 from fewshot.sam.checkpoints import VIT_MINI, Checkpoint
@@ -28,13 +28,11 @@ FAR = 0.5  # of the way from a threshold of the mask generator to 1
 
 def is_far_above(one: Candidate, checkpoint: Checkpoint) -> bool:
     """Return whether both scores of a mask are far above the thresholds of the mask generator."""
-    return all(
-        score >= threshold + FAR * (1 - threshold)
-        for score, threshold in (
-            (one.predicted_iou, checkpoint.pred_iou_thresh),
-            (one.stability_score, checkpoint.stability_score_thresh),
-        )
+    least_iou = checkpoint.pred_iou_thresh + FAR * (1 - checkpoint.pred_iou_thresh)
+    least_stability = checkpoint.stability_score_thresh + FAR * (
+        1 - checkpoint.stability_score_thresh
     )
+    return one.predicted_iou >= least_iou and one.stability_score >= least_stability
 
 
 def count_covered(masks: Sequence[Candidate], shape: tuple[int, ...], points: int) -> int:
@@ -103,10 +101,7 @@ def main(
     parser = argparse.ArgumentParser(
         prog='python -m evaluation.covered', description=(__doc__ or '').splitlines()[0]
     )
-    parser.add_argument('--groups', nargs='+', choices=NAMES, default=NAMES, metavar='NAME')
-    parser.add_argument(
-        '--points', type=int, default=POINTS, help='per side of a small picture (default: 32)'
-    )
+    add_options(parser)
     options = parser.parse_args(arguments)
     model = load_model(VIT_MINI, str(ROOT / 'models' / VIT_MINI.file), 'bfloat16')
     rows = {}

@@ -82,7 +82,7 @@ def let_threads_sleep() -> None:
     """Let OpenMP's threads sleep while they wait for each other. Call it before torch is imported.
 
     By default they keep their cores busy, and several jobs on one processor slow down each other:
-    two jobs on two cores took more than 150 s each, and 60 s with sleeping threads. One job alone
+    two jobs on two cores took more than 150 s each, and 63 s with sleeping threads. One job alone
     takes the same time. A policy that the environment sets is kept.
     """
     os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
